@@ -1,0 +1,16 @@
+import type { WatchEvent } from '@roost/api'
+import type { Draining, MachineStatus, Revision } from '@roost/core'
+
+/** What the agent needs of the server. The adapter speaks mTLS; the simulator's loses, doubles and delays what is said. */
+export interface ControlPlane {
+  /** Lists, then goes on until the connection breaks (throws) or `signal` aborts (returns). */
+  watch(since: Revision, signal: AbortSignal): AsyncIterable<WatchEvent>
+  /** Idempotent; throws when it was not acknowledged. */
+  report(statuses: readonly MachineStatus[], signal: AbortSignal): Promise<void>
+  heartbeat(
+    beat: { applied: Revision; draining: readonly Draining[] },
+    signal: AbortSignal,
+  ): Promise<void>
+  /** A short-lived token to pull one repository. */
+  registryToken(repository: string, push: boolean, signal: AbortSignal): Promise<string>
+}

@@ -1,0 +1,55 @@
+import type { MachineConfig, MachineId } from '@roost/core'
+
+/**
+ * What the agent needs of a container runtime, in its own words. Every method is idempotent: doing what is already done
+ * is no error. Every method throws PlatformError; `retry: 'never'` means that the same call can't work (a broken image).
+ */
+export interface Runtime {
+  /** Everything of ours that exists on this host, running or not, whoever made it. The truth after any crash. */
+  list(): Promise<readonly RuntimeMachine[]>
+  /** Fetches and unpacks, unless it is there. */
+  pull(image: ImageToPull, signal: AbortSignal): Promise<void>
+  /** Network namespace, root file system and container, ready to start. What exists of the same id and stamp stays. */
+  create(spec: MachineSpec, signal: AbortSignal): Promise<void>
+  /** Starts a created or exited machine (with a new root file system if it had run). */
+  start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void>
+  /** Signals, waits at most `timeoutMs`, kills. Returns when no process is left. */
+  stop(id: MachineId, how: { signal: string; timeoutMs: number }): Promise<void>
+  /** Removes all that `list` would show of it, and its network, secrets and cgroups. Kills it if it runs. */
+  remove(id: MachineId): Promise<void>
+  /** Hints that `list` would show something new. Lost ones do no harm. Returns a function that ends it. */
+  onChange(heard: (id: MachineId) => void): () => void
+}
+
+/** Environment by name. Reaches the program through a file on tmpfs and never through the container record. */
+export type Environment = Readonly<Record<string, string>>
+
+export interface ImageToPull {
+  /** `registry.internal/shop` or `docker.io/library/debian`, without tag or digest. */
+  readonly repository: string
+  readonly digest: string
+}
+
+export interface MachineSpec {
+  readonly id: MachineId
+  /** Opaque text that comes back in `list`: the agent keeps generation and instance in it. */
+  readonly stamp: string
+  readonly image: ImageToPull
+  readonly config: MachineConfig
+  readonly hostname: string
+  readonly ipv4: string
+  readonly ipv6: string
+}
+
+export interface RuntimeMachine {
+  readonly id: MachineId
+  readonly stamp: string
+  readonly state: 'created' | 'running' | 'exited' | 'broken'
+  readonly startedAt: number | null
+  readonly exit: {
+    readonly code: number
+    readonly signal: number
+    readonly oomKilled: boolean
+    readonly at: number
+  } | null
+}

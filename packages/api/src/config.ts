@@ -1,0 +1,99 @@
+import { z } from 'zod'
+
+/** The files that `roost up` and the playground write and the programs read, one per program: `--config FILE`. Paths are absolute. */
+
+const tls = z.object({ ca: z.string(), certificate: z.string(), key: z.string() })
+const endpoint = z.object({ address: z.string(), port: z.int().min(0).max(65535) })
+
+export const serverConfig = z.object({
+  /** SQLite, authority, keys, tokens. */
+  dataDir: z.string(),
+  domain: z.string(),
+  /** HTTPS for people and scripts. Listens on each address. */
+  api: z.object({
+    addresses: z.array(z.string()).min(1),
+    port: z.int(),
+    hostnames: z.array(z.string()),
+  }),
+  /** mTLS for agents and edges, on the mesh address (and `0.0.0.0` works: the certificate decides). */
+  internal: endpoint,
+  /** The URL under which agents and edges reach `internal`. */
+  internalUrl: z.string(),
+  registry: z.object({
+    /** Name in image references. */
+    name: z.string().default('registry.internal'),
+    /** HTTPS URL on the mesh. */
+    url: z.string(),
+    /** The server writes the certificate bundle that the registry checks tokens with here. */
+    tokenBundle: z.string(),
+  }),
+  clientNetworks: z.array(z.object({ cidr: z.string(), region: z.string() })).default([]),
+  /** The first start writes an administrator's token here, 0600. */
+  tokenFile: z.string(),
+  logFile: z.string().optional(),
+})
+export type ServerConfig = z.infer<typeof serverConfig>
+
+export const agentConfig = z.object({
+  hostId: z.string(),
+  hostName: z.string(),
+  hostNumber: z.int().min(1).max(63),
+  region: z.string(),
+  /** SQLite, keys. On disk, survives. */
+  dataDir: z.string(),
+  /** Sockets and secrets. Must be on tmpfs; the agent refuses otherwise. */
+  runDir: z.string(),
+  serverUrl: z.string(),
+  tls,
+  /** Its own RPC, on the mesh address. */
+  listen: endpoint,
+  containerd: z.object({
+    /** Path of the socket. */
+    address: z.string(),
+    namespace: z.string().default('roost'),
+  }),
+  /** Parent of all machines' cgroups, unique on this kernel: `/roost/<installation>/<host>`. */
+  cgroupParent: z.string(),
+  wireguard: z.object({
+    /** At most 15 characters, unique on this kernel. */
+    interface: z.string().max(15),
+    listenPort: z.int(),
+    privateKeyFile: z.string(),
+  }),
+  sealingKeyFile: z.string(),
+  /** Interface by which machines reach the internet (masqueraded); null: they don't. */
+  uplink: z.string().nullable(),
+  /** DNS resolvers for machines. */
+  nameservers: z.array(z.string()),
+  /** Raw logs: a file system of their own is made here. Bytes. */
+  logs: z.object({ dir: z.string(), sizeMb: z.int().default(256) }),
+  /** Builds run here when set, in a network namespace of their own. */
+  builder: z.object({ dataDir: z.string(), netns: z.string() }).nullable(),
+  logFile: z.string().optional(),
+})
+export type AgentConfig = z.infer<typeof agentConfig>
+
+export const edgeConfig = z.object({
+  hostId: z.string(),
+  hostName: z.string(),
+  region: z.string(),
+  dataDir: z.string(),
+  runDir: z.string(),
+  serverUrl: z.string(),
+  tls,
+  http: endpoint,
+  https: endpoint,
+  /** Public DNS for the domain; UDP and TCP. */
+  dns: endpoint,
+  /** Where this edge answers the other edges' probes: mTLS on the mesh. */
+  listen: endpoint,
+  haproxy: z
+    .object({
+      binary: z.string().default('/usr/sbin/haproxy'),
+      slots: z.int().default(200),
+      maxConnections: z.int().default(4000),
+    })
+    .prefault({}),
+  logFile: z.string().optional(),
+})
+export type EdgeConfig = z.infer<typeof edgeConfig>

@@ -1,0 +1,6 @@
+export * from './config.ts'
+export * from './errors.ts'
+export * from './internal.ts'
+export * from './machines.ts'
+export * from './platform.ts'
+export * from './routes.ts'

@@ -1,0 +1,106 @@
+import type {
+  App,
+  Assignment,
+  Draining,
+  Host,
+  HostId,
+  MachineId,
+  MachineService,
+  MachineStatus,
+  RegionCode,
+  Revision,
+} from '@roost/core'
+import { z } from 'zod'
+
+/**
+ * What programs say to each other, over mTLS: agents and edges to the server on its internal port, the server to agents
+ * on theirs. Both ends are of one installation, so shapes are checked for what would do harm, not for every field.
+ */
+
+/** What an edge needs to know of a machine. */
+export interface MachineView {
+  readonly id: MachineId
+  readonly app: string
+  readonly host: HostId
+  readonly region: RegionCode
+  readonly privateIpv4: string
+  readonly services: readonly MachineService[]
+  /** Wanted in rotation (not cordoned, not draining, goal is started). */
+  readonly routed: boolean
+  readonly status: MachineStatus | null
+}
+
+/** What concerns everyone. Id is always `settings`. */
+export interface Settings {
+  /** Apps answer under `<app>.<domain>`. */
+  readonly domain: string
+  /** Networks whose clients are nearest to a region by the owner's word; goes before any other knowledge. */
+  readonly clientNetworks: readonly { readonly cidr: string; readonly region: RegionCode }[]
+  /** Numbers of the private networks in use. */
+  readonly networks: readonly number[]
+  /** Where images are pulled from: mesh URL of the registry and the name that references carry. */
+  readonly registry: { readonly name: string; readonly url: string }
+}
+
+export interface RecordValues {
+  settings: Settings
+  host: Host
+  app: App
+  /** To every edge. */
+  machine: MachineView
+  /** To the agent of its host alone. */
+  assignment: Assignment
+}
+export type RecordKind = keyof RecordValues
+
+/** A line of the watch stream. `value: null` means that it is gone. */
+export type WatchRecord = {
+  [K in RecordKind]: {
+    readonly type: 'record'
+    readonly revision: Revision
+    readonly kind: K
+    readonly id: string
+    readonly value: RecordValues[K] | null
+  }
+}[RecordKind]
+
+export type WatchEvent =
+  | WatchRecord
+  /** All that follows up to `synced` is everything there is: forget what is not in it. */
+  | { readonly type: 'reset' }
+  /** The listing is complete up to this revision; sent after each batch, and every 5 s when nothing happens. */
+  | { readonly type: 'synced'; readonly revision: Revision }
+
+/** `GET /internal/v1/watch`: the reader's certificate decides which records it hears. */
+export const watchQuery = z.object({ since: z.coerce.number().int().min(0).default(0) })
+
+/** `POST /internal/v1/statuses` by agents. Idempotent: older sequences are ignored. */
+export const statusesBody = z.object({
+  statuses: z.array(z.custom<MachineStatus>((v) => typeof v === 'object' && v !== null)).max(2000),
+})
+
+/** `POST /internal/v1/heartbeat` by agents and edges, every 2 s and whenever something in it changed. */
+export const heartbeatBody = z.object({
+  /** The revision that the program has not only heard but carried out. */
+  applied: z.number(),
+  /** Edges: machines that left rotation and are still used by somebody. */
+  draining: z.array(z.custom<Draining>((v) => typeof v === 'object' && v !== null)).default([]),
+})
+
+/** `POST /internal/v1/registry-token` by agents: a short-lived token for the image store. */
+export const registryTokenBody = z.object({
+  repository: z.string(),
+  push: z.boolean().default(false),
+})
+export const registryTokenReply = z.object({ token: z.string(), expires_at: z.string() })
+
+/** Ports on a host's mesh address. */
+export const PORTS = { api: 4280, internal: 4281, agent: 4282, registry: 5000 } as const
+
+/**
+ * Who a certificate speaks for: a URI in its subject alternative names.
+ * `roost://server`, `roost://agent/<host id>`, `roost://edge/<host id>`.
+ */
+export type Peer =
+  | { readonly program: 'server' }
+  | { readonly program: 'agent' | 'edge'; readonly host: HostId }

@@ -1,0 +1,7 @@
+export * from './clock.ts'
+export * from './log.ts'
+export * from './platform-error.ts'
+export * from './reconcile.ts'
+export * from './retry.ts'
+export * from './run-command.ts'
+export * from './shutdown.ts'

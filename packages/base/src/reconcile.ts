@@ -1,0 +1,57 @@
+import type { Clock } from './clock.ts'
+import type { Logger } from './log.ts'
+
+/**
+ * The loop that every reconciler runs: wake by signal or by period, do one lap, again. A lap gets no argument that says
+ * what changed, so there is one code path for news, for restarts and for lost news. A lap that throws is logged and the
+ * next one is the retry. At most one lap at a time.
+ */
+export interface Loop {
+  /** Something may have changed: lap soon. Many wakes make one lap. */
+  wake(): void
+  /** Ends after the lap that runs now. */
+  stop(): Promise<void>
+}
+
+export function startLoop(options: {
+  readonly name: string
+  readonly periodMs: number
+  readonly clock: Clock
+  readonly log: Logger
+  readonly lap: (signal: AbortSignal) => Promise<void>
+}): Loop {
+  const stopping = new AbortController()
+  let woken = new AbortController()
+  let pending = true
+
+  const run = async () => {
+    while (!stopping.signal.aborted) {
+      if (!pending)
+        await options.clock.sleep(
+          options.periodMs,
+          AbortSignal.any([woken.signal, stopping.signal]),
+        )
+      if (stopping.signal.aborted) return
+      woken = new AbortController()
+      pending = false
+      try {
+        await options.lap(stopping.signal)
+      } catch (error) {
+        if (stopping.signal.aborted) return
+        options.log.warn(`lap of ${options.name} failed`, { error })
+        await options.clock.sleep(Math.min(1000, options.periodMs), stopping.signal)
+      }
+    }
+  }
+  const ended = run()
+  return {
+    wake: () => {
+      pending = true
+      woken.abort()
+    },
+    stop: async () => {
+      stopping.abort()
+      await ended
+    },
+  }
+}

