@@ -15,12 +15,15 @@ import {
 } from './machines.ts'
 import {
   appStatusReply,
+  buildEvent,
   createReleaseBody,
   hostReply,
   joinBody,
   joinReply,
   joinTokenReply,
+  logLine,
   regionReply,
+  releaseEvent,
   releaseReply,
   secretReply,
   setSecretsBody,
@@ -43,6 +46,8 @@ export interface RouteSpec {
   readonly body?: z.ZodType | 'stream'
   /** `lines`: newline-delimited JSON for as long as it takes. `none`: no body. */
   readonly reply: z.ZodType | 'lines' | 'none'
+  /** What each line is, where the reply is `lines`. */
+  readonly line?: z.ZodType
   readonly status?: number
 }
 
@@ -252,6 +257,7 @@ export const routes = {
       region: z.string().optional(),
     }),
     reply: 'lines',
+    line: logLine,
   },
   createBuild: {
     method: 'POST',
@@ -261,6 +267,7 @@ export const routes = {
     params: app,
     body: 'stream',
     reply: 'lines',
+    line: buildEvent,
   },
   listReleases: {
     method: 'GET',
@@ -295,6 +302,7 @@ export const routes = {
     summary: 'Progress of a release until it ends',
     params: version,
     reply: 'lines',
+    line: releaseEvent,
   },
   listSecrets: {
     method: 'GET',
