@@ -27,6 +27,8 @@ export interface Assignment {
   readonly generation: Generation
   /** The generation at which config or image last changed: what runs from an older one must be replaced. */
   readonly configGeneration: Generation
+  /** The generation at which a start was last asked for: what ended by itself starts again when this changes. */
+  readonly startGeneration: Generation
   readonly instanceId: InstanceId
   readonly config: MachineConfig
   /** `sha256:…` of the manifest to run, resolved when the image was accepted. */
@@ -34,7 +36,9 @@ export interface Assignment {
   /** Image labels, for the API. */
   readonly privateIpv4: string
   readonly privateIpv6: string
-  /** False: out of rotation on every edge, whatever its state (cordoned or draining). */
+  /** A person took it out of rotation; stays over starts and stops. */
+  readonly cordoned: boolean
+  /** False: out of rotation on every edge, whatever its state (cordoned, draining or not wanted started). */
   readonly routed: boolean
   /** Set when the machine must leave rotation before it is stopped. It may be stopped once `done`, or at `deadline`. */
   readonly drain: { readonly deadline: Instant; readonly done: boolean } | null

@@ -3,6 +3,7 @@ import type { HostId, RegionCode } from '../id.ts'
 /** One machine to be placed. */
 export interface PlacementRequest {
   readonly region: RegionCode
+  /** Whole cpus to reserve: those of the `performance` kind. Shared ones are not reserved. */
   readonly cpus: number
   readonly memoryMb: number
   /** Hosts that already hold machines of the same app: others are preferred. One entry per machine. */
@@ -15,11 +16,22 @@ export type Placement =
   | {
       readonly kind: 'no-room'
       readonly region: RegionCode
+      /** Of the host with the most free memory there. */
       readonly freeMemoryMb: number
+      readonly freeCpus: number
       readonly neededMemoryMb: number
+      readonly neededCpus: number
     }
   | {
       readonly kind: 'unknown-region'
       readonly region: RegionCode
       readonly known: readonly RegionCode[]
     }
+
+export type PlacementRefusal = Exclude<Placement, { readonly kind: 'placed' }>
+
+/** What the machines of a host hold already; machines that are stopped count, since they may be started at any time. */
+export interface Reserved {
+  readonly cpus: number
+  readonly memoryMb: number
+}

@@ -1,0 +1,110 @@
+import type { Host } from '../host/host.ts'
+import { assertNever, type HostId } from '../id.ts'
+import type { MachineGuest } from '../machine/config.ts'
+import type { Placement, PlacementRefusal, PlacementRequest, Reserved } from './placement.ts'
+
+export type PlacementHost = Pick<Host, 'id' | 'region' | 'capacity' | 'availability' | 'status'>
+
+const NOTHING: Reserved = { cpus: 0, memoryMb: 0 }
+
+/** What a machine of this size takes from its host for itself. */
+export function reservedBy(guest: MachineGuest): Reserved {
+  return { cpus: guest.cpu_kind === 'performance' ? guest.cpus : 0, memoryMb: guest.memory_mb }
+}
+
+export function addReserved(a: Reserved, b: Reserved): Reserved {
+  return { cpus: a.cpus + b.cpus, memoryMb: a.memoryMb + b.memoryMb }
+}
+
+/**
+ * The host for one machine: in its region, with room, holding the fewest machines of the same app, then with the most
+ * free memory, then by id, so that the same question always has the same answer. Hosts that are draining or that
+ * have gone silent get nothing new. A host absent from `used` is empty.
+ */
+export function place(
+  request: PlacementRequest,
+  hosts: readonly PlacementHost[],
+  used: ReadonlyMap<HostId, Reserved>,
+): Placement {
+  const { region } = request
+  const inRegion = hosts.filter((host) => host.region === region)
+  if (inRegion.length === 0) {
+    const known = [...new Set(hosts.map((host) => host.region))].sort()
+    return { kind: 'unknown-region', region, known }
+  }
+  const candidates = inRegion
+    .filter((host) => host.availability === 'active' && host.status === 'ok')
+    .map((host) => {
+      const taken = used.get(host.id) ?? NOTHING
+      return {
+        id: host.id,
+        freeMemoryMb: host.capacity.memoryMb - taken.memoryMb,
+        freeCpus: host.capacity.cpus - taken.cpus,
+        siblings: request.siblings.filter((id) => id === host.id).length,
+      }
+    })
+    .sort(
+      (a, b) =>
+        a.siblings - b.siblings ||
+        b.freeMemoryMb - a.freeMemoryMb ||
+        (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
+    )
+  if (candidates.length === 0) return { kind: 'no-host', region }
+  const fitting = candidates.find(
+    (host) => host.freeMemoryMb >= request.memoryMb && host.freeCpus >= request.cpus,
+  )
+  if (fitting) return { kind: 'placed', host: fitting.id }
+  const roomiest = candidates.reduce((a, b) => (b.freeMemoryMb > a.freeMemoryMb ? b : a))
+  return {
+    kind: 'no-room',
+    region,
+    freeMemoryMb: Math.max(0, roomiest.freeMemoryMb),
+    freeCpus: Math.max(0, roomiest.freeCpus),
+    neededMemoryMb: request.memoryMb,
+    neededCpus: request.cpus,
+  }
+}
+
+export type Placements =
+  | { readonly kind: 'placed'; readonly hosts: readonly HostId[] }
+  /** Nothing is to be placed then: which request had no host, and why. */
+  | { readonly kind: 'refused'; readonly index: number; readonly refusal: PlacementRefusal }
+
+/** Machines of one app in a row: each takes room, and is a sibling, of those after it. All of them or none. */
+export function placeAll(
+  requests: readonly PlacementRequest[],
+  hosts: readonly PlacementHost[],
+  used: ReadonlyMap<HostId, Reserved>,
+): Placements {
+  const taken = new Map(used)
+  const placed: HostId[] = []
+  for (const [index, request] of requests.entries()) {
+    const placement = place(
+      { ...request, siblings: [...request.siblings, ...placed] },
+      hosts,
+      taken,
+    )
+    if (placement.kind !== 'placed') return { kind: 'refused', index, refusal: placement }
+    taken.set(placement.host, addReserved(taken.get(placement.host) ?? NOTHING, request))
+    placed.push(placement.host)
+  }
+  return { kind: 'placed', hosts: placed }
+}
+
+/** For a person. Begins as Fly's does where there is no room: its clients look for those words. */
+export function describePlacementRefusal(refusal: PlacementRefusal): string {
+  switch (refusal.kind) {
+    case 'unknown-region':
+      return refusal.known.length === 0
+        ? `no host is in region ${refusal.region}: no host has joined yet`
+        : `no host is in region ${refusal.region}; there are hosts in ${refusal.known.join(', ')}`
+    case 'no-host':
+      return `could not reserve resource for machine: every host in ${refusal.region} is draining or unreachable`
+    case 'no-room': {
+      const cpus = (n: number) => (refusal.neededCpus > 0 ? ` and ${n} cpus` : '')
+      return `could not reserve resource for machine: ${refusal.neededMemoryMb} MB of memory${cpus(refusal.neededCpus)} are needed in ${refusal.region}; the host with the most room has ${refusal.freeMemoryMb} MB${cpus(refusal.freeCpus)} left`
+    }
+    default:
+      return assertNever(refusal)
+  }
+}
