@@ -1,5 +1,7 @@
 export * from './access/policy.ts'
 export * from './app/app.ts'
+export * from './deploy/next-release-step.ts'
+export * from './deploy/plan-release.ts'
 export * from './deploy/release.ts'
 export * from './host/host.ts'
 export * from './host/subnet.ts'
