@@ -3,14 +3,14 @@ import type { MachineConcurrency } from '../machine/config.ts'
 
 /** What one edge should serve: pure data, made by `routesFor` from hosts, apps and machines, for one edge's view. */
 export interface Route {
-  /** Stable key `app/internal_port`; the edge leases one HAProxy slot for each. */
+  /** Stable key, `<app>/http`; the edge leases one HAProxy slot for each. */
   readonly key: string
   readonly app: AppName
   /** Host names, lower case, without port. */
   readonly hostnames: readonly string[]
   readonly forceHttps: boolean
   readonly concurrency: MachineConcurrency
-  /** Nearest first. */
+  /** Nearest first. Empty: the app is known and nothing of it can serve now. */
   readonly targets: readonly RouteTarget[]
 }
 
