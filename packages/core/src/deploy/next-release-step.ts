@@ -41,8 +41,6 @@ export interface ReleaseMachine {
   /** How long it has been ready, or started, without a break; null when it is not. */
   readonly readyMs: number | null
   readonly startedMs: number | null
-  /** Since it was first seen `failed` and has not been started again; null when all is well. */
-  readonly failedMs: number | null
   /** Every edge that lives has carried out the revision in which it became ready. */
   readonly carried: boolean
 }
@@ -58,8 +56,6 @@ export interface ReleaseView {
 export const READY_HOLD_MS = 1_000
 /** Ended this often, it will not come up by itself. */
 const RESTARTS_MAX = 2
-/** A pull or a start that failed is tried again by the host: a hiccup of the registry must not end a release. */
-const FAILED_PATIENCE_MS = 10_000
 /** Time that a program has to listen, on top of the grace period of its checks. */
 const CHECK_PATIENCE_MS = 60_000
 const HOST_PATIENCE_MS = 30_000
@@ -210,7 +206,8 @@ function troubleWith(machine: ReleaseMachine, release: Release): string | null {
     const over = status.state === 'stopped' || status.state === 'failed'
     if (over || status.restartCount >= RESTARTS_MAX) return `${name} ${exitText(status, release)}`
   }
-  if (status.state === 'failed' && (machine.failedMs ?? 0) >= FAILED_PATIENCE_MS)
+  // Its host has tried again where that could help.
+  if (status.state === 'failed')
     return `${name} does not start: ${status.reason ?? 'its host gives no reason'}`
   if (machine.startedMs !== null && !isReady(status)) {
     const graceMs = release.config.services

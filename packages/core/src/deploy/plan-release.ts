@@ -208,14 +208,18 @@ function placeInWaves(
         wave,
       })
     }
-    // Machines that go without a successor go with the first wave: what is left then is what was asked for.
-    for (const { region, source } of leaving) {
+    // Those that go without a successor go last, or earlier where the others need their room.
+    const stuck = refusal !== null && freed.length === 0
+    const going = leaving.filter(
+      (d) => later.length === 0 || (stuck && later.some((other) => other.region === d.region)),
+    )
+    for (const { region, source } of going) {
       if (source === null) continue
       freed.push(source)
       replacements.push({ region, source: source.id, target: null, host: null, wave })
     }
     if (refusal !== null && freed.length === 0) return refusalOf(refusal, request)
-    leaving = []
+    leaving = leaving.filter((d) => !going.includes(d))
     open = later
     for (const machine of freed) {
       const { cpus, memoryMb } = reservedBy(machine.guest)
