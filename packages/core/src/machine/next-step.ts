@@ -1,0 +1,174 @@
+import { assertNever, type Generation, type Instant } from '../id.ts'
+import type { Assignment, MachineExit } from './machine.ts'
+import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
+
+/**
+ * What to do next with one machine: one step, from where things are and never from what just happened. `null`: nobody
+ * wants this machine.
+ *
+ *                    wanted started                wanted created   wanted stopped   destroyed, unknown
+ *   absent           pull, create (by policy)      pull, create     settled          settled
+ *   created          start                         settled          settled          remove
+ *   running          settled                       drain, stop      drain, stop      drain, stop
+ *   exited           start, wait (by policy)       settled          settled          remove
+ *   broken           remove                        remove           settled          remove
+ *
+ * What exists of another version than the one that is wanted is drained, stopped and removed before all that.
+ */
+export function nextStep(assignment: Assignment | null, record: MachineRecord, now: Instant): Step {
+  const { observed } = record
+  const goal = assignment?.goal ?? 'destroyed'
+  const current = observed.state !== 'absent' && isVersion(assignment, observed)
+
+  if (observed.state === 'running') {
+    if (current && goal === 'started') return { kind: 'settled' }
+    const { drain = null } = assignment ?? {}
+    if (drain && !drain.done && isAhead(drain.deadline, now, DRAIN_MS_MAX))
+      return { kind: 'wait', until: drain.deadline, why: 'leaves rotation before it is stopped' }
+    return attempt({ kind: 'stop', ...stopHow(assignment) }, assignment, record, now)
+  }
+
+  // Nothing runs from here on, so replacing or removing it loses no work.
+  if (assignment === null || goal === 'destroyed')
+    return observed.state === 'absent'
+      ? { kind: 'settled' }
+      : attempt({ kind: 'remove' }, assignment, record, now)
+  if (observed.state !== 'absent' && !current)
+    return attempt({ kind: 'remove' }, assignment, record, now)
+  if (goal === 'stopped') return { kind: 'settled' }
+
+  const launch: Launch = goal === 'created' ? { kind: 'go' } : mayLaunch(assignment, record, now)
+  if (launch.kind === 'over')
+    return assignment.config.auto_destroy && observed.state !== 'absent'
+      ? attempt({ kind: 'remove' }, assignment, record, now)
+      : { kind: 'settled' }
+  if (launch.kind === 'wait') return launch
+
+  switch (observed.state) {
+    case 'absent': {
+      const digest = assignment.imageDigest
+      const step: Step =
+        record.pulledDigest === digest
+          ? { kind: 'create', stamp: stampOf(assignment) }
+          : { kind: 'pull', image: assignment.config.image, digest }
+      return attempt(step, assignment, record, now)
+    }
+    case 'created':
+    case 'exited':
+      if (goal === 'created') return { kind: 'settled' }
+      return attempt(
+        { kind: 'start', startGeneration: assignment.startGeneration },
+        assignment,
+        record,
+        now,
+      )
+    case 'broken':
+      return attempt({ kind: 'remove' }, assignment, record, now)
+    default:
+      return assertNever(observed)
+  }
+}
+
+export const DRAIN_MS_MAX = 300_000
+const PAUSE_MS_MAX = 60_000
+/** From so many failures in a row on a machine counts as failed, though its host goes on trying. */
+export const FAILURES_MAX = 5
+
+/** A newer request that could change the outcome gets a fresh row of attempts. */
+export function attemptKey(assignment: Assignment | null): Generation {
+  return assignment === null ? 0 : Math.max(assignment.startGeneration, assignment.configGeneration)
+}
+
+/** The failure that stands in the way of what is wanted now, if any. */
+export function standingFailure(
+  assignment: Assignment | null,
+  record: MachineRecord,
+): MachineRecord['failure'] {
+  return record.failure?.key === attemptKey(assignment) ? record.failure : null
+}
+
+export function describeExit(exit: MachineExit): string {
+  if (exit.oomKilled) return 'killed: out of memory'
+  return exit.signal > 0 ? `ended by signal ${exit.signal}` : `exited with code ${exit.code}`
+}
+
+type Launch =
+  | { readonly kind: 'go' }
+  /** It ended by itself and stays so. */
+  | { readonly kind: 'over' }
+  | Extract<Step, { kind: 'wait' }>
+
+/** Whether a machine that is wanted started, and does not run, is started (again). Fly's restart policies. */
+export function mayLaunch(assignment: Assignment, record: MachineRecord, now: Instant): Launch {
+  const { exit } = record
+  const answered = record.startedFor === assignment.startGeneration
+  if (!answered || !record.ended || exit === null || exit.requested) return { kind: 'go' }
+  const { policy, max_retries } = assignment.config.restart
+  const clean = exit.code === 0 && exit.signal === 0 && !exit.oomKilled
+  switch (policy) {
+    case 'no':
+      return { kind: 'over' }
+    case 'on-failure':
+      if (clean || record.restarts >= max_retries) return { kind: 'over' }
+      break
+    case 'always':
+      break
+    default:
+      return assertNever(policy)
+  }
+  const until = exit.at + (record.restarts === 0 ? 0 : pauseMs(record.restarts))
+  if (!isAhead(until, now, PAUSE_MS_MAX)) return { kind: 'go' }
+  return { kind: 'wait', until, why: `${describeExit(exit)}, starts again after a pause` }
+}
+
+/** The step, unless it has just failed: then a pause that doubles with each failure, or nothing when it can't work at all. */
+function attempt(
+  step: Extract<Step, { kind: Deed }>,
+  assignment: Assignment | null,
+  record: MachineRecord,
+  now: Instant,
+): Step {
+  const failure = standingFailure(assignment, record)
+  if (failure === null) return step
+  // Without the image or the container no later deed can work either; what must end is tried for ever.
+  if (failure.final && !isEnding(failure.deed) && !isEnding(step.kind)) return { kind: 'settled' }
+  if (failure.deed !== step.kind) return step
+  const until = failure.at + pauseMs(failure.count)
+  return isAhead(until, now, PAUSE_MS_MAX) ? { kind: 'wait', until, why: failure.reason } : step
+}
+
+function isEnding(deed: Deed): boolean {
+  return deed === 'stop' || deed === 'remove'
+}
+
+/** 1 s, 2 s, 4 s … one minute. */
+function pauseMs(count: number): number {
+  return Math.min(PAUSE_MS_MAX, 1000 * 2 ** Math.min(count - 1, 10))
+}
+
+/** Farther ahead than any wait can be: a clock was set, and waiting for it would be waiting for ever. */
+function isAhead(until: Instant, now: Instant, msMax: number): boolean {
+  return now < until && until - now <= msMax
+}
+
+/** Both, since a server that was restored from a backup may count the same generation twice. */
+export function isVersion(assignment: Assignment | null, stamp: Stamp): boolean {
+  return (
+    assignment?.configGeneration === stamp.configGeneration &&
+    assignment.instanceId === stamp.instanceId
+  )
+}
+
+function stampOf(assignment: Assignment) {
+  return { configGeneration: assignment.configGeneration, instanceId: assignment.instanceId }
+}
+
+/** For what nobody knows: as Fly stops by default. */
+const DEFAULT_STOP = { signal: 'SIGINT', timeoutMs: 5_000 }
+
+function stopHow(assignment: Assignment | null): { signal: string; timeoutMs: number } {
+  if (assignment === null) return DEFAULT_STOP
+  if (assignment.stop) return assignment.stop
+  const { signal, timeout_ms } = assignment.config.stop_config
+  return { signal, timeoutMs: timeout_ms }
+}

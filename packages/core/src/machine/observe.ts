@@ -1,0 +1,134 @@
+import { assertNever, type Generation, type Instant } from '../id.ts'
+import type { Assignment, MachineExit } from './machine.ts'
+import { isVersion } from './next-step.ts'
+import type { Deed, MachineRecord, Observed } from './record.ts'
+
+/** `sequence`: taken when the look or the deed *began*, so that a look that overlapped a deed is recognised as stale. */
+export type Observation = { readonly sequence: number; readonly at: Instant } & (
+  | {
+      readonly kind: 'seen'
+      readonly observed: Observed
+      /** What is wanted at this moment; null when nobody knows this machine. */
+      readonly assignment: Assignment | null
+    }
+  | { readonly kind: 'began'; readonly deed: Deed; readonly startGeneration: Generation | null }
+  | { readonly kind: 'done'; readonly deed: Deed; readonly digest?: string }
+  /** Given up because something else is wanted now. It may or may not have happened. */
+  | { readonly kind: 'left'; readonly deed: Deed }
+  | {
+      readonly kind: 'failed'
+      readonly deed: Deed
+      readonly key: Generation
+      readonly reason: string
+      readonly final: boolean
+    }
+)
+
+/** After a run of this length its earlier restarts no longer count. Fly's window. */
+export const RESTART_WINDOW_MS = 300_000
+
+/** The only place where a record changes. What is not newer than the record is refused: the same record comes back. */
+export function observe(record: MachineRecord, observation: Observation): MachineRecord {
+  if (observation.sequence <= record.sequence) return record
+  const from = { ...record, sequence: observation.sequence }
+  switch (observation.kind) {
+    case 'seen':
+      return seen(from, observation.observed, observation.assignment, observation.at)
+    case 'began':
+      return {
+        ...from,
+        doing: observation.deed,
+        stopAsked: from.stopAsked || observation.deed === 'stop',
+        startingFor: observation.deed === 'start' ? observation.startGeneration : from.startingFor,
+      }
+    case 'done': {
+      const failure = clears(observation.deed, from.failure?.deed) ? null : from.failure
+      const done = { ...from, doing: null, failure }
+      if (observation.deed === 'pull')
+        return { ...done, pulledDigest: observation.digest ?? from.pulledDigest }
+      return observation.deed === 'start' ? started(done) : done
+    }
+    case 'left':
+      return { ...from, doing: null }
+    case 'failed': {
+      const { deed, key, reason, final } = observation
+      const again = from.failure?.deed === deed && from.failure.key === key
+      return {
+        ...from,
+        doing: null,
+        // It may have failed because the image is gone: fetch it again, which costs nothing when it is there.
+        pulledDigest: deed === 'create' || deed === 'start' ? null : from.pulledDigest,
+        failure: {
+          deed,
+          key,
+          reason,
+          final,
+          at: observation.at,
+          count: again && from.failure ? from.failure.count + 1 : 1,
+        },
+      }
+    }
+    default:
+      return assertNever(observation)
+  }
+}
+
+function seen(
+  before: MachineRecord,
+  observed: Observed,
+  assignment: Assignment | null,
+  at: Instant,
+): MachineRecord {
+  const stamp =
+    observed.state === 'absent'
+      ? before.stamp
+      : { configGeneration: observed.configGeneration, instanceId: observed.instanceId }
+  const from = { ...before, observed, stamp }
+  switch (observed.state) {
+    case 'absent':
+    case 'created':
+    case 'broken':
+      return from
+    case 'running': {
+      const running = from.startingFor === null && !from.ended ? from : started(from)
+      const lasted = at - observed.startedAt >= RESTART_WINDOW_MS
+      const asAsked = assignment?.goal === 'started' && isVersion(assignment, observed)
+      return {
+        ...running,
+        startedAt: observed.startedAt,
+        restarts: lasted ? 0 : running.restarts,
+        startedFor: asAsked ? assignment.startGeneration : running.startedFor,
+        stopAsked: asAsked ? false : running.stopAsked,
+      }
+    }
+    case 'exited': {
+      const { exit } = observed
+      if (exit === null) return { ...from, ended: true, exit: null }
+      if (from.exit?.at === exit.at && from.exit.code === exit.code) return from
+      const ran = from.startingFor === null ? from : { ...started(from), stopAsked: from.stopAsked }
+      const ended: MachineExit = { ...exit, requested: from.stopAsked }
+      const startedAt = observed.startedAt ?? ran.startedAt
+      const lasted = startedAt !== null && exit.at - startedAt >= RESTART_WINDOW_MS
+      return { ...ran, startedAt, exit: ended, ended: true, restarts: lasted ? 0 : ran.restarts }
+    }
+    default:
+      return assertNever(observed)
+  }
+}
+
+/** A start led to something: a restart of the policy's, or the answer to a new request, which begins counting again. */
+function started(from: MachineRecord): MachineRecord {
+  const startedFor = from.startingFor ?? from.startedFor
+  const byPolicy = from.ended && from.exit !== null && !from.exit.requested
+  const restarts = startedFor === from.startedFor ? from.restarts + (byPolicy ? 1 : 0) : 0
+  return { ...from, startedFor, startingFor: null, ended: false, stopAsked: false, restarts }
+}
+
+const ORDER: readonly Deed[] = ['pull', 'create', 'start']
+
+/** A success ends the row of failures of the same deed, and of those that had to go before it. */
+function clears(done: Deed, failed: Deed | undefined): boolean {
+  if (failed === undefined || done === failed) return true
+  const at = ORDER.indexOf(failed)
+  return at >= 0 && at < ORDER.indexOf(done)
+}

@@ -1,0 +1,106 @@
+import type { Generation, InstanceId, Instant, MachineId } from '../id.ts'
+import type { MachineExit } from './machine.ts'
+
+/** What a container was made from. The runtime keeps it beside the container, so that it is known after any crash. */
+export interface Stamp {
+  readonly configGeneration: Generation
+  readonly instanceId: InstanceId
+}
+
+/** What the runtime shows of one machine. */
+export type Observed =
+  | { readonly state: 'absent' }
+  | (Stamp & { readonly state: 'created' })
+  | (Stamp & { readonly state: 'running'; readonly startedAt: Instant })
+  /** `exit: null`: how it ended is not known, as after a reboot. */
+  | (Stamp & {
+      readonly state: 'exited'
+      readonly startedAt: Instant | null
+      readonly exit: Omit<MachineExit, 'requested'> | null
+    })
+  | (Stamp & { readonly state: 'broken' })
+
+/** Exactly one thing to do next, as data. */
+export type Step =
+  | { readonly kind: 'pull'; readonly image: string; readonly digest: string }
+  | { readonly kind: 'create'; readonly stamp: Stamp }
+  | { readonly kind: 'start'; readonly startGeneration: Generation }
+  | { readonly kind: 'stop'; readonly signal: string; readonly timeoutMs: number }
+  | { readonly kind: 'remove' }
+  /** Nothing before `until`, for a reason that users are shown. */
+  | { readonly kind: 'wait'; readonly until: Instant; readonly why: string }
+  | { readonly kind: 'settled' }
+
+/** A step that is done by somebody, so that it can fail. */
+export type Deed = Exclude<Step['kind'], 'wait' | 'settled'>
+
+/** All that a host knows of one machine: what is there, and what it must remember over its own death. Changed only by `observe`. */
+export interface MachineRecord {
+  readonly id: MachineId
+  /** Of the last observation; grows over the death of the host's programs too. */
+  readonly sequence: number
+  readonly observed: Observed
+  /** What is being done to it now. */
+  readonly doing: Deed | null
+  /** The image that is known to be unpacked here. */
+  readonly pulledDigest: string | null
+  /** Of what exists or last existed. */
+  readonly stamp: Stamp | null
+  /** For which request the last start was that led to something, and for which one a start is being tried. */
+  readonly startedFor: Generation | null
+  readonly startingFor: Generation | null
+  /** It was told to stop since it last started. */
+  readonly stopAsked: boolean
+  /** What was started last has ended, by `exit`. */
+  readonly ended: boolean
+  readonly startedAt: Instant | null
+  readonly exit: MachineExit | null
+  /** By the restart policy, since a start was asked for or since it last ran for long. */
+  readonly restarts: number
+  readonly failure: Failure | null
+}
+
+/** A deed that failed, perhaps several times in a row. */
+export interface Failure {
+  readonly deed: Deed
+  /** What was being tried: a newer request makes it forgotten. See `attemptKey`. */
+  readonly key: Generation
+  readonly count: number
+  readonly reason: string
+  readonly at: Instant
+  /** The same can't work if it is tried again. */
+  readonly final: boolean
+}
+
+export function newRecord(id: MachineId): MachineRecord {
+  return {
+    id,
+    sequence: 0,
+    observed: { state: 'absent' },
+    doing: null,
+    pulledDigest: null,
+    stamp: null,
+    startedFor: null,
+    startingFor: null,
+    stopAsked: false,
+    ended: false,
+    startedAt: null,
+    exit: null,
+    restarts: 0,
+    failure: null,
+  }
+}
+
+/** As the text that a runtime keeps. */
+export function formatStamp(stamp: Stamp): string {
+  return `${stamp.configGeneration}/${stamp.instanceId}`
+}
+
+/** What is unreadable was made by nobody that we know: a generation that nothing asks for, so that it is replaced. */
+export function parseStamp(text: string): Stamp {
+  const match = /^(\d+)\/(\w+)$/.exec(text)
+  return {
+    configGeneration: match ? Number(match[1]) : -1,
+    instanceId: (match?.[2] ?? '') as InstanceId,
+  }
+}

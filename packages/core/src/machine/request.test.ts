@@ -1,0 +1,179 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { AppName, HostId, InstanceId, MachineId, RegionCode } from '../id.ts'
+import type { MachineConfig } from './config.ts'
+import type { Assignment } from './machine.ts'
+import { firstAssignment, type MachineCommand, request } from './request.ts'
+
+const NOW = 1_000_000
+
+const config: MachineConfig = {
+  image: 'registry.internal/shop:v1',
+  env: {},
+  init: {},
+  guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256 },
+  services: [],
+  checks: {},
+  restart: { policy: 'on-failure', max_retries: 10 },
+  stop_config: { signal: 'SIGINT', timeout_ms: 10_000 },
+  metadata: {},
+  auto_destroy: false,
+}
+
+function machine(change: Partial<Assignment> & { launch?: boolean } = {}): Assignment {
+  const { launch = true, ...rest } = change
+  return {
+    ...firstAssignment({
+      launch,
+      id: '00000000000001' as MachineId,
+      name: 'quiet-sun-1',
+      app: 'shop' as AppName,
+      host: 'h1' as HostId,
+      region: 'ams' as RegionCode,
+      instanceId: '01A' as InstanceId,
+      config,
+      imageDigest: 'sha256:1',
+      privateIpv4: '10.210.4.2',
+      privateIpv6: 'fdaa::1',
+      cordoned: false,
+      sealedSecrets: null,
+      primaryRegion: null,
+    }),
+    ...rest,
+  }
+}
+function after(from: Assignment, ...commands: MachineCommand[]): Assignment {
+  return commands.reduce((at, command) => {
+    const result = request(at, command, NOW)
+    if (result.kind === 'refused') throw new Error(result.refusal.text)
+    return result.assignment
+  }, from)
+}
+const update = {
+  kind: 'update',
+  config,
+  imageDigest: 'sha256:2',
+  instanceId: '01B' as InstanceId,
+} as const
+
+test('a stop leaves rotation first, and a second one does not move the deadline', () => {
+  const once = after(machine(), { kind: 'stop' })
+  expect(once).toMatchObject({
+    goal: 'stopped',
+    routed: false,
+    drain: { deadline: NOW + 10_000, done: false },
+  })
+  const result = request(once, { kind: 'stop', timeoutMs: 60_000 }, NOW + 5000)
+  expect(result).toMatchObject({
+    kind: 'changed',
+    assignment: { drain: once.drain, stop: { signal: 'SIGINT', timeoutMs: 60_000 } },
+  })
+  expect(request(once, { kind: 'stop' }, NOW + 5000).kind).toBe('unchanged')
+})
+
+test('the time to drain is at least 5 s and at most 300 s', () => {
+  const deadline = (timeoutMs: number) =>
+    (after(machine(), { kind: 'stop', timeoutMs }).drain?.deadline ?? 0) - NOW
+  expect([0, 7_000, 9_999_999].map(deadline)).toEqual([5_000, 7_000, 300_000])
+})
+
+test('a forced destroy drains nothing and kills', () => {
+  expect(after(machine(), { kind: 'destroy', force: true })).toMatchObject({
+    goal: 'destroyed',
+    drain: null,
+    stop: { signal: 'SIGKILL', timeoutMs: 0 },
+  })
+  const draining = after(machine(), { kind: 'stop' })
+  expect(after(draining, { kind: 'destroy', force: true }).drain).toBeNull()
+})
+
+test('an update drains what runs, and returns to rotation when the new version runs', () => {
+  const from = machine()
+  const updated = after(from, update)
+  expect(updated).toMatchObject({
+    generation: 2,
+    configGeneration: 2,
+    startGeneration: 2,
+    instanceId: '01B',
+    routed: false,
+    drain: { done: false },
+  })
+  expect(request(updated, { kind: 'running', configGeneration: 1 }, NOW).kind).toBe('unchanged')
+  expect(after(updated, { kind: 'running', configGeneration: 2 })).toMatchObject({
+    routed: true,
+    drain: null,
+  })
+})
+
+test('an update without launch stops what runs and starts nothing', () => {
+  expect(after(machine(), { ...update, launch: false })).toMatchObject({
+    goal: 'stopped',
+    configGeneration: 2,
+    startGeneration: 1,
+  })
+  expect(after(machine({ launch: false }), { ...update, launch: false }).goal).toBe('created')
+})
+
+test('a cordoned machine stays out of rotation over a stop and a start', () => {
+  const cordoned = after(machine(), { kind: 'cordon' }, { kind: 'stop' }, { kind: 'start' })
+  expect(cordoned).toMatchObject({ goal: 'started', routed: false, drain: null })
+  expect(after(cordoned, { kind: 'uncordon' }).routed).toBe(true)
+})
+
+test('what is refused says so in the words of the Machines API', () => {
+  const gone = after(machine(), { kind: 'destroy' })
+  expect(request(gone, { kind: 'start' }, NOW)).toEqual({
+    kind: 'refused',
+    refusal: {
+      kind: 'destroyed',
+      text: "unable to start machine from current state: 'destroying'",
+    },
+  })
+  expect(request(machine(), { kind: 'destroy', state: 'started' }, NOW)).toMatchObject({
+    kind: 'refused',
+    refusal: { kind: 'not-stopped' },
+  })
+  expect(request(machine({ launch: false }), { kind: 'stop' }, NOW)).toMatchObject({
+    kind: 'refused',
+    refusal: { kind: 'never-started' },
+  })
+})
+
+const commandArbitrary: fc.Arbitrary<MachineCommand> = fc.oneof(
+  fc.constantFrom<MachineCommand>(
+    { kind: 'start' },
+    { kind: 'stop' },
+    { kind: 'destroy' },
+    { kind: 'destroy', force: true },
+    { kind: 'cordon' },
+    { kind: 'uncordon' },
+    { kind: 'drained' },
+    update,
+    { ...update, launch: false },
+  ),
+  fc
+    .integer({ min: 1, max: 10 })
+    .map((n): MachineCommand => ({ kind: 'running', configGeneration: n })),
+)
+
+test('whatever is asked in whatever order, generations only grow and rotation follows the goal', () => {
+  fc.assert(
+    fc.property(fc.boolean(), fc.array(commandArbitrary, { maxLength: 20 }), (launch, commands) => {
+      let at = machine({ launch })
+      let now = NOW
+      for (const command of commands) {
+        now += 1000
+        const result = request(at, command, now)
+        if (result.kind === 'refused') continue
+        const to = result.assignment
+        expect(to.generation).toBe(at.generation + (result.kind === 'changed' ? 1 : 0))
+        expect(to.configGeneration).toBeLessThanOrEqual(to.generation)
+        expect(to.routed && (to.goal !== 'started' || to.cordoned || to.drain !== null)).toBe(false)
+        if (at.drain && to.drain) expect(to.drain.deadline).toBe(at.drain.deadline)
+        if (at.goal === 'destroyed') expect(to.goal).toBe('destroyed')
+        at = to
+      }
+    }),
+    { numRuns: 2000 },
+  )
+})

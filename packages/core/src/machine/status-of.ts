@@ -1,0 +1,73 @@
+import { assertNever, type HostId, type Instant } from '../id.ts'
+import type { Assignment, CheckStatus, MachineState, MachineStatus } from './machine.ts'
+import { describeExit, FAILURES_MAX, mayLaunch, nextStep, standingFailure } from './next-step.ts'
+import type { MachineRecord } from './record.ts'
+
+/** What a host says of a machine. `assignment: null`: nobody wants it, and it is on its way out. */
+export function statusOf(
+  record: MachineRecord,
+  assignment: Assignment | null,
+  seen: { readonly host: HostId; readonly now: Instant; readonly checks: readonly CheckStatus[] },
+): Omit<MachineStatus, 'sequence' | 'updatedAt'> {
+  const { state, reason } = stateOf(record, assignment, seen.now)
+  const stamp =
+    record.observed.state === 'absent' && assignment !== null ? assignment : record.stamp
+  return {
+    id: record.id,
+    host: seen.host,
+    state,
+    generation: assignment?.generation ?? 0,
+    instanceId: (stamp?.instanceId ?? '') as MachineStatus['instanceId'],
+    configGeneration: stamp?.configGeneration ?? 0,
+    startedAt: record.startedAt,
+    exit: record.exit,
+    reason,
+    restartCount: record.restarts,
+    checks: state === 'started' ? seen.checks : [],
+  }
+}
+
+type Said = { readonly state: MachineState; readonly reason: string | null }
+
+function stateOf(record: MachineRecord, assignment: Assignment | null, now: Instant): Said {
+  const failure = standingFailure(assignment, record)
+  const reason = failure?.reason ?? null
+  const goal = assignment?.goal ?? 'destroyed'
+  const step = nextStep(assignment, record, now)
+
+  if (record.observed.state === 'running') {
+    if (record.doing === 'stop')
+      return { state: goal === 'destroyed' ? 'destroying' : 'stopping', reason }
+    if (step.kind === 'wait') return { state: 'started', reason: step.why }
+    return { state: 'started', reason: step.kind === 'settled' ? null : reason }
+  }
+  switch (goal) {
+    case 'destroyed':
+      return { state: record.observed.state === 'absent' ? 'destroyed' : 'destroying', reason }
+    case 'stopped':
+      return { state: 'stopped', reason: null }
+    case 'created':
+      return { state: failure && hasFailed(failure) ? 'failed' : 'created', reason }
+    case 'started': {
+      if (failure && hasFailed(failure)) return { state: 'failed', reason }
+      const launch = assignment ? mayLaunch(assignment, record, now) : null
+      if (launch?.kind !== 'over')
+        return { state: 'starting', reason: step.kind === 'wait' ? step.why : reason }
+      if (assignment?.config.auto_destroy)
+        return { state: record.observed.state === 'absent' ? 'destroyed' : 'destroying', reason }
+      return { state: 'stopped', reason: record.exit && overReason(record, assignment) }
+    }
+    default:
+      return assertNever(goal)
+  }
+}
+
+function hasFailed(failure: NonNullable<MachineRecord['failure']>): boolean {
+  return failure.final || failure.count >= FAILURES_MAX
+}
+
+function overReason(record: MachineRecord, assignment: Assignment | null): string | null {
+  if (record.exit === null) return null
+  const retries = assignment?.config.restart.policy === 'on-failure' && record.restarts > 0
+  return `${describeExit(record.exit)}${retries ? ` and was restarted ${record.restarts} times` : ''}`
+}
