@@ -1,0 +1,135 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describeError, PlatformError } from '@roost/base'
+import { buildDebian } from './build-debian.ts'
+import { buildNode } from './build-node.ts'
+import { copyFromHub, DOCKER_HUB, isReachable, type Upstream } from './copy-from-hub.ts'
+import { buildLayout, type ImageLayout, readImage } from './image-layout.ts'
+import { pushImage, tagDigest } from './push-image.ts'
+import { createRegistryClient, registryTokenFor } from './registry-client.ts'
+
+export const MIRROR_CACHE = '/var/cache/roost'
+
+export interface MirrorOptions {
+  /** `https://<public address>:4280`, reachable from here. */
+  readonly apiUrl: string
+  /** A Roost token that may push to the mirror (an administrator's). */
+  readonly apiToken: string
+  /** `https://<mesh address>:5000`. */
+  readonly registryUrl: string
+  /** PEM of the installation's authority: it signed the certificates of both. */
+  readonly ca: string
+  /** File of the network namespace from which the registry is reached (`/run/netns/demo-ams`); absent: from here. */
+  readonly netns?: string | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface SeedOptions extends MirrorOptions {
+  /** Images that were built or fetched are kept here. Default /var/cache/roost. */
+  readonly cacheDir?: string
+  /** Builds or fetches anew, also what is kept. */
+  readonly refresh?: boolean
+  /** Told what is being done, for a person. */
+  readonly onProgress?: (text: string) => void
+  /** Where real images come from when it answers. Default Docker Hub; null: never asked. */
+  readonly upstream?: Upstream | null
+}
+
+export interface MirroredImage {
+  /** `docker.io/library/debian:bookworm-slim`. */
+  readonly name: string
+  readonly digest: string
+  /** `upstream`: the real one. `packages`: built here from Debian and npm packages. */
+  readonly source: 'upstream' | 'packages'
+  readonly sentBytes: number
+  readonly ms: number
+}
+
+/** A change of a recipe makes a new folder name, so that no old image is taken for a new one. */
+const RECIPE = '1'
+const IMAGES = [
+  { repository: 'library/debian', tag: 'bookworm-slim' },
+  { repository: 'library/node', tag: '22-slim' },
+] as const
+
+/**
+ * Brings the base images into the registry under their Docker Hub names, so that plain `FROM` lines resolve. From Docker Hub
+ * where it answers, else from Debian and npm packages: about a minute the first time, seconds from the cache.
+ */
+export async function seedMirror(options: SeedOptions): Promise<readonly MirroredImage[]> {
+  const say = options.onProgress ?? (() => {})
+  const folder = join(options.cacheDir ?? MIRROR_CACHE, 'images')
+  await mkdir(folder, { recursive: true })
+  const upstream = options.upstream === undefined ? DOCKER_HUB : options.upstream
+  const online = upstream !== null && (await isReachable(upstream))
+  const seeded: MirroredImage[] = []
+  for (const image of IMAGES) {
+    const startedAt = performance.now()
+    const name = `docker.io/${image.repository}:${image.tag}`
+    const { layout, source } = await obtain(image, online ? upstream : null)
+    const client = await clientFor(options, `docker.io/${image.repository}`, ['pull', 'push'])
+    const { sentBytes } = await pushImage(client, layout, {
+      repository: `docker.io/${image.repository}`,
+      tag: image.tag,
+    })
+    const ms = Math.round(performance.now() - startedAt)
+    say(`${name} is in the registry (${(sentBytes / 1e6).toFixed(0)} MB sent)`)
+    seeded.push({ name, digest: layout.manifest.digest, source, sentBytes, ms })
+  }
+  return seeded
+
+  async function obtain(
+    image: (typeof IMAGES)[number],
+    from: Upstream | null,
+  ): Promise<{ layout: ImageLayout; source: MirroredImage['source'] }> {
+    const plain = `${image.repository.split('/').at(-1)}-${image.tag}`
+    if (from !== null) {
+      try {
+        say(`fetching ${image.repository}:${image.tag} from ${new URL(from.url).host}`)
+        const dir = join(folder, `upstream-${plain}`)
+        return {
+          layout: await copyFromHub(from, image, dir, options.signal),
+          source: 'upstream',
+        }
+      } catch (error) {
+        if (options.signal?.aborted) throw error
+        say(`${describeError(error)}; building it from packages instead`)
+      }
+    }
+    const dir = join(folder, `${plain}.${RECIPE}`)
+    const kept = options.refresh ? null : await readImage(dir)
+    if (kept !== null) return { layout: kept, source: 'packages' }
+    if (image.repository === 'library/debian') {
+      say(`building ${plain} from Debian packages, once (about 30 s)`)
+      const layout = await buildLayout(dir, (draft) => buildDebian(draft, options.signal))
+      return { layout, source: 'packages' }
+    }
+    // Always on our own Debian, whose one layer the recipe knows.
+    const { layout: debian } = await obtain(IMAGES[0], null)
+    say(`building ${plain} from npm packages, once (about 40 s)`)
+    const layout = await buildLayout(dir, (draft) => buildNode(draft, debian, options.signal))
+    return { layout, source: 'packages' }
+  }
+}
+
+/** Which of the base images the registry has. `digest` is null for one that it lacks. */
+export async function listMirror(
+  options: MirrorOptions,
+): Promise<readonly { name: string; digest: string | null }[]> {
+  return Promise.all(
+    IMAGES.map(async ({ repository, tag }) => {
+      const client = await clientFor(options, `docker.io/${repository}`, ['pull'])
+      return {
+        name: `docker.io/${repository}:${tag}`,
+        digest: await tagDigest(client, `docker.io/${repository}`, tag),
+      }
+    }),
+  )
+}
+
+async function clientFor(options: MirrorOptions, repository: string, actions: readonly string[]) {
+  if (options.apiToken === '')
+    throw new PlatformError('unauthorized', 'the mirror needs an administrator’s token')
+  const token = await registryTokenFor({ ...options, repository, actions })
+  return createRegistryClient({ ...options, url: options.registryUrl, token })
+}
