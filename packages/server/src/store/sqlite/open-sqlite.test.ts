@@ -1,0 +1,85 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { AppName } from '@roost/core'
+import { expect, test } from 'vitest'
+import { getApp, networkNumber, putApp } from '../apps.ts'
+import { getSettings, putSettings } from '../settings.ts'
+import type { Change } from '../store.ts'
+import { openSqlite } from './open-sqlite.ts'
+
+const shop = {
+  name: 'shop' as AppName,
+  organization: 'personal',
+  network: 1,
+  createdAt: 5,
+  primaryRegion: null,
+  release: 0,
+}
+
+test('a transaction is whole or not at all, and only a whole one is heard of', async () => {
+  const store = openSqlite({ file: ':memory:' })
+  const heard: Change[] = []
+  store.onChange((change) => heard.push(change))
+  await expect(
+    store.transaction(async (tx) => {
+      await networkNumber(tx, 'personal', 'default')
+      await putApp(tx, shop)
+      throw new Error('changed my mind')
+    }),
+  ).rejects.toThrow('changed my mind')
+  expect(await store.read((reader) => getApp(reader, 'shop'))).toBeNull()
+  expect(heard).toEqual([])
+  await store.transaction(async (tx) => {
+    await networkNumber(tx, 'personal', 'default')
+    await putApp(tx, shop)
+  })
+  expect(await store.read((reader) => getApp(reader, 'shop'))).toEqual(shop)
+  expect(heard.map((change) => [...change.keys])).toEqual([['app/shop']])
+  await store.close()
+})
+
+test('revisions grow with each change, and only with a change', async () => {
+  const store = openSqlite({ file: ':memory:' })
+  const publish = (release: number | null) =>
+    store.transaction((tx) =>
+      tx.publish('app', 'shop', release === null ? null : { ...shop, release }),
+    )
+  expect(await publish(0)).toBe(1)
+  expect(await publish(0)).toBe(1)
+  expect(await publish(1)).toBe(2)
+  expect(await publish(null)).toBe(3)
+  expect(await publish(null)).toBe(3)
+  await store.close()
+})
+
+test('transactions that are asked for at once come one after the other', async () => {
+  const store = openSqlite({ file: ':memory:' })
+  await store.transaction((tx) => networkNumber(tx, 'personal', 'default'))
+  await store.transaction((tx) => putApp(tx, shop))
+  const add = () =>
+    store.transaction(async (tx) => {
+      const app = await getApp(tx, 'shop')
+      await Promise.resolve()
+      if (app) await putApp(tx, { ...app, release: app.release + 1 })
+    })
+  await Promise.all(Array.from({ length: 20 }, add))
+  expect((await store.read((reader) => getApp(reader, 'shop')))?.release).toBe(20)
+  await store.close()
+})
+
+test('what was acknowledged is in the file, also for who opens it without it having been closed', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'store-'))
+  const file = join(folder, 'roost.db')
+  const settings = { domain: 'roost.test', clientNetworks: [], registry: { name: 'r', url: 'u' } }
+  const first = openSqlite({ file })
+  await first.transaction(async (tx) => {
+    await networkNumber(tx, 'personal', 'default')
+    await putSettings(tx, settings)
+  })
+  const second = openSqlite({ file })
+  expect(await second.read(getSettings)).toEqual({ ...settings, networks: [1] })
+  await first.close()
+  await second.close()
+  rmSync(folder, { recursive: true })
+})
