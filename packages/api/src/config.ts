@@ -92,6 +92,11 @@ export const edgeConfig = z.object({
       binary: z.string().default('/usr/sbin/haproxy'),
       slots: z.int().default(200),
       maxConnections: z.int().default(4000),
+      /**
+       * HAProxy outlives the edge program, so that a restart disturbs nobody: its master's process id is in
+       * `<runDir>/haproxy.pid`, SIGTERM ends it. True: the edge ends it when it is itself told to stop.
+       */
+      stopOnExit: z.boolean().default(false),
     })
     .prefault({}),
   logFile: z.string().optional(),

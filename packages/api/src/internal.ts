@@ -94,8 +94,25 @@ export const registryTokenBody = z.object({
 })
 export const registryTokenReply = z.object({ token: z.string(), expires_at: z.string() })
 
+/**
+ * `POST /internal/v1/edge-certificate` by edges: a PKCS#10 request in PEM, signed for the domain and every name below it (whatever
+ * names the request carries), so that an edge can speak TLS for all apps. The reply is the chain in PEM, own certificate first.
+ */
+export const edgeCertificateBody = z.object({ csr: z.string().max(10_000) })
+export const edgeCertificateReply = z.object({ certificate: z.string() })
+
+/** `GET /edge/v1/alive` by other edges. */
+export const edgeAliveReply = z.object({
+  host: z.string(),
+  region: z.string(),
+  /** Its HAProxy serves. */
+  serving: z.boolean(),
+  /** What it measured to others, by host id. */
+  round_trip_ms: z.record(z.string(), z.number()),
+})
+
 /** Ports on a host's mesh address. */
-export const PORTS = { api: 4280, internal: 4281, agent: 4282, registry: 5000 } as const
+export const PORTS = { api: 4280, internal: 4281, agent: 4282, edge: 4283, registry: 5000 } as const
 
 /**
  * Who a certificate speaks for: a URI in its subject alternative names.
