@@ -13,8 +13,15 @@ export interface Runtime {
   create(spec: MachineSpec, signal: AbortSignal): Promise<void>
   /** Starts a created or exited machine (with a new root file system if it had run). */
   start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void>
-  /** Signals, waits at most `timeoutMs`, kills. Returns when no process is left. */
-  stop(id: MachineId, how: { signal: string; timeoutMs: number }): Promise<void>
+  /**
+   * Signals, waits at most `timeoutMs`, kills. Returns when no process is left. When `signal` aborts it throws at once and
+   * kills nothing: somebody wants it stopped in another way, or not any more.
+   */
+  stop(
+    id: MachineId,
+    how: { readonly signal: string; readonly timeoutMs: number },
+    signal?: AbortSignal,
+  ): Promise<void>
   /** Removes all that `list` would show of it, and its network, secrets and cgroups. Kills it if it runs. */
   remove(id: MachineId): Promise<void>
   /** Hints that `list` would show something new. Lost ones do no harm. Returns a function that ends it. */
@@ -46,6 +53,7 @@ export interface RuntimeMachine {
   readonly stamp: string
   readonly state: 'created' | 'running' | 'exited' | 'broken'
   readonly startedAt: number | null
+  /** Of the last run; the same values each time it is looked at. null: it did not run yet, or nobody knows how it ended. */
   readonly exit: {
     readonly code: number
     readonly signal: number

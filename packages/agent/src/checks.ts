@@ -1,0 +1,19 @@
+import type { CheckSpec, CheckStatus, Instant, MachineId } from '@roost/core'
+
+/** Health checks of machines that run. */
+export interface Checks {
+  /**
+   * Checks until the returned function is called. `heard` gets the statuses of all specs, in their order, whenever one
+   * changed. Until its first pass a check is tried several times a second, so that a machine is ready as soon as it
+   * listens; then every `interval_ms`. In the grace period after `startedAt` a failure is not said.
+   */
+  start(target: CheckTarget, heard: (statuses: readonly CheckStatus[]) => void): () => void
+}
+
+export interface CheckTarget {
+  readonly id: MachineId
+  /** Private IPv4 of the machine. */
+  readonly address: string
+  readonly startedAt: Instant
+  readonly specs: readonly CheckSpec[]
+}

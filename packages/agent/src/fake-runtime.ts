@@ -1,0 +1,233 @@
+import { type Clock, PlatformError } from '@roost/base'
+import type { Instant, MachineId } from '@roost/core'
+import type { Environment, ImageToPull, MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
+
+/** How often something goes wrong before it works. */
+export type Times = 'never' | 'once' | 'twice' | 'always'
+
+/** What is wrong with a machine or its image, as data. Absent: nothing. */
+export interface Misbehaviour {
+  readonly pullFails?: Times
+  readonly pullBlocksMs?: number
+  readonly createFails?: Times
+  readonly startFails?: Times
+  /** The error says that the same can't work again. */
+  readonly startImpossible?: boolean
+  readonly startBlocksMs?: number
+  /** After each start, or after the first `exits` starts. */
+  readonly exitsAfterMs?: number
+  readonly exits?: number
+  readonly exitCode?: number
+  readonly oomKilled?: boolean
+  /** Ignores every signal but SIGKILL. */
+  readonly ignoresStop?: boolean
+  readonly stopTakesMs?: number
+  readonly removeFails?: Times
+  /** Hints by `onChange` are not given. */
+  readonly silent?: boolean
+}
+
+/** The containers of one host. They outlive the agent that made them, so they are a value that is passed to the next. */
+export interface FakeHost {
+  readonly machines: Map<MachineId, FakeMachine>
+  readonly images: Set<string>
+  /** Digests that no registry has. */
+  readonly missing: Set<string>
+  readonly misbehaviours: Map<MachineId, Misbehaviour>
+  /** How often each deed has failed by now, by machine. */
+  readonly failed: Map<string, number>
+  /** Every start that happened, oldest first. */
+  readonly starts: { readonly id: MachineId; readonly stamp: string; readonly at: Instant }[]
+  readonly listeners: Set<(id: MachineId) => void>
+  /** What went wrong, by kind: a simulation proves with it that its faults did happen. */
+  readonly faults: Map<string, number>
+}
+
+interface FakeMachine {
+  readonly spec: MachineSpec
+  state: RuntimeMachine['state']
+  startedAt: Instant | null
+  exit: RuntimeMachine['exit']
+  runs: number
+  environment: Environment
+}
+
+export function createFakeHost(): FakeHost {
+  return {
+    machines: new Map(),
+    images: new Set(),
+    missing: new Set(),
+    misbehaviours: new Map(),
+    failed: new Map(),
+    starts: [],
+    listeners: new Set(),
+    faults: new Map(),
+  }
+}
+
+const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGUSR2: 12,
+  SIGTERM: 15,
+}
+const TIMES: Readonly<Record<Times, number>> = { never: 0, once: 1, twice: 2, always: Infinity }
+
+/** The port without an engine: passes the same conformance suite as the real one, and misbehaves as it is told. */
+export function createFakeRuntime(host: FakeHost, clock: Clock): Runtime {
+  const behaviour = (id: MachineId): Misbehaviour => host.misbehaviours.get(id) ?? {}
+  const count = (fault: string) => host.faults.set(fault, (host.faults.get(fault) ?? 0) + 1)
+  const hint = (id: MachineId) => {
+    if (behaviour(id).silent) {
+      count('hint withheld')
+      return
+    }
+    for (const listener of host.listeners) listener(id)
+  }
+
+  function failIf(id: MachineId, deed: string, times: Times | undefined, final = false): void {
+    const key = `${id} ${deed}`
+    const before = host.failed.get(key) ?? 0
+    if (before >= TIMES[times ?? 'never']) return
+    host.failed.set(key, before + 1)
+    count(`${deed} failed`)
+    throw new PlatformError('internal', `${deed} ${id}: told to fail`, {
+      retry: final ? 'never' : 'later',
+    })
+  }
+  async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+    await clock.sleep(ms, signal)
+    if (signal?.aborted) throw new PlatformError('internal', 'aborted', { retry: 'now' })
+  }
+  function end(machine: FakeMachine, exit: { code: number; signal: number; oomKilled: boolean }) {
+    machine.state = 'exited'
+    machine.exit = { ...exit, at: clock.now() }
+    hint(machine.spec.id)
+  }
+  /** By itself, unless it was ended or started anew before. */
+  async function exitLater(machine: FakeMachine): Promise<void> {
+    const {
+      exitsAfterMs,
+      exits = Infinity,
+      exitCode = 0,
+      oomKilled = false,
+    } = behaviour(machine.spec.id)
+    if (exitsAfterMs === undefined || machine.runs > exits) return
+    const run = machine.runs
+    await clock.sleep(exitsAfterMs)
+    const same = host.machines.get(machine.spec.id) === machine && machine.runs === run
+    if (!same || machine.state !== 'running') return
+    count('exited by itself')
+    end(machine, { code: exitCode, signal: oomKilled ? 9 : 0, oomKilled })
+  }
+
+  return {
+    async list() {
+      await clock.sleep(1)
+      return [...host.machines.values()].map(({ spec, state, startedAt, exit }) => ({
+        id: spec.id,
+        stamp: spec.stamp,
+        state,
+        startedAt,
+        exit,
+      }))
+    },
+
+    async pull(image, signal) {
+      const told = behaviourOf(host, image)
+      await pause(told.behaviour.pullBlocksMs ?? 5, signal)
+      if (host.images.has(image.digest)) return
+      if (host.missing.has(image.digest))
+        throw new PlatformError('image_not_found', `pull ${image.repository}: no such image`)
+      if (told.id !== null) failIf(told.id, 'pull', told.behaviour.pullFails)
+      host.images.add(image.digest)
+    },
+
+    async create(spec, signal) {
+      await pause(2, signal)
+      const existing = host.machines.get(spec.id)
+      if (existing) {
+        if (existing.spec.stamp === spec.stamp) return
+        throw new PlatformError('conflict', `create ${spec.id}: it exists of another version`)
+      }
+      if (!host.images.has(spec.image.digest))
+        throw new PlatformError('image_not_found', `create ${spec.id}: no such image`, {
+          retry: 'later',
+        })
+      failIf(spec.id, 'create', behaviour(spec.id).createFails)
+      host.machines.set(spec.id, {
+        spec,
+        state: 'created',
+        startedAt: null,
+        exit: null,
+        runs: 0,
+        environment: {},
+      })
+      hint(spec.id)
+    },
+
+    async start(id, environment, signal) {
+      const told = behaviour(id)
+      await pause(told.startBlocksMs ?? 2, signal)
+      const machine = existing(host, id, 'start')
+      if (machine.state === 'running') return
+      failIf(id, 'start', told.startFails, told.startImpossible)
+      machine.state = 'running'
+      machine.startedAt = clock.now()
+      machine.exit = null
+      machine.environment = environment
+      machine.runs++
+      host.starts.push({ id, stamp: machine.spec.stamp, at: clock.now() })
+      hint(id)
+      void exitLater(machine)
+    },
+
+    async stop(id, how, signal) {
+      const machine = host.machines.get(id)
+      if (machine?.state !== 'running') return
+      const run = machine.runs
+      const { ignoresStop = false, stopTakesMs = 1 } = behaviour(id)
+      const number = SIGNAL_NUMBERS[how.signal] ?? 15
+      const deaf = ignoresStop && number !== 9
+      const killed = deaf || stopTakesMs > how.timeoutMs
+      if (killed && number !== 9) count('stop ignored')
+      await pause(killed ? how.timeoutMs : stopTakesMs, signal)
+      if (machine.state !== 'running' || machine.runs !== run) return
+      const by = killed ? 9 : number
+      end(machine, { code: 128 + by, signal: by, oomKilled: false })
+    },
+
+    async remove(id) {
+      await clock.sleep(1)
+      if (!host.machines.has(id)) return
+      failIf(id, 'remove', behaviour(id).removeFails)
+      host.machines.delete(id)
+      hint(id)
+    },
+
+    onChange(heard) {
+      host.listeners.add(heard)
+      return () => host.listeners.delete(heard)
+    },
+  }
+}
+
+function existing(host: FakeHost, id: MachineId, deed: string): FakeMachine {
+  const machine = host.machines.get(id)
+  if (!machine)
+    throw new PlatformError('not_found', `${deed} ${id}: no such container`, { retry: 'later' })
+  return machine
+}
+
+/** Pulls are told by image: the misbehaviour is that of the machine whose id ends the repository's name. */
+function behaviourOf(
+  host: FakeHost,
+  image: ImageToPull,
+): { readonly id: MachineId | null; readonly behaviour: Misbehaviour } {
+  for (const [id, behaviour] of host.misbehaviours)
+    if (image.repository.endsWith(id)) return { id, behaviour }
+  return { id: null, behaviour: {} }
+}

@@ -1,0 +1,202 @@
+import type { MachineConfig, MachineId } from '@roost/core'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import type { MachineSpec, Runtime } from './runtime.ts'
+
+/** What the suite needs of whoever runs it: the port under test and images that behave in the ways that are named. */
+export interface RuntimeUnderTest {
+  readonly runtime: Runtime
+  /** Another instance over the same containers: what an agent is after a restart. */
+  reopen(): Promise<Runtime>
+  /**
+   * A runnable machine of its own id. `serves` runs until SIGTERM and then exits with 0. `exits` ends by itself soon, with
+   * code 7. `deaf` ignores every signal that can be ignored. `broken` has a program that does not exist.
+   */
+  spec(program: 'serves' | 'exits' | 'deaf' | 'broken'): Promise<MachineSpec>
+  close(): Promise<void>
+}
+
+const NEVER = new AbortController().signal
+const LIMIT = { timeout: 20_000, interval: 20 }
+
+/** The promises of the Runtime port. The fake and the real one both keep them. */
+export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTest>): void {
+  describe(`runtime: ${name}`, () => {
+    const opened: RuntimeUnderTest[] = []
+    afterEach(async () => {
+      for (const under of opened.splice(0)) {
+        for (const { id } of await under.runtime.list()) await under.runtime.remove(id)
+        await under.close()
+      }
+    })
+    async function open(): Promise<RuntimeUnderTest> {
+      const under = await make()
+      opened.push(under)
+      return under
+    }
+    async function shown(runtime: Runtime, id: MachineId) {
+      return (await runtime.list()).find((machine) => machine.id === id)
+    }
+    async function launched(program: Parameters<RuntimeUnderTest['spec']>[0]) {
+      const under = await open()
+      const spec = await under.spec(program)
+      await under.runtime.pull(spec.image, NEVER)
+      await under.runtime.create(spec, NEVER)
+      await under.runtime.start(spec.id, { GREETING: 'hello' }, NEVER)
+      return { ...under, spec, look: () => shown(under.runtime, spec.id) }
+    }
+
+    test('a machine goes from nothing through created and running to nothing', async () => {
+      const { runtime, spec: specOf } = await open()
+      const spec = await specOf('serves')
+      expect(await shown(runtime, spec.id)).toBeUndefined()
+      await runtime.pull(spec.image, NEVER)
+      await runtime.create(spec, NEVER)
+      expect(await shown(runtime, spec.id)).toEqual({
+        id: spec.id,
+        stamp: spec.stamp,
+        state: 'created',
+        startedAt: null,
+        exit: null,
+      })
+      await runtime.start(spec.id, {}, NEVER)
+      const running = await shown(runtime, spec.id)
+      expect(running).toMatchObject({ state: 'running', stamp: spec.stamp, exit: null })
+      expect(running?.startedAt).toBeGreaterThan(0)
+      await runtime.remove(spec.id)
+      expect(await shown(runtime, spec.id)).toBeUndefined()
+    })
+
+    test('what is done already is no error', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.pull(spec.image, NEVER)
+      await runtime.create(spec, NEVER)
+      const before = await look()
+      await runtime.start(spec.id, {}, NEVER)
+      expect(await look()).toEqual(before)
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 5000 })
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 5000 })
+      await runtime.remove(spec.id)
+      await runtime.remove(spec.id)
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 5000 })
+    })
+
+    test('a stop sends its signal and returns when nothing is left', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+      const after = await look()
+      expect(after?.state).toBe('exited')
+      expect(after?.exit?.oomKilled).toBe(false)
+    })
+
+    test('a stop kills what does not listen, after its time', async () => {
+      const { runtime, spec, look } = await launched('deaf')
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 300 })
+      expect(await look()).toMatchObject({ state: 'exited', exit: { signal: 9 } })
+    })
+
+    test('a stop that is aborted kills nothing, and another one does', async () => {
+      const { runtime, spec, look } = await launched('deaf')
+      const changed = new AbortController()
+      const stopping = runtime.stop(
+        spec.id,
+        { signal: 'SIGTERM', timeoutMs: 60_000 },
+        changed.signal,
+      )
+      stopping.catch(() => {})
+      changed.abort()
+      await expect(stopping).rejects.toThrow()
+      expect((await look())?.state).toBe('running')
+      await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0 })
+      expect((await look())?.state).toBe('exited')
+    })
+
+    test('an exit is shown with its code, the same each time, and hinted at', async () => {
+      const under = await open()
+      const spec = await under.spec('exits')
+      const heard: string[] = []
+      const unhear = under.runtime.onChange((id) => heard.push(id))
+      await under.runtime.pull(spec.image, NEVER)
+      await under.runtime.create(spec, NEVER)
+      await under.runtime.start(spec.id, {}, NEVER)
+      await vi.waitFor(
+        async () => expect((await shown(under.runtime, spec.id))?.state).toBe('exited'),
+        LIMIT,
+      )
+      const exited = await shown(under.runtime, spec.id)
+      expect(exited?.exit).toMatchObject({ code: 7, signal: 0, oomKilled: false })
+      expect(await shown(under.runtime, spec.id)).toEqual(exited)
+      await vi.waitFor(() => expect(heard).toContain(spec.id), LIMIT)
+      unhear()
+    })
+
+    test('what exited starts again', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0 })
+      const ended = await look()
+      await runtime.start(spec.id, {}, NEVER)
+      const again = await look()
+      expect(again).toMatchObject({ state: 'running', exit: null })
+      expect(again?.startedAt ?? 0).toBeGreaterThanOrEqual(ended?.exit?.at ?? Infinity)
+    })
+
+    test('a removal ends what runs', async () => {
+      const { runtime, spec, look } = await launched('deaf')
+      await runtime.remove(spec.id)
+      expect(await look()).toBeUndefined()
+    })
+
+    test('a machine of another version is not replaced by a create', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.create({ ...spec, stamp: 'other' }, NEVER).catch(() => {})
+      expect((await look())?.stamp).toBe(spec.stamp)
+    })
+
+    test('a program that does not exist fails for good, and can be removed', async () => {
+      const { runtime, spec: specOf } = await open()
+      const spec = await specOf('broken')
+      await runtime.pull(spec.image, NEVER)
+      const attempt = (async () => {
+        await runtime.create(spec, NEVER)
+        await runtime.start(spec.id, {}, NEVER)
+      })()
+      await expect(attempt).rejects.toMatchObject({ name: 'PlatformError', retry: 'never' })
+      await runtime.remove(spec.id)
+      expect(await shown(runtime, spec.id)).toBeUndefined()
+    })
+
+    test('an image that is nowhere is a PlatformError', async () => {
+      const { runtime, spec: specOf } = await open()
+      const { image } = await specOf('serves')
+      const digest = `sha256:${'0'.repeat(64)}`
+      await expect(runtime.pull({ ...image, digest }, NEVER)).rejects.toMatchObject({
+        name: 'PlatformError',
+      })
+    })
+
+    test('another instance finds what runs, and goes on with it', async () => {
+      const { reopen, spec, look } = await launched('serves')
+      const before = await look()
+      const second = await reopen()
+      expect(await shown(second, spec.id)).toEqual(before)
+      await second.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+      expect((await shown(second, spec.id))?.state).toBe('exited')
+    })
+  })
+}
+
+/** A configuration for specs, to be completed by whoever runs the suite. */
+export function conformanceConfig(change: Partial<MachineConfig> = {}): MachineConfig {
+  return {
+    image: 'registry.internal/conformance:1',
+    env: {},
+    init: {},
+    guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 64 },
+    services: [],
+    checks: {},
+    restart: { policy: 'no', max_retries: 0 },
+    stop_config: { signal: 'SIGTERM', timeout_ms: 5000 },
+    metadata: {},
+    auto_destroy: false,
+    ...change,
+  }
+}
