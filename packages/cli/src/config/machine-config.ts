@@ -1,0 +1,184 @@
+import type { ApiClient } from '@roost/api'
+import { defaultGroup, type FlyToml, isServed } from './fly-toml.ts'
+import { GUEST_SIZE_DEFAULT, guestPreset } from './guest.ts'
+import { shellWords } from './reader.ts'
+
+type MachineInput = Parameters<ApiClient['createRelease']>[0]['body']['config']
+/** All of a machine's configuration but the image, which the build gives. */
+export type MachineTemplate = Omit<Known<MachineInput>, 'image'>
+type Service = Known<NonNullable<MachineTemplate['services']>[number]>
+type Check = NonNullable<Service['checks']>[number]
+
+/** The schema lets unknown keys through; what is made here has none. */
+type Known<T> = { [K in keyof T as string extends K ? never : K]: T[K] }
+
+/** As flyctl makes it of the same file; durations go as Go writes them. */
+export function machineConfigOf(
+  config: FlyToml,
+  options: { readonly primaryRegion?: string | undefined } = {},
+): MachineTemplate {
+  const group = defaultGroup(config)
+  const mine = <T extends { readonly processes?: readonly string[] }>(section: T): boolean =>
+    section.processes === undefined ||
+    section.processes.length === 0 ||
+    section.processes.includes(group)
+  const primaryRegion = options.primaryRegion ?? config.primary_region
+  const command = config.processes?.[group]
+  const init = {
+    ...(config.experimental?.entrypoint && { entrypoint: [...config.experimental.entrypoint] }),
+    ...(config.experimental?.exec && { exec: [...config.experimental.exec] }),
+    ...(config.experimental?.cmd && { cmd: [...config.experimental.cmd] }),
+    ...(command !== undefined && { cmd: shellWords(command) ?? [] }),
+  }
+  return {
+    env: {
+      ...config.env,
+      FLY_PROCESS_GROUP: group,
+      ...(primaryRegion === undefined ? {} : { PRIMARY_REGION: primaryRegion }),
+    },
+    init,
+    services: servicesOf(config, mine),
+    checks: checksOf(config, mine),
+    metadata: { fly_platform_version: 'v2', fly_process_group: group },
+    ...guestOf(config, group),
+    ...restartOf(config, mine),
+    ...stopOf(config),
+  }
+}
+
+type IsMine = (section: { readonly processes?: readonly string[] }) => boolean
+
+function servicesOf(config: FlyToml, mine: IsMine): Service[] {
+  const http = config.http_service
+  const own: Service[] =
+    http === undefined || !mine(http)
+      ? []
+      : [
+          {
+            ...basicsOf(http),
+            protocol: 'tcp',
+            ports: [
+              { port: 80, handlers: ['http'], force_https: http.force_https ?? false },
+              { port: 443, handlers: ['tls', 'http'] },
+            ],
+            checks: (http.checks ?? []).map((check) => checkOf('http', check)),
+          },
+        ]
+  const more = (config.services ?? []).flatMap((service): Service[] => {
+    const ports = (service.ports ?? []).filter(isServed)
+    if (service.protocol !== 'tcp' || ports.length === 0 || !mine(service)) return []
+    return [
+      {
+        ...basicsOf(service),
+        protocol: 'tcp',
+        ports: ports.map(({ port, handlers, force_https }) => ({
+          ...(port === undefined ? {} : { port }),
+          handlers: [...(handlers ?? [])],
+          ...(force_https === undefined ? {} : { force_https }),
+        })),
+        checks: [
+          ...(service.tcp_checks ?? []).map((check) => checkOf('tcp', check)),
+          ...(service.http_checks ?? []).map((check) => checkOf('http', check)),
+        ],
+      },
+    ]
+  })
+  return [...own, ...more]
+}
+
+type TomlBasics = Omit<NonNullable<FlyToml['http_service']>, 'checks' | 'force_https'>
+
+function basicsOf(section: TomlBasics): Pick<Service, 'internal_port'> & Partial<Service> {
+  const { concurrency } = section
+  return {
+    internal_port: section.internal_port ?? 8080,
+    ...(section.auto_stop_machines === undefined ? {} : { autostop: section.auto_stop_machines }),
+    ...(section.auto_start_machines === undefined
+      ? {}
+      : { autostart: section.auto_start_machines }),
+    ...(section.min_machines_running === undefined
+      ? {}
+      : { min_machines_running: section.min_machines_running }),
+    ...(concurrency === undefined
+      ? {}
+      : { concurrency: { ...concurrency, type: concurrency.type ?? 'connections' } }),
+  }
+}
+
+interface TomlCheck {
+  readonly port?: number
+  readonly interval?: number
+  readonly timeout?: number
+  readonly grace_period?: number
+  readonly method?: string
+  readonly path?: string
+}
+
+function checkOf(type: 'tcp' | 'http', check: TomlCheck): Check {
+  return {
+    type,
+    ...(check.port === undefined ? {} : { port: check.port }),
+    ...(check.interval === undefined ? {} : { interval: goDuration(check.interval) }),
+    ...(check.timeout === undefined ? {} : { timeout: goDuration(check.timeout) }),
+    ...(check.grace_period === undefined ? {} : { grace_period: goDuration(check.grace_period) }),
+    ...(check.method === undefined ? {} : { method: check.method.toUpperCase() }),
+    ...(check.path === undefined ? {} : { path: check.path }),
+  }
+}
+
+function checksOf(config: FlyToml, mine: IsMine): Record<string, Check> {
+  const made = Object.entries(config.checks ?? {})
+    .filter(([, check]) => mine(check))
+    .map(([name, check]) => {
+      const port = check.port ?? config.http_service?.internal_port ?? 8080
+      return [name, checkOf(check.type ?? 'tcp', { ...check, port })] as const
+    })
+  return Object.fromEntries(made)
+}
+
+/** Nothing without a `[[vm]]`: the machines keep the size that they have. */
+function guestOf(config: FlyToml, group: string): Partial<MachineTemplate> {
+  const sections = config.vm ?? []
+  const vm =
+    sections.find((one) => one.processes?.includes(group)) ??
+    sections.find((one) => one.processes === undefined || one.processes.length === 0)
+  if (vm === undefined) return {}
+  const preset = guestPreset(vm.size ?? GUEST_SIZE_DEFAULT)
+  const memory = vm.memory ?? vm.memory_mb
+  return {
+    guest: {
+      ...preset,
+      ...(vm.cpu_kind === undefined ? {} : { cpu_kind: vm.cpu_kind }),
+      ...(vm.cpus === undefined ? {} : { cpus: vm.cpus }),
+      ...(memory === undefined ? {} : { memory_mb: memory }),
+    },
+  }
+}
+
+/** Nothing without a `[[restart]]`: the server's default. */
+function restartOf(config: FlyToml, mine: IsMine): Partial<MachineTemplate> {
+  const restart = config.restart?.find(mine)
+  if (restart === undefined) return {}
+  return {
+    restart: {
+      ...(restart.policy === undefined
+        ? {}
+        : { policy: restart.policy === 'never' ? 'no' : restart.policy }),
+      ...(restart.retries === undefined ? {} : { max_retries: restart.retries }),
+    },
+  }
+}
+
+function stopOf(config: FlyToml): Partial<MachineTemplate> {
+  if (config.kill_signal === undefined && config.kill_timeout === undefined) return {}
+  return {
+    stop_config: {
+      ...(config.kill_signal === undefined ? {} : { signal: config.kill_signal }),
+      ...(config.kill_timeout === undefined ? {} : { timeout: goDuration(config.kill_timeout) }),
+    },
+  }
+}
+
+function goDuration(ms: number): string {
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`
+}
