@@ -1,0 +1,43 @@
+import type { Readable } from 'node:stream'
+
+/** All that a command may touch of the process around it: tests give their own. */
+export interface CliContext {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stdout: Screen
+  readonly stderr: Screen
+  /** Aborts at the first Ctrl-C. A command that never asks for it just ends there, as programs do. */
+  interrupted(): AbortSignal
+}
+
+export interface Screen {
+  write(text: string): unknown
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+export function processContext(): CliContext {
+  const state: { interrupted: AbortSignal | null } = { interrupted: null }
+  return {
+    env: process.env,
+    cwd: process.cwd(),
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    interrupted() {
+      state.interrupted ??= firstInterrupt()
+      return state.interrupted
+    },
+  }
+}
+
+function firstInterrupt(): AbortSignal {
+  const controller = new AbortController()
+  process.on('SIGINT', () => {
+    // Who presses twice does not want to wait for the good manners.
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort()
+  })
+  return controller.signal
+}

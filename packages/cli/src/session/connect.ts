@@ -1,0 +1,202 @@
+import { readFileSync } from 'node:fs'
+import { Readable } from 'node:stream'
+import { getCACertificates } from 'node:tls'
+import {
+  type ApiClient,
+  type ByteStream,
+  createApiClient,
+  type Fetch,
+  type FetchReply,
+} from '@roost/api'
+import { Agent, type Dispatcher, request } from 'undici'
+import type { CliContext } from '../cli-context.ts'
+import { Failure, usage } from '../failure/failure.ts'
+import { type Context, readContexts } from './contexts.ts'
+
+/** Which server is spoken to, as whom, and where that was said. */
+export interface Server {
+  readonly url: string
+  readonly token: string
+  readonly ca: string | null
+  /** `ROOST_API_URL` or the name of a context. */
+  readonly from: string
+}
+
+/** The environment goes before the stored contexts; a URL that a context knows borrows its authority and token. */
+export function chosenServer(context: Pick<CliContext, 'env'>): Server {
+  const { env } = context
+  const contexts = readContexts(env)
+  const url = env['ROOST_API_URL']
+  const stored = url
+    ? contexts.all.find((one) => sameUrl(one.url, url))
+    : contexts.all.find((one) => one.name === contexts.current)
+  const token = env['ROOST_API_TOKEN'] || stored?.token
+  const at = url || stored?.url
+  if (at === undefined)
+    throw new Failure('no server is known', {
+      why: 'ROOST_API_URL is not set and nobody has logged in here',
+      fix: [
+        'roost playground up --regions ams,iad,syd   # a server on this machine',
+        'roost auth login URL',
+      ],
+    })
+  if (token === undefined)
+    throw new Failure(`there is no token for ${at}`, {
+      fix: ['set ROOST_API_TOKEN', `roost auth login ${at}`],
+    })
+  return {
+    url: checkedUrl(at),
+    token,
+    ca: authority(env['ROOST_API_CA'], stored),
+    from: url ? 'ROOST_API_URL' : (stored?.name ?? ''),
+  }
+}
+
+export function connect(context: Pick<CliContext, 'env'>): ApiClient {
+  return clientFor(chosenServer(context))
+}
+
+export function clientFor(
+  server: Pick<Server, 'url' | 'ca'> & { readonly token?: string },
+): ApiClient {
+  return createApiClient({
+    baseUrl: server.url,
+    token: server.token,
+    fetch: fetchFrom(server.url, server.ca),
+    userAgent: 'roost-cli/0.1',
+  })
+}
+
+/** What was thrown on the way to the server; `serverUrl` lets the explanation name it. */
+export class ServerUnreached extends Error {
+  readonly serverUrl: string
+  constructor(serverUrl: string, cause: unknown) {
+    super(`reach ${serverUrl}`, { cause })
+    this.name = 'ServerUnreached'
+    this.serverUrl = serverUrl
+  }
+}
+
+const CONNECT_TIMEOUT_MS = 10_000
+/** A build may be silent for long, and so may a log. Both are resumed or told when this is over. */
+const SILENCE_MS_MAX = 30 * 60_000
+
+function fetchFrom(serverUrl: string, ca: string | null): Fetch {
+  const state: { agent: Agent | null } = { agent: null }
+  return async (url, init) => {
+    state.agent ??= new Agent({
+      connect: { timeout: CONNECT_TIMEOUT_MS, ...(ca === null ? {} : { ca: authorities(ca) }) },
+    })
+    const signal = init.signal as AbortSignal | undefined
+    const sent = init.body === undefined ? null : outgoing(init.body)
+    try {
+      const reply = await request(url, {
+        method: init.method as 'GET',
+        headers: init.headers,
+        body: sent?.body ?? null,
+        dispatcher: state.agent,
+        headersTimeout: init.timeoutMs ?? SILENCE_MS_MAX,
+        bodyTimeout: init.timeoutMs ?? SILENCE_MS_MAX,
+        ...(signal === undefined ? {} : { signal }),
+      })
+      return replyOf(reply, serverUrl, signal)
+    } catch (cause) {
+      if (signal?.aborted) throw cause
+      throw sent?.failure() ?? new ServerUnreached(serverUrl, cause)
+    }
+  }
+}
+
+/** What goes wrong while a body is made is no fault of the connection. */
+function outgoing(body: string | ByteStream): { body: string | Readable; failure(): unknown } {
+  if (typeof body === 'string') return { body, failure: () => undefined }
+  const state: { failure: unknown } = { failure: undefined }
+  const watched = async function* () {
+    try {
+      yield* body
+    } catch (error) {
+      state.failure = error
+      throw error
+    }
+  }
+  return {
+    body: Readable.from(watched(), { objectMode: false }),
+    failure: () => state.failure,
+  }
+}
+
+function replyOf(
+  reply: Dispatcher.ResponseData,
+  serverUrl: string,
+  signal: AbortSignal | undefined,
+): FetchReply {
+  const lost = (cause: unknown) => (signal?.aborted ? cause : new ServerUnreached(serverUrl, cause))
+  return {
+    status: reply.statusCode,
+    headers: {
+      get: (name) => {
+        const value = reply.headers[name.toLowerCase()]
+        return Array.isArray(value) ? (value[0] ?? null) : (value ?? null)
+      },
+    },
+    text: () =>
+      reply.body.text().catch((cause) => {
+        throw lost(cause)
+      }),
+    body: {
+      getReader() {
+        const chunks = reply.body[Symbol.asyncIterator]()
+        return {
+          read: async () => {
+            try {
+              const { done, value } = await chunks.next()
+              return done ? { done: true } : { done: false, value: value as Uint8Array }
+            } catch (cause) {
+              throw lost(cause)
+            }
+          },
+          cancel: async () => {
+            reply.body.on('error', () => {}).destroy()
+          },
+        }
+      },
+    },
+  }
+}
+
+/** The authority of the installation beside those that the system knows. */
+function authorities(ca: string): string[] {
+  return [...getCACertificates('default'), ca]
+}
+
+function authority(path: string | undefined, stored: Context | undefined): string | null {
+  if (path === undefined || path === '') return stored?.ca ?? null
+  return readAuthority(path, 'ROOST_API_CA')
+}
+
+/** `said`: what named the file, for the complaint. */
+export function readAuthority(path: string, said: string): string {
+  try {
+    const pem = readFileSync(path, 'utf8')
+    if (!pem.includes('-----BEGIN CERTIFICATE-----'))
+      throw new Error('there is no certificate in PEM in it')
+    return pem
+  } catch (cause) {
+    throw new Failure(`${said} names ${path}, which can't be used`, {
+      why: cause instanceof Error ? cause.message : String(cause),
+      exitCode: 2,
+      cause,
+    })
+  }
+}
+
+/** As the server is called everywhere: without a slash at its end. */
+export function checkedUrl(url: string): string {
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
+    throw usage(`"${url}" is no URL of a server: it looks like https://203.0.113.7:4280`)
+  return url.replace(/\/+$/, '')
+}
+
+function sameUrl(a: string, b: string): boolean {
+  return a.replace(/\/+$/, '') === b.replace(/\/+$/, '')
+}
