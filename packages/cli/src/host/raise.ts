@@ -1,0 +1,311 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type AgentConfig,
+  agentConfig,
+  type EdgeConfig,
+  edgeConfig,
+  PORTS,
+  type ServerConfig,
+  serverConfig,
+} from '@roost/api'
+import { describeError, PlatformError, runCommand } from '@roost/base'
+import { hostMeshIpv4, hostMeshIpv6 } from '@roost/core'
+import { clientFor } from '../session/connect.ts'
+import { makeKeys, writePrivate } from './keys.ts'
+import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
+import { type Program, pidOf, startProgram } from './programs.ts'
+import { registryArgv, registryConfig } from './registry.ts'
+import { ourProgram } from './source-root.ts'
+
+/** How a server is reached by whoever wants a host to join it. */
+export interface ServerAccess {
+  readonly url: string
+  /** PEM of its authority. */
+  readonly ca: string
+  /** A new one for each host. */
+  joinToken(): Promise<string>
+}
+
+/** Told as things begin and are done; for a person. */
+export type Progress = (host: string, what: string) => void
+
+const SERVER_MS_MAX = 30_000
+const EDGE_PROBE_PORT = 4283
+/** The first host's, fixed before anything runs: the server's certificate carries its mesh address. */
+const FIRST_NUMBER = 1
+
+/** Folders, keys and containerd: what needs nobody else. */
+async function prepare(spec: HostSpec, layout: HostLayout) {
+  for (const folder of [layout.configDir, layout.keyDir, layout.logDir, layout.pidDir])
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  writeFileSync(layout.specFile, `${JSON.stringify(spec, null, 2)}\n`)
+  mkdirSync(layout.containerd.root, { recursive: true, mode: 0o711 })
+  mkdirSync(layout.containerd.state, { recursive: true, mode: 0o711 })
+  writeFileSync(layout.containerd.config, containerdConfig(layout))
+  startProgram(programOf(spec, layout, 'containerd'))
+  return makeKeys(layout, spec.name)
+}
+
+/** Starts server and registry on the first host and returns when the API answers. */
+export async function raiseServer(spec: HostSpec, say: Progress): Promise<ServerAccess> {
+  const layout = layoutOf(spec)
+  const { server } = spec
+  if (server === null) throw new PlatformError('invalid', `${spec.name} is to run no server`)
+  for (const folder of [layout.configDir, layout.keyDir, layout.logDir])
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  say(spec.name, 'starting the server')
+  await addMeshAddresses(spec, FIRST_NUMBER)
+  const mesh = hostMeshIpv4({ number: FIRST_NUMBER })
+  const url = `https://${spec.publicAddress}:${PORTS.api}`
+  const tokenBundle = `${layout.dataDirOf('server')}/registry-tokens.pem`
+  const config: ServerConfig = serverConfig.parse({
+    dataDir: layout.dataDirOf('server'),
+    domain: server.domain,
+    api: {
+      addresses: [spec.listenAddress],
+      port: PORTS.api,
+      hostnames: [...new Set([spec.publicAddress, spec.listenAddress])],
+    },
+    internal: { address: mesh, port: PORTS.internal },
+    internalUrl: `https://${mesh}:${PORTS.internal}`,
+    registry: { url: `https://${mesh}:${PORTS.registry}`, tokenBundle },
+    clientNetworks: server.clientNetworks,
+    tokenFile: server.tokenFile,
+    logFile: `${layout.logDir}/server.log`,
+  })
+  writeFileSync(layout.configOf('server'), `${JSON.stringify(config, null, 2)}\n`)
+  const init = await initServer(layout)
+  writeFileSync(layout.ca, init.ca)
+  startProgram(programOf(spec, layout, 'server'))
+
+  mkdirSync(layout.dataDirOf('registry'), { recursive: true, mode: 0o700 })
+  writeFileSync(
+    layout.configOf('registry'),
+    registryConfig({
+      address: mesh,
+      port: PORTS.registry,
+      dataDir: layout.dataDirOf('registry'),
+      certificate: init.registryCertificate,
+      key: init.registryKey,
+      tokenBundle,
+      apiUrl: url,
+    }),
+  )
+  startProgram(programOf(spec, layout, 'registry'))
+  await untilHealthy(url, init.ca, layout)
+  const token = readFileSync(server.tokenFile, 'utf8').trim()
+  const api = clientFor({ url, ca: init.ca, token })
+  return {
+    url,
+    ca: init.ca,
+    joinToken: async () => (await api.createJoinToken()).token,
+  }
+}
+
+/** Raises one host: it joins, and its agent and edge start. Started again from its files when it has joined before. */
+export async function raiseHost(
+  spec: HostSpec,
+  server: Promise<ServerAccess>,
+  say: Progress,
+): Promise<void> {
+  const layout = layoutOf(spec)
+  say(spec.name, 'keys and containerd')
+  const keys = await prepare(spec, layout)
+  const access = await server
+  say(spec.name, 'joining')
+  const api = clientFor({ url: access.url, ca: access.ca })
+  const joined = await api.joinHost({
+    body: {
+      token: await access.joinToken(),
+      name: spec.name,
+      region: spec.region,
+      public_address: spec.publicAddress,
+      wireguard: {
+        endpoint: `${spec.publicAddress}:${spec.wireguard.port}`,
+        public_key: keys.wireguardPublicKey,
+      },
+      sealing_key: keys.sealingPublicKey,
+      cpus: spec.capacity.cpus,
+      memory_mb: spec.capacity.memoryMb,
+      builder: spec.builder,
+      agent_csr: keys.agentCsr,
+      edge_csr: keys.edgeCsr,
+    },
+  })
+  if (spec.server !== null && joined.number !== FIRST_NUMBER)
+    throw new PlatformError('internal', `the first host became number ${joined.number}`)
+  writeFileSync(layout.ca, joined.ca)
+  writePrivate(layout.certificateOf('agent'), joined.agent_certificate)
+  writePrivate(layout.certificateOf('edge'), joined.edge_certificate)
+  const files = agentAndEdgeConfig(spec, layout, joined)
+  writeFileSync(layout.configOf('agent'), `${JSON.stringify(files.agent, null, 2)}\n`)
+  writeFileSync(layout.configOf('edge'), `${JSON.stringify(files.edge, null, 2)}\n`)
+  await startJoined(spec, say)
+}
+
+/** Starts everything that the files of a host that has joined speak of. What runs already stays. */
+export async function startJoined(spec: HostSpec, say: Progress): Promise<void> {
+  const layout = layoutOf(spec)
+  const { hostNumber } = agentConfig.parse(
+    JSON.parse(readFileSync(layout.configOf('agent'), 'utf8')),
+  )
+  await addMeshAddresses(spec, hostNumber)
+  for (const folder of [layout.pidDir, layout.containerd.state])
+    mkdirSync(folder, { recursive: true, mode: 0o711 })
+  say(spec.name, 'starting agent and edge')
+  for (const name of programNames(spec)) startProgram(programOf(spec, layout, name))
+}
+
+export type ProgramName = 'containerd' | 'server' | 'registry' | 'agent' | 'edge'
+
+export function programNames(spec: HostSpec): ProgramName[] {
+  const server: ProgramName[] = spec.server === null ? [] : ['server', 'registry']
+  return ['containerd', ...server, 'agent', 'edge']
+}
+
+function programOf(spec: HostSpec, layout: HostLayout, name: ProgramName): Program {
+  return {
+    name,
+    argv: argvOf(spec, layout, name),
+    netns: spec.netns,
+    pidDir: layout.pidDir,
+    logFile: `${layout.logDir}/${name}.out`,
+    owner: layout.owner,
+    environment: name === 'registry' || name === 'containerd' ? {} : { NODE_ENV: 'production' },
+  }
+}
+
+function argvOf(
+  spec: HostSpec,
+  layout: HostLayout,
+  name: ProgramName,
+): readonly [string, ...string[]] {
+  if (name === 'registry') return registryArgv(layout.configOf('registry'))
+  if (name !== 'containerd') return ourProgram(name, '--config', layout.configOf(name))
+  // `slave`: what is mounted on this machine later (namespaces of machines, their log files) must be seen by containerd,
+  // and nothing that containerd mounts by this machine.
+  const containerd = ['containerd', '-c', layout.containerd.config] as const
+  return spec.ownMounts ? ['unshare', '-m', '--propagation', 'slave', ...containerd] : containerd
+}
+
+function containerdConfig(layout: HostLayout): string {
+  const skipped = ['grpc.v1.cri', 'snapshotter.v1.aufs', 'snapshotter.v1.btrfs']
+  const more = ['snapshotter.v1.devmapper', 'snapshotter.v1.zfs', 'internal.v1.opt']
+  const traces = ['tracing.processor.v1.otlp', 'internal.v1.tracing']
+  const disabled = [...skipped, ...more, ...traces].map((id) => `io.containerd.${id}`)
+  return `version = 2
+root = "${layout.containerd.root}"
+state = "${layout.containerd.state}"
+disabled_plugins = ${JSON.stringify(disabled)}
+
+[grpc]
+  address = "${layout.containerd.socket}"
+
+[debug]
+  level = "warn"
+`
+}
+
+/**
+ * The host's own private addresses, on its loopback device from the start: the server, and what else listens on them, must not wait for
+ * the agent to make the mesh, and goes on while the mesh is being made again.
+ */
+async function addMeshAddresses(spec: HostSpec, number: number): Promise<void> {
+  const lines = [
+    `addr replace ${hostMeshIpv4({ number })}/32 dev lo`,
+    `addr replace ${hostMeshIpv6({ number })}/128 dev lo nodad`,
+  ]
+  await runCommand(['ip', ...(spec.netns === null ? [] : ['-n', spec.netns]), '-batch', '-'], {
+    input: `${lines.join('\n')}\n`,
+  })
+}
+
+interface ServerInit {
+  readonly ca: string
+  readonly registryCertificate: string
+  readonly registryKey: string
+}
+
+async function initServer(layout: HostLayout): Promise<ServerInit> {
+  const { stdout } = await runCommand(
+    ourProgram('server', '--config', layout.configOf('server'), '--init'),
+  )
+  return JSON.parse(stdout) as ServerInit
+}
+
+async function untilHealthy(url: string, ca: string, layout: HostLayout): Promise<void> {
+  const untilMs = Date.now() + SERVER_MS_MAX
+  const api = clientFor({ url, ca })
+  for (;;) {
+    try {
+      await api.health({}, { timeoutMs: 2000 })
+      return
+    } catch (cause) {
+      if (Date.now() > untilMs)
+        throw new PlatformError('unavailable', `the server does not answer at ${url}`, {
+          cause: new Error(`${describeError(cause)}; its log: ${layout.logDir}/server.log`),
+        })
+      await sleep(pidOf(layout.pidDir, 'server') === null ? 100 : 30)
+    }
+  }
+}
+
+function agentAndEdgeConfig(
+  spec: HostSpec,
+  layout: HostLayout,
+  joined: { host_id: string; number: number; server_url: string },
+): { agent: AgentConfig; edge: EdgeConfig } {
+  const mesh = hostMeshIpv4({ number: joined.number })
+  const tlsOf = (program: string) => ({
+    ca: layout.ca,
+    certificate: layout.certificateOf(program),
+    key: layout.keyOf(program),
+  })
+  const common = {
+    hostId: joined.host_id,
+    hostName: spec.name,
+    region: spec.region,
+    serverUrl: joined.server_url,
+  }
+  return {
+    agent: agentConfig.parse({
+      ...common,
+      hostNumber: joined.number,
+      dataDir: layout.dataDirOf('agent'),
+      runDir: layout.runDirOf('agent'),
+      tls: tlsOf('agent'),
+      listen: { address: mesh, port: PORTS.agent },
+      containerd: { address: layout.containerd.socket },
+      cgroupParent: layout.cgroupParent,
+      wireguard: {
+        interface: spec.wireguard.interface,
+        listenPort: spec.wireguard.port,
+        privateKeyFile: layout.wireguardKey,
+      },
+      sealingKeyFile: layout.sealingKey,
+      uplink: spec.uplink,
+      nameservers: spec.nameservers,
+      logs: { dir: layout.rawLogs },
+      builder: spec.builder
+        ? { dataDir: layout.dataDirOf('builder'), netns: layout.builderNetns }
+        : null,
+      logFile: `${layout.logDir}/agent.log`,
+    }),
+    edge: edgeConfig.parse({
+      ...common,
+      dataDir: layout.dataDirOf('edge'),
+      runDir: layout.runDirOf('edge'),
+      tls: tlsOf('edge'),
+      http: { address: spec.listenAddress, port: 80 },
+      https: { address: spec.listenAddress, port: 443 },
+      dns: { address: spec.listenAddress, port: 53 },
+      listen: { address: mesh, port: EDGE_PROBE_PORT },
+      logFile: `${layout.logDir}/edge.log`,
+    }),
+  }
+}
+
+export function hasJoined(spec: HostSpec): boolean {
+  return existsSync(layoutOf(spec).configOf('edge'))
+}
