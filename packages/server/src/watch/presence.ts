@@ -1,0 +1,62 @@
+import type { Draining, HostId, Instant, Revision } from '@roost/core'
+
+/** How far an edge has come, by its last word. */
+export interface EdgePresence {
+  readonly seenAt: Instant
+  /** Everything up to this revision is carried out in its HAProxy. */
+  readonly applied: Revision
+  readonly draining: readonly Draining[]
+}
+
+/**
+ * Who was heard when, in memory: a server that has just started knows nothing and is told within two seconds.
+ */
+export interface Presence {
+  agentHeard(host: HostId, at: Instant, applied: Revision): void
+  edgeHeard(host: HostId, beat: EdgePresence): void
+  /** When the agent last spoke; before it did, when this server started. */
+  agentSeenAt(host: HostId): Instant
+  /** null: not since this server started. */
+  agentHeardAt(host: HostId): Instant | null
+  edge(host: HostId): EdgePresence | null
+  edges(): ReadonlyMap<HostId, EdgePresence>
+  forget(host: HostId): void
+  /** When an edge has come further, or what drains at it has changed. Returns a function that ends it. */
+  onProgress(heard: () => void): () => void
+}
+
+export function createPresence(startedAt: Instant): Presence {
+  const agents = new Map<HostId, Instant>()
+  const edges = new Map<HostId, EdgePresence>()
+  const listeners = new Set<() => void>()
+
+  return {
+    agentHeard: (host, at) => {
+      agents.set(host, Math.max(at, agents.get(host) ?? 0))
+    },
+    edgeHeard: (host, beat) => {
+      const before = edges.get(host)
+      // Two beats that overtook each other: the later word counts.
+      if (before !== undefined && before.applied > beat.applied && before.seenAt === beat.seenAt)
+        return
+      edges.set(host, beat)
+      const news =
+        before === undefined ||
+        before.applied !== beat.applied ||
+        JSON.stringify(before.draining) !== JSON.stringify(beat.draining)
+      if (news) for (const heard of [...listeners]) heard()
+    },
+    agentSeenAt: (host) => agents.get(host) ?? startedAt,
+    agentHeardAt: (host) => agents.get(host) ?? null,
+    edge: (host) => edges.get(host) ?? null,
+    edges: () => edges,
+    forget: (host) => {
+      agents.delete(host)
+      edges.delete(host)
+    },
+    onProgress: (heard) => {
+      listeners.add(heard)
+      return () => listeners.delete(heard)
+    },
+  }
+}
