@@ -1,0 +1,37 @@
+import type { AppName } from '../id.ts'
+import type { Action, Policy } from './policy.ts'
+
+const READING = [
+  'app:read',
+  'machine:read',
+  'release:read',
+  'log:read',
+  'secret:list',
+  'region:read',
+  'token:self',
+] as const satisfies readonly Action[]
+
+const DEPLOYING = [
+  ...READING,
+  'machine:create',
+  'machine:update',
+  'machine:start',
+  'machine:stop',
+  'machine:destroy',
+  'release:create',
+  'build:create',
+  'secret:set',
+  'registry:pull',
+  'registry:push',
+] as const satisfies readonly Action[]
+
+/** Everything, everywhere. */
+export const ADMIN: Policy = { actions: ['*'] }
+
+/** All that a deploy of one app needs, and nothing of others. */
+export function deployRole(app: AppName): Policy {
+  return { actions: DEPLOYING, apps: [app] }
+}
+
+/** Sees everything but the values of secrets; changes nothing. */
+export const READ_ONLY: Policy = { actions: [...READING, 'host:read'] }
