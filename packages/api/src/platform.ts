@@ -53,7 +53,9 @@ export const releasePlanStep = z.object({
   /** `create`, `replace` or `destroy`. */
   kind: z.enum(['create', 'replace', 'destroy']),
   region: z.string(),
+  /** Name of the host of the new machine. */
   host: z.string().nullable(),
+  /** The new machine, or the one that is destroyed. In a plan that is only shown new machines have no lasting ids. */
   machine: z.string().nullable(),
   replaces: z.string().nullable(),
 })
@@ -62,6 +64,8 @@ export const releaseReply = z.object({
   app: z.string(),
   version: z.number(),
   status: z.enum(['pending', 'starting', 'draining', 'complete', 'reverting', 'failed']),
+  /** What made it: a deploy, a change of secrets, or a change of scale. */
+  cause: z.enum(['deploy', 'secrets', 'scale']),
   image: z.string(),
   reason: z.string().nullable(),
   created_at: z.string(),

@@ -58,6 +58,8 @@ export const READY_HOLD_MS = 1_000
 const RESTARTS_MAX = 2
 /** Time that a program has to listen, on top of the grace period of its checks. */
 const CHECK_PATIENCE_MS = 60_000
+/** Nobody is told of a failing check before a program had the time to listen. */
+const SETTLING_MS = 5_000
 const HOST_PATIENCE_MS = 30_000
 /** A host that is silent for longer carries out nothing that could be waited for. */
 const HOST_SILENT_MS = 10_000
@@ -116,7 +118,11 @@ function bringUp(
   if (missing.length === 0 && unready.length === 0) return null
   if (now >= release.deadline) return outOfTime(release, unready)
   if (missing.length > 0) return { kind: 'create', replacements: missing }
-  return wait(now, release.deadline, whyWaitingFor(unready))
+  const holdMs = unready.map((m) =>
+    m.carried && m.readyMs !== null ? READY_HOLD_MS - m.readyMs : LOOK_AGAIN_MS,
+  )
+  const until = now + Math.max(1, ...holdMs)
+  return { kind: 'wait', until: Math.min(until, release.deadline), why: whyWaitingFor(unready) }
 }
 
 /** null when the machines that the wave replaces are gone. */
@@ -242,15 +248,23 @@ function checkText(status: MachineStatus): string {
   return `${what}${output === '' ? '' : `: ${output}`} (does the program listen on 0.0.0.0:${port}?)`
 }
 
+/** How far a new machine has come, in words that change only when it gets on. */
+export function describeProgress(machine: ReleaseMachine): string {
+  return isServing(machine) ? `${nameOf(machine)} is ready` : whyUnready(machine)
+}
+
 function whyUnready(machine: ReleaseMachine): string {
   const status = statusOf(machine)
   const name = nameOf(machine)
   if (machine.hostSilentMs > HOST_SILENT_MS)
-    return `host ${machine.hostName} has not answered for ${seconds(machine.hostSilentMs)}`
+    return `host ${machine.hostName} in ${machine.region} does not answer`
   if (status === null) return `${name} has not been heard of yet`
   if (status.state !== 'started')
     return `${name} is ${status.state}${status.reason === null ? '' : `: ${status.reason}`}`
-  if (!isReady(status)) return `${name} is started, but ${checkText(status)}`
+  if (!isReady(status))
+    return (machine.startedMs ?? 0) < SETTLING_MS
+      ? `${name} is started, its checks are waited for`
+      : `${name} is started, but ${checkText(status)}`
   return machine.carried ? `${name} is started` : `${name} is ready, edges are being told`
 }
 

@@ -1,0 +1,88 @@
+import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
+import type { MachineId, Revision } from '@roost/core'
+import { commandMachine } from '../machine/command.ts'
+import { listHosts } from '../store/hosts.ts'
+import { getMachine, listMachines } from '../store/machines.ts'
+import type { Reader, Store } from '../store/store.ts'
+import type { Presence } from '../watch/presence.ts'
+import { allDrained, edgesInCharge } from './edges-in-charge.ts'
+
+const PERIOD_MS = 1_000
+
+/**
+ * Lets machines that left rotation be stopped: as soon as every edge that lives has taken them out and reports nobody on
+ * them. Their hosts wait for that until the drain's deadline and not longer, so nothing here can keep one alive.
+ */
+export function startDrainLap(deps: {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Logger
+  readonly presence: Presence
+}): Loop {
+  const { store, clock, log, presence } = deps
+  const startedAt = clock.now()
+  /** The revision that took each draining machine out of rotation, as first seen: later ones would only ask for more. */
+  const leftAt = new Map<MachineId, Revision>()
+
+  const loop = startLoop({
+    name: 'drains',
+    periodMs: PERIOD_MS,
+    clock,
+    log,
+    lap: async (signal) => {
+      const { draining, hosts } = await store.read(async (reader) => ({
+        draining: await listDraining(reader),
+        hosts: await listHosts(reader),
+      }))
+      for (const id of leftAt.keys()) if (!draining.some((d) => d.id === id)) leftAt.delete(id)
+      const edges = edgesInCharge(presence, hosts, startedAt, clock.now())
+      for (const { id, revision } of draining) {
+        if (signal.aborted) return
+        const left = leftAt.get(id) ?? revision
+        leftAt.set(id, left)
+        if (!allDrained(edges, left, id)) continue
+        await store.transaction(async (tx) => {
+          const machine = await getMachine(tx, id)
+          if (machine === null || machine.destroyedAt !== null) return
+          const by = { now: clock.now(), source: 'flyd' } as const
+          await commandMachine(tx, machine, { kind: 'drained' }, by)
+        })
+      }
+    },
+  })
+  const ends = [
+    store.onChange(({ keys }) => {
+      for (const key of keys)
+        if (key.startsWith('machine/')) {
+          loop.wake()
+          return
+        }
+    }),
+    presence.onProgress(() => loop.wake()),
+  ]
+  return {
+    wake: loop.wake,
+    stop: async () => {
+      for (const end of ends) end()
+      await loop.stop()
+    },
+  }
+}
+
+async function listDraining(reader: Reader): Promise<{ id: MachineId; revision: Revision }[]> {
+  const machines = await listMachines(reader, {})
+  const ids = machines
+    .filter(({ assignment }) => assignment.drain !== null && !assignment.drain.done)
+    .map(({ assignment }) => assignment.id)
+  const found: { id: MachineId; revision: Revision }[] = []
+  for (const id of ids) {
+    const row = await reader.db
+      .selectFrom('records')
+      .select('revision')
+      .where('kind', '=', 'machine')
+      .where('id', '=', id)
+      .executeTakeFirst()
+    if (row !== undefined) found.push({ id, revision: row.revision })
+  }
+  return found
+}

@@ -1,0 +1,121 @@
+import type { ReleaseEvent } from '@roost/api'
+import { PlatformError } from '@roost/base'
+import {
+  type App,
+  type Instant,
+  isOfRelease,
+  type MachineId,
+  planRelease,
+  type Release,
+  type ReleasePlan,
+} from '@roost/core'
+import { getApp, putApp } from '../store/apps.ts'
+import { listHosts } from '../store/hosts.ts'
+import { listMachines, reservedByHost } from '../store/machines.ts'
+import { addReleaseEvent, getRelease, putRelease } from '../store/releases.ts'
+import type { Reader, Tx } from '../store/store.ts'
+
+/** What a release would do if it began now. Nothing is stored. */
+export async function planNow(
+  reader: Reader,
+  app: App,
+  release: Pick<Release, 'cause' | 'ask' | 'primaryRegion' | 'config'>,
+  newId: () => MachineId,
+): Promise<ReleasePlan> {
+  const machines = await listMachines(reader, { app: app.name })
+  return planRelease({
+    cause: release.cause,
+    ask: release.ask,
+    primaryRegion: release.primaryRegion ?? app.primaryRegion,
+    guest: release.config.guest,
+    machines: machines
+      .filter(({ assignment: a }) => a.goal !== 'destroyed' && isOfRelease(a.config))
+      .map(({ assignment: a, readySince }) => ({
+        id: a.id,
+        region: a.region,
+        host: a.host,
+        guest: a.config.guest,
+        serving: readySince !== null,
+      })),
+    hosts: await listHosts(reader),
+    used: await reservedByHost(reader),
+    newId,
+  })
+}
+
+/**
+ * Makes the plan of a pending release and sets it going, or fails it. A change of secrets or of scale takes image and
+ * configuration from what serves at this moment, so that one that had to wait never takes a newer release back.
+ */
+export async function beginRelease(
+  tx: Tx,
+  release: Release,
+  deps: { readonly now: Instant; readonly newId: () => MachineId },
+): Promise<Release> {
+  const { now } = deps
+  const app = await getApp(tx, release.app)
+  if (app === null) throw new PlatformError('not_found', 'app not found')
+  const whole = await withServing(tx, app, release)
+  if (whole === null) return failRelease(tx, release, 'no release serves yet: deploy first', now)
+  const plan = await planNow(tx, app, whole, deps.newId)
+  if (plan.kind === 'refused') return failRelease(tx, whole, plan.message, now)
+
+  if (whole.primaryRegion !== null && whole.primaryRegion !== app.primaryRegion)
+    await putApp(tx, { ...app, primaryRegion: whole.primaryRegion })
+  const begun: Release = {
+    ...whole,
+    status: 'starting',
+    plan: plan.replacements,
+    updatedAt: now,
+    deadline: now + whole.waitTimeoutMs * plan.waves,
+  }
+  await putRelease(tx, begun)
+  if (plan.waves > 1)
+    await tellRelease(
+      tx,
+      begun,
+      `there is no room to start all beside what runs: it is done in ${plan.waves} waves`,
+      now,
+    )
+  for (const line of plan.lines) await tellRelease(tx, begun, line, now)
+  return begun
+}
+
+/** null when it needs a release that serves, and there is none. */
+async function withServing(reader: Reader, app: App, release: Release): Promise<Release | null> {
+  if (release.cause === 'deploy') return release
+  const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
+  if (serving === null) return null
+  const { image, imageDigest, config, source } = serving
+  return { ...release, image, imageDigest, config, source, primaryRegion: app.primaryRegion }
+}
+
+export async function failRelease(
+  tx: Tx,
+  release: Release,
+  reason: string,
+  now: Instant,
+): Promise<Release> {
+  const failed: Release = { ...release, status: 'failed', reason, updatedAt: now }
+  await putRelease(tx, failed)
+  await tellRelease(tx, failed, `release ${release.version} failed: ${reason}`, now)
+  return failed
+}
+
+/** A line of the release's progress. */
+export async function tellRelease(
+  tx: Tx,
+  release: Release,
+  message: string,
+  now: Instant,
+  about: { readonly machine: string; readonly region: string } | null = null,
+): Promise<void> {
+  const event: ReleaseEvent = {
+    at: new Date(now).toISOString(),
+    status: release.status,
+    message,
+    machine: about?.machine ?? null,
+    region: about?.region ?? null,
+  }
+  await addReleaseEvent(tx, release, event)
+}

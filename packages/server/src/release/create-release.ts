@@ -1,0 +1,138 @@
+import { PlatformError } from '@roost/base'
+import type {
+  App,
+  AppName,
+  Instant,
+  MachineId,
+  Release,
+  ReleaseAsk,
+  ReleaseCause,
+} from '@roost/core'
+import { getApp } from '../store/apps.ts'
+import { getRelease, listOpenReleases, nextReleaseVersion, putRelease } from '../store/releases.ts'
+import type { Reader, Tx } from '../store/store.ts'
+import { beginRelease, planNow, tellRelease } from './begin-release.ts'
+
+export interface ReleaseRequest {
+  readonly app: AppName
+  readonly cause: ReleaseCause
+  readonly ask: ReleaseAsk
+  /** For a `deploy`; the others take it of the release that serves. */
+  readonly what: ReleasedWhat | null
+  readonly waitTimeoutMs: number
+  readonly createdBy: string
+}
+
+export type ReleasedWhat = Pick<
+  Release,
+  'image' | 'imageDigest' | 'config' | 'primaryRegion' | 'source'
+>
+
+interface Deps {
+  readonly now: Instant
+  readonly newId: () => MachineId
+}
+
+const WAITING_MAX = 20
+
+/**
+ * Stores a release. It begins at once, or waits while an earlier one of the app is at work. What can't be done is thrown
+ * with its code, and nothing is stored.
+ */
+export async function createRelease(
+  tx: Tx,
+  request: ReleaseRequest,
+  deps: Deps,
+): Promise<Release> {
+  const { now } = deps
+  const { app, release } = await draftRelease(tx, request, now)
+  const [earlier, ...others] = await listOpenReleases(tx, app.name)
+  if (earlier === undefined) {
+    await planOrThrow(tx, app, release, deps)
+    await putRelease(tx, release)
+    await tellRelease(tx, release, titleOf(release), now)
+    return beginRelease(tx, release, deps)
+  }
+  if (others.length >= WAITING_MAX)
+    throw new PlatformError(
+      'conflict',
+      `release ${earlier.version} is still being rolled out, and ${others.length} others wait for it`,
+    )
+  await putRelease(tx, release)
+  await tellRelease(tx, release, titleOf(release), now)
+  return release
+}
+
+/** What it would do now. Nothing is stored, and its version is 0. */
+export async function previewRelease(
+  reader: Reader,
+  request: ReleaseRequest,
+  deps: Deps,
+): Promise<Release> {
+  const { app, release } = await draftRelease(reader, request, deps.now)
+  const plan = await planOrThrow(reader, app, release, deps)
+  return { ...release, version: 0, plan }
+}
+
+async function draftRelease(
+  reader: Reader,
+  request: ReleaseRequest,
+  now: Instant,
+): Promise<{ app: App; release: Release }> {
+  const app = await getApp(reader, request.app)
+  if (app === null) throw new PlatformError('not_found', 'app not found')
+  const what = request.what ?? (await newestReleased(reader, app))
+  if (what === null)
+    throw new PlatformError(
+      'conflict',
+      `nothing of ${app.name} is deployed yet: deploy it first (roost deploy -a ${app.name})`,
+    )
+  const { image, imageDigest, config, primaryRegion, source } = what
+  const release: Release = {
+    app: app.name,
+    version: await nextReleaseVersion(reader, app.name),
+    cause: request.cause,
+    status: 'pending',
+    image,
+    imageDigest,
+    config,
+    primaryRegion,
+    ask: request.ask,
+    plan: [],
+    createdAt: now,
+    updatedAt: now,
+    waitTimeoutMs: request.waitTimeoutMs,
+    deadline: 0,
+    reason: null,
+    createdBy: request.createdBy,
+    source,
+  }
+  return { app, release }
+}
+
+/** What serves, or what is on its way there: looked at again when the release begins. */
+async function newestReleased(reader: Reader, app: App): Promise<ReleasedWhat | null> {
+  const open = await listOpenReleases(reader, app.name)
+  const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
+  return open.filter((r) => r.cause === 'deploy').at(-1) ?? serving
+}
+
+async function planOrThrow(
+  reader: Reader,
+  app: App,
+  release: Release,
+  deps: Deps,
+): Promise<Release['plan']> {
+  const plan = await planNow(reader, app, release, deps.newId)
+  if (plan.kind === 'refused') throw new PlatformError(plan.code, plan.message)
+  return plan.replacements
+}
+
+function titleOf(release: Release): string {
+  const what = {
+    deploy: release.image,
+    secrets: 'secrets changed',
+    scale: 'number of machines',
+  }[release.cause]
+  return `release ${release.version} by ${release.createdBy}: ${what}`
+}
