@@ -1,0 +1,132 @@
+import type { RecordValues } from '@roost/api'
+import {
+  backoffMs,
+  type Clock,
+  follow,
+  type Logger,
+  type RecordCache,
+  startLoop,
+} from '@roost/base'
+import type { MachineId, MachineStatus } from '@roost/core'
+import type { ControlPlane } from '../control-plane.ts'
+
+/** The agent's side of its talk with the server: hears records, tells statuses, says that it lives. */
+export interface ControlPlaneLink {
+  /** To be told until the server has acknowledged it or a later one of the same machine. */
+  report(status: MachineStatus): void
+  stop(): Promise<void>
+}
+
+export interface FollowControlPlaneOptions {
+  readonly controlPlane: ControlPlane
+  readonly cache: RecordCache<RecordValues>
+  readonly clock: Clock
+  readonly log: Logger
+  /**
+   * The cache has something new, or something from before at the start. Not called while nothing was ever heard, so that
+   * nobody takes an empty cache for an empty world.
+   */
+  readonly onRecords: () => void
+  /** All statuses as they are now: told again after each loss of the connection, whatever was acknowledged. */
+  readonly statuses: () => readonly MachineStatus[]
+}
+
+const BEAT_PERIOD_MS = 2_000
+const REPORT_PERIOD_MS = 60_000
+const CALL_MS_MAX = 5_000
+const STATUSES_PER_REPORT_MAX = 500
+
+export function followControlPlane(options: FollowControlPlaneOptions): ControlPlaneLink {
+  const { controlPlane, cache, clock, log } = options
+  const stopping = new AbortController()
+  /** The latest of each machine: bounded by the machines of this host. */
+  const unacknowledged = new Map<MachineId, MachineStatus>()
+  let failures = 0
+
+  /** With a limit of its own, since a call into a partition may hang. */
+  async function call(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const over = new AbortController()
+    const late = new AbortController()
+    const signal = AbortSignal.any([stopping.signal, late.signal])
+    const limit = clock.sleep(CALL_MS_MAX, AbortSignal.any([over.signal, stopping.signal]))
+    const called = work(signal)
+    called.catch(() => {})
+    try {
+      await Promise.race([
+        called,
+        limit.then(() => {
+          throw new Error(stopping.signal.aborted ? 'stopping' : `no answer in ${CALL_MS_MAX} ms`)
+        }),
+      ])
+    } finally {
+      late.abort()
+      over.abort()
+    }
+  }
+
+  const reporting = startLoop({
+    name: 'report statuses',
+    periodMs: REPORT_PERIOD_MS,
+    clock,
+    log,
+    lap: async (signal) => {
+      while (unacknowledged.size > 0 && !signal.aborted) {
+        const batch = [...unacknowledged.values()].slice(0, STATUSES_PER_REPORT_MAX)
+        try {
+          await call((within) => controlPlane.report(batch, within))
+          failures = 0
+          for (const { id, sequence } of batch)
+            if (unacknowledged.get(id)?.sequence === sequence) unacknowledged.delete(id)
+        } catch (error) {
+          if (failures === 0) log.warn('report statuses', { error })
+          await clock.sleep(backoffMs(failures++, 200, 5000), signal)
+        }
+      }
+    },
+  })
+
+  let silent = false
+  const beating = startLoop({
+    name: 'heartbeat',
+    periodMs: BEAT_PERIOD_MS,
+    clock,
+    log,
+    lap: async () => {
+      try {
+        const beat = { applied: cache.revision(), draining: [] }
+        await call((within) => controlPlane.heartbeat(beat, within))
+        silent = false
+      } catch (error) {
+        if (!silent) log.warn('heartbeat', { error })
+        silent = true
+      }
+    },
+  })
+
+  const tell = (statuses: readonly MachineStatus[]) => {
+    for (const status of statuses) unacknowledged.set(status.id, status)
+    if (statuses.length > 0) reporting.wake()
+  }
+  if (cache.revision() > 0) options.onRecords()
+  const following = follow({
+    connect: (since, signal) => controlPlane.watch(since, signal),
+    cache,
+    onChange: options.onRecords,
+    onConnection: (connected) => {
+      if (!connected) return
+      tell(options.statuses())
+      beating.wake()
+    },
+    clock,
+    log,
+    signal: stopping.signal,
+  })
+
+  return {
+    report: (status) => tell([status]),
+    async stop() {
+      stopping.abort()
+      await Promise.all([following, reporting.stop(), beating.stop()])
+    },
+  }
+}

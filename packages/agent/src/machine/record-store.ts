@@ -1,0 +1,83 @@
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { Logger } from '@roost/base'
+import { describeError } from '@roost/base'
+import type { CheckStatus, MachineId, MachineRecord } from '@roost/core'
+
+/** What the agent remembers of one machine over its own death. */
+export interface KeptMachine {
+  readonly record: MachineRecord
+  /** Of the last status that was told; the next one has a higher one. */
+  readonly statusSequence: number
+  /** Last results, so that a restarted agent doesn't take its machines out of rotation. */
+  readonly checks: readonly CheckStatus[]
+}
+
+export interface RecordStore {
+  load(): readonly KeptMachine[]
+  save(kept: KeptMachine): void
+  remove(id: MachineId): void
+  close(): void
+}
+
+const SCHEMA_VERSION = 1
+
+/**
+ * In SQLite: a file, or `:memory:`. One that is broken is moved aside and begun anew: what runs is seen in the runtime, and
+ * what is lost are counts of restarts. When a write fails (a full disk) memory goes on, and the next write is the retry.
+ */
+export function openRecordStore(options: {
+  readonly file: string
+  readonly log: Logger
+}): RecordStore {
+  const database = openOrBegin(options.file, options.log)
+  const all = database.prepare('SELECT value FROM machines ORDER BY id')
+  const put = database.prepare(
+    'INSERT INTO machines (id, value) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET value = excluded.value',
+  )
+  const remove = database.prepare('DELETE FROM machines WHERE id = ?')
+  const write = (deed: () => void) => {
+    try {
+      deed()
+    } catch (error) {
+      options.log.warn('memory of machines: write', { file: options.file, error })
+    }
+  }
+  return {
+    load: () => all.all().map((row) => JSON.parse(String(row['value'])) as KeptMachine),
+    save: (kept) => write(() => put.run(kept.record.id, JSON.stringify(kept))),
+    remove: (id) => write(() => remove.run(id)),
+    close: () => database.close(),
+  }
+}
+
+function openOrBegin(file: string, log: Logger): DatabaseSync {
+  try {
+    return open(file)
+  } catch (error) {
+    log.warn('memory of machines: can not be read, begun anew', {
+      file,
+      error: describeError(error),
+    })
+    if (existsSync(file)) renameSync(file, `${file}.broken`)
+    for (const end of ['-wal', '-shm']) rmSync(`${file}${end}`, { force: true })
+    return open(file)
+  }
+}
+
+function open(file: string): DatabaseSync {
+  if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  const database = new DatabaseSync(file, { timeout: 5000 })
+  try {
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    const version = database.prepare('PRAGMA user_version').get()?.['user_version']
+    if (version !== 0 && version !== SCHEMA_VERSION) throw new Error(`schema version ${version}`)
+    database.exec(`CREATE TABLE IF NOT EXISTS machines (id TEXT PRIMARY KEY, value TEXT NOT NULL);
+      PRAGMA user_version = ${SCHEMA_VERSION}`)
+    return database
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
