@@ -100,6 +100,7 @@ export const registryTokenReply = z.object({ token: z.string(), expires_at: z.st
  */
 export const edgeCertificateBody = z.object({ csr: z.string().max(10_000) })
 export const edgeCertificateReply = z.object({ certificate: z.string() })
+export type EdgeCertificateReply = z.infer<typeof edgeCertificateReply>
 
 /** `GET /edge/v1/alive` by other edges. */
 export const edgeAliveReply = z.object({
@@ -109,6 +110,18 @@ export const edgeAliveReply = z.object({
   serving: z.boolean(),
   /** What it measured to others, by host id. */
   round_trip_ms: z.record(z.string(), z.number()),
+})
+export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
+
+/**
+ * `GET /agent/v1/machines/:id/logs` by the server. The answer is a `logLine` a line, oldest first; with `follow` it goes on,
+ * and a line `{}` at least every 10 s says that the host is there. `after`: only lines with a later time, with which a
+ * reader goes on after a break.
+ */
+export const agentLogsQuery = z.object({
+  lines: z.coerce.number().int().min(0).max(10_000).default(100),
+  follow: z.enum(['true', 'false']).default('false'),
+  after: z.string().optional(),
 })
 
 /** Ports on a host's mesh address. */
