@@ -114,9 +114,10 @@ export const edgeAliveReply = z.object({
 export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
 
 /**
- * `GET /agent/v1/machines/:id/logs` by the server. The answer is a `logLine` a line, oldest first; with `follow` it goes on,
- * and a line `{}` at least every 10 s says that the host is there. `after`: only lines with a later time, with which a
- * reader goes on after a break.
+ * `GET /agent/v1/machines/:id/logs` by the server. The answer is a `logLine` a line, oldest first. With `follow` it goes on
+ * after that: a line `{}` says that what there was is told, and comes again at least every 10 s, so that a reader knows that
+ * the host is there. `after`: only lines with a later time, with which a reader goes on after a break. 404 for a machine
+ * that has never said anything here.
  */
 export const agentLogsQuery = z.object({
   lines: z.coerce.number().int().min(0).max(10_000).default(100),
