@@ -1,5 +1,6 @@
 import { join } from 'node:path'
-import { PlatformError } from '@roost/base'
+import { type Failure, usage } from '../failure/failure.ts'
+import { PLAYGROUND_STATE } from '../host/machine-record.ts'
 
 /** Where everything of one playground lies, worked out from its name, its network and its regions alone. */
 export interface PlaygroundPlan {
@@ -32,7 +33,6 @@ export interface RegionPlan {
 export const DEFAULT_NAME = 'roost'
 export const DEFAULT_DOMAIN = 'roost.test'
 export const DEFAULT_NETWORK = '198.18'
-const STATE_ROOT = '/var/lib/roost/playground'
 const RUN_ROOT = '/run/roost'
 /** Names of network devices have 15 characters, and some are made from a playground's name. */
 const NAME = /^[a-z][a-z0-9]{0,10}$/
@@ -88,13 +88,9 @@ export function checkName(name: string): void {
 }
 
 export function stateDirOf(name: string): string {
-  return join(STATE_ROOT, name)
+  return join(PLAYGROUND_STATE, name)
 }
 
-export function playgroundsDir(): string {
-  return STATE_ROOT
-}
-
-function invalid(message: string): PlatformError {
-  return new PlatformError('invalid', message)
+function invalid(message: string): Failure {
+  return usage(message)
 }
