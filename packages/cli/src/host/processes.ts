@@ -22,6 +22,7 @@ export interface OwnedProcess {
 }
 
 const KILL_MS_MAX = 15_000
+const REAP_MS_MAX = 3000
 
 /** Looked up in /proc each time: pid files may lie, and what a killed program left behind is in none. */
 export function processesOf(marks: ProcessMarks): OwnedProcess[] {
@@ -52,7 +53,7 @@ export async function killProcesses(marks: ProcessMarks): Promise<number> {
   const untilMs = Date.now() + KILL_MS_MAX
   for (let pauseMs = 5; ; pauseMs = Math.min(100, pauseMs * 2)) {
     const living = processesOf(marks)
-    if (living.length === 0) return killed.size
+    if (living.length === 0) return untilReaped(killed)
     if (Date.now() > untilMs)
       throw new PlatformError(
         'internal',
@@ -64,6 +65,13 @@ export async function killProcesses(marks: ProcessMarks): Promise<number> {
     }
     await sleep(pauseMs)
   }
+}
+
+/** What is dead still has a number until its parent, or init, has heard of it: not for long, but a look may come before. */
+async function untilReaped(pids: ReadonlySet<number>): Promise<number> {
+  const untilMs = Date.now() + REAP_MS_MAX
+  while ([...pids].some((pid) => signal(pid, 0)) && Date.now() < untilMs) await sleep(20)
+  return pids.size
 }
 
 export function signal(pid: number, name: NodeJS.Signals | 0): boolean {

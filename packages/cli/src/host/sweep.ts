@@ -88,11 +88,17 @@ export async function removeNetns(name: string): Promise<void> {
  */
 export async function clearNetns(name: string, kept: readonly string[]): Promise<void> {
   if (!existsSync(join('/run/netns', name))) return
-  const { stdout } = await runCommand(['ip', '-n', name, '-json', 'link'])
-  const devices = JSON.parse(stdout) as { ifname: string }[]
-  for (const { ifname } of devices)
-    if (!kept.includes(ifname)) await quietly(['ip', '-n', name, 'link', 'del', ifname])
+  for (const device of await devicesIn(name))
+    if (!kept.includes(device)) await quietly(['ip', '-n', name, 'link', 'del', device])
   await quietly(['nsenter', `--net=/run/netns/${name}`, 'nft', 'flush', 'ruleset'])
+}
+
+/** Names of the network devices of a namespace; null: this machine's own. */
+export async function devicesIn(netns: string | null): Promise<string[]> {
+  if (netns !== null && !existsSync(join('/run/netns', netns))) return []
+  const where = netns === null ? [] : ['-n', netns]
+  const { stdout } = await runCommand(['ip', ...where, '-json', 'link'])
+  return (JSON.parse(stdout) as { ifname: string }[]).map(({ ifname }) => ifname)
 }
 
 const SHIM_SOCKETS = '/run/containerd/s'

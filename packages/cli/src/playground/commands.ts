@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import type { CliContext } from '../cli-context.ts'
+import type { CommandModule } from '../command-table.ts'
 import { usage } from '../failure/failure.ts'
 import { progressOn } from '../terminal/progress.ts'
 import { tableText } from '../terminal/table.ts'
@@ -27,35 +28,48 @@ interface Common {
   readonly json?: boolean
 }
 
-/** `roost playground …` */
-export function register(program: Command, context: CliContext): void {
-  const playground = program
-    .command('playground')
-    .description('several simulated regions on this machine, to try and to break')
-  const common = (name: string, description: string) =>
-    playground
-      .command(name)
-      .description(description)
-      .option('--name <name>', 'which playground', DEFAULT_NAME)
-      .option('--json', 'answer in JSON')
+/** `roost playground up | status | down | fault …`: each is added to the command of the noun. */
+export const upCommand: CommandModule = {
+  register(playground, context) {
+    common(
+      playground,
+      'up',
+      'raise a host in each region, a client near each, and a network with real distances',
+    )
+      .requiredOption('--regions <codes>', 'region codes, the first also runs the server', listOf)
+      .option('--domain <domain>', 'apps answer under <app>.<domain>', DEFAULT_DOMAIN)
+      .option('--network <start>', 'first half of its addresses', DEFAULT_NETWORK)
+      .option('--no-seed', 'leave the registry without base images')
+      .addHelpText('after', '\nExample:\n  roost playground up --regions ams,iad,syd')
+      .action((options: UpOptions) => up(context, options))
+  },
+}
 
-  common('up', 'raise a host in each region, a client near each, and a network with real distances')
-    .requiredOption('--regions <codes>', 'region codes, the first also runs the server', listOf)
-    .option('--domain <domain>', 'apps answer under <app>.<domain>', DEFAULT_DOMAIN)
-    .option('--network <start>', 'first half of its addresses', DEFAULT_NETWORK)
-    .option('--no-seed', 'leave the registry without base images')
-    .addHelpText('after', '\nExample:\n  roost playground up --regions ams,iad,syd')
-    .action(async (options: UpOptions) => up(context, options))
-  common('status', 'what runs where, how it is reached, and what is broken on purpose')
-    .addHelpText('after', '\nExample:\n  roost playground status --json | jq -r .dns')
-    .action(async (options: Common) => {
-      const status = await playgroundStatus(options.name)
-      context.stdout.write(options.json ? json(status) : `${statusText(context, status)}\n`)
-    })
-  common('down', 'remove everything of it from this machine')
-    .addHelpText('after', '\nWorks after any crash, and again when nothing is left.')
-    .action(async (options: Common) => down(context, options))
-  registerFaults(playground, context)
+export const statusCommand: CommandModule = {
+  register(playground, context) {
+    common(playground, 'status', 'what runs where, how it is reached, what is broken on purpose')
+      .addHelpText('after', '\nExample:\n  roost playground status --json | jq -r .dns')
+      .action(async (options: Common) => {
+        const status = await playgroundStatus(options.name)
+        context.stdout.write(options.json ? json(status) : `${statusText(context, status)}\n`)
+      })
+  },
+}
+
+export const downCommand: CommandModule = {
+  register(playground, context) {
+    common(playground, 'down', 'remove everything of it from this machine')
+      .addHelpText('after', '\nWorks after any crash, and again when nothing is left.')
+      .action((options: Common) => down(context, options))
+  },
+}
+
+function common(parent: Command, usageText: string, description: string): Command {
+  return parent
+    .command(usageText)
+    .description(description)
+    .option('--name <name>', 'which playground', DEFAULT_NAME)
+    .option('--json', 'answer in JSON')
 }
 
 interface UpOptions extends Common {
@@ -114,13 +128,17 @@ async function down(context: CliContext, options: Common): Promise<void> {
   }
 }
 
-function registerFaults(playground: Command, context: CliContext): void {
-  const fault = playground
-    .command('fault')
-    .description('break something on purpose, and mend it again')
-    .addHelpText(
-      'after',
-      `
+export const faultCommand: CommandModule = {
+  register(playground, context) {
+    const fault = playground
+      .command('fault')
+      .description('break something on purpose, and mend it again')
+      .addHelpText('after', FAULT_HELP)
+    registerFaults(fault, context)
+  },
+}
+
+const FAULT_HELP = `
 REGION is a region of the playground; A and B are regions (their hosts) or client-REGION.
 
 Examples:
@@ -130,19 +148,14 @@ Examples:
   roost playground fault cut ams iad                 # a partition between two hosts
   roost playground fault delay ams syd 400           # a round trip of 400 ms
   roost playground fault loss client-ams ams 5       # percent of the packets, each way
-  roost playground fault heal ams iad                # ends cut, delay and loss between two`,
-    )
-  const common = (usageText: string, description: string) =>
-    fault
-      .command(usageText)
-      .description(description)
-      .option('--name <name>', 'which playground', DEFAULT_NAME)
-      .option('--json', 'answer in JSON')
+  roost playground fault heal ams iad                # ends cut, delay and loss between two`
+
+function registerFaults(fault: Command, context: CliContext): void {
   const tell = (options: Common, text: string, rest: object) => {
     context.stdout.write(options.json ? json(rest) : `${text}\n`)
   }
 
-  common('kill <region-or-program>', `a whole region, or one of ${killableNames.join(', ')}`)
+  common(fault, 'kill <region-or-program>', `a whole region, or one of ${killableNames.join(', ')}`)
     .option('--region <code>', 'where the program runs')
     .action(async (what: string, options: Common & { region?: string }) => {
       const isRegion = planOf(options.name).regions.some(({ code }) => code === what)
@@ -162,7 +175,7 @@ Examples:
       const pids = await faultKillProgram(what, options.region, options.name)
       tell(options, `killed ${what} (${pids.join(', ')})`, { killed: what, pids })
     })
-  common('restore <region>', 'power for a region that was killed').action(
+  common(fault, 'restore <region>', 'power for a region that was killed').action(
     async (region: string, options: Common) => {
       const faults = await faultRestoreRegion(region, options.name)
       tell(options, `${region} has power again; its programs are starting`, {
@@ -171,33 +184,35 @@ Examples:
       })
     },
   )
-  common('cut <a> <b>', 'nothing passes between two ends').action(
+  common(fault, 'cut <a> <b>', 'nothing passes between two ends').action(
     async (a: string, b: string, options: Common) => {
       const faults = await faultCut(a, b, options.name)
       tell(options, `nothing passes between ${a} and ${b}`, { faults })
     },
   )
-  common('heal <a> <b>', 'ends cut, delay and loss between two ends').action(
+  common(fault, 'heal <a> <b>', 'ends cut, delay and loss between two ends').action(
     async (a: string, b: string, options: Common) => {
       const faults = await faultHeal(a, b, options.name)
       tell(options, `all is well between ${a} and ${b}`, { faults })
     },
   )
-  common('delay <a> <b> <ms>', 'another round trip between two ends').action(
+  common(fault, 'delay <a> <b> <ms>', 'another round trip between two ends').action(
     async (a: string, b: string, ms: string, options: Common) => {
       const faults = await faultDelay(a, b, numberOf(ms, 'milliseconds'), options.name)
       tell(options, `the round trip between ${a} and ${b} is ${Number(ms)} ms`, { faults })
     },
   )
-  common('loss <a> <b> <percent>', 'some packets between two ends are lost, each way').action(
-    async (a: string, b: string, percent: string, options: Common) => {
-      const faults = await faultLoss(a, b, numberOf(percent, 'percent'), options.name)
-      tell(options, `${Number(percent)} % of the packets between ${a} and ${b} are lost`, {
-        faults,
-      })
-    },
-  )
-  common('list', 'what is broken on purpose').action(async (options: Common) => {
+  common(
+    fault,
+    'loss <a> <b> <percent>',
+    'some packets between two ends are lost, each way',
+  ).action(async (a: string, b: string, percent: string, options: Common) => {
+    const faults = await faultLoss(a, b, numberOf(percent, 'percent'), options.name)
+    tell(options, `${Number(percent)} % of the packets between ${a} and ${b} are lost`, {
+      faults,
+    })
+  })
+  common(fault, 'list', 'what is broken on purpose').action(async (options: Common) => {
     const faults = await faultList(options.name)
     tell(options, faultLines(faults).join('\n') || 'nothing is broken on purpose', { faults })
   })

@@ -10,7 +10,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { Failure } from '../failure/failure.ts'
 import { type HostSpec, layoutOf } from '../host/layout.ts'
 import { isAlive, type ProcessMarks } from '../host/processes.ts'
@@ -127,8 +127,7 @@ export function marksOf(plan: PlaygroundPlan): ProcessMarks {
 
 /** One `up`, `down` or fault at a time; a lock whose holder is dead is nobody's. Returns what opens it again. */
 export function lockPlayground(name: string): () => void {
-  const file = `${stateDirOf(name)}.lock`
-  mkdirSync(dirname(file), { recursive: true })
+  const file = `/run/roost-playground-${name}.lock`
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
       const handle = openSync(file, 'wx')

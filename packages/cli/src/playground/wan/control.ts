@@ -42,7 +42,10 @@ export function listenForCommands(
     socket.on('data', () => {
       if (socket.bytesRead > LINE_BYTES_MAX) socket.destroy()
     })
-    createInterface({ input: socket }).on('line', async (line) => {
+    const lines = createInterface({ input: socket })
+    // It passes on the errors of the socket, which is closed by them already.
+    lines.on('error', () => {})
+    lines.on('line', async (line) => {
       const reply = await answer(line, carryOut)
       if (!socket.destroyed) socket.write(`${JSON.stringify(reply)}\n`)
     })
@@ -67,6 +70,7 @@ async function answer(
 export function askWan(path: string, command: WanCommand): Promise<WanReply> {
   return new Promise((resolve, reject) => {
     const socket = connect(path)
+    const heard: Buffer[] = []
     const fail = (error: Error) => {
       socket.destroy()
       reject(error)
@@ -74,8 +78,11 @@ export function askWan(path: string, command: WanCommand): Promise<WanReply> {
     socket.setTimeout(REPLY_MS_MAX, () => fail(new Error('the simulated network does not answer')))
     socket.on('error', fail)
     socket.on('close', () => reject(new Error('the simulated network hung up')))
-    createInterface({ input: socket }).once('line', (line) => {
-      resolve(JSON.parse(line) as WanReply)
+    socket.on('data', (chunk) => {
+      heard.push(chunk)
+      const text = Buffer.concat(heard).toString('utf8')
+      if (!text.includes('\n')) return
+      resolve(JSON.parse(text.slice(0, text.indexOf('\n'))) as WanReply)
       socket.end()
     })
     socket.write(`${JSON.stringify(command)}\n`)
