@@ -1,11 +1,4 @@
-import {
-  type Clock,
-  describeError,
-  type Logger,
-  type Loop,
-  PlatformError,
-  startLoop,
-} from '@roost/base'
+import { describeError, type Loop, PlatformError, startLoop } from '@roost/base'
 import {
   assertNever,
   configOfRelease,
@@ -22,29 +15,22 @@ import {
   reservedBy,
   retireTimeMs,
 } from '@roost/core'
-import type { Ids } from '../ids.ts'
+import { lastLines } from '../agent-client.ts'
+import type { Deps } from '../deps.ts'
 import { commandMachine } from '../machine/command.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { beginRelease, failRelease, tellRelease } from '../release/begin-release.ts'
-import type { Secrets } from '../secret/secrets.ts'
 import { getApp, putApp } from '../store/apps.ts'
-import { listHosts } from '../store/hosts.ts'
+import { getHost, listHosts } from '../store/hosts.ts'
 import { getMachine, listMachines, reservedByHost, type StoredMachine } from '../store/machines.ts'
 import { getRelease, listOpenReleases, putRelease } from '../store/releases.ts'
-import type { Reader, Store, Tx } from '../store/store.ts'
-import type { Presence } from '../watch/presence.ts'
+import type { Reader, Tx } from '../store/store.ts'
 import { allCarried, edgesInCharge } from './edges-in-charge.ts'
 
-export interface ReleaseLapDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly log: Logger
-  readonly ids: Ids
-  readonly presence: Presence
-  readonly secrets: Pick<Secrets, 'sealForHost'>
-  /** The last lines that a machine said, oldest first; empty when its host does not tell. Never throws. */
-  lastLines(machine: StoredMachine, host: Host, count: number): Promise<readonly string[]>
-}
+export type ReleaseLapDeps = Pick<
+  Deps,
+  'store' | 'clock' | 'log' | 'ids' | 'presence' | 'secrets' | 'agent'
+>
 
 const PERIOD_MS = 1_000
 /** Steps of one release in one lap. The next lap goes on. */
@@ -348,13 +334,11 @@ async function retireMachines(
 
 async function linesOf(lap: Lap, id: MachineId | null): Promise<readonly string[]> {
   if (id === null) return []
-  const found = await lap.store.read(async (reader) => {
+  const host = await lap.store.read(async (reader) => {
     const machine = await getMachine(reader, id)
-    const hosts = await listHosts(reader)
-    const host = hosts.find((h) => h.id === machine?.assignment.host)
-    return machine === null || host === undefined ? null : { machine, host }
+    return machine === null ? null : getHost(reader, machine.assignment.host)
   })
-  return found === null ? [] : lap.lastLines(found.machine, found.host, LINES_SHOWN)
+  return host === null ? [] : lastLines(lap.agent(host), id, LINES_SHOWN)
 }
 
 /** New machines while they start, old ones when they are gone. */

@@ -39,11 +39,7 @@ const WAITING_MAX = 20
  * Stores a release. It begins at once, or waits while an earlier one of the app is at work. What can't be done is thrown
  * with its code, and nothing is stored.
  */
-export async function createRelease(
-  tx: Tx,
-  request: ReleaseRequest,
-  deps: Deps,
-): Promise<Release> {
+export async function createRelease(tx: Tx, request: ReleaseRequest, deps: Deps): Promise<Release> {
   const { now } = deps
   const { app, release } = await draftRelease(tx, request, now)
   const [earlier, ...others] = await listOpenReleases(tx, app.name)

@@ -1,0 +1,87 @@
+import { type LogLine, logLine, PORTS } from '@roost/api'
+import { createPeerClient, type PeerClient, type PeerClientOptions } from '@roost/base'
+import { type Host, type HostId, hostMeshIpv4, type MachineId } from '@roost/core'
+
+/** Clients for the agents of hosts, one kept open for each. */
+export interface AgentClients {
+  agent(host: Host): PeerClient
+  close(): Promise<void>
+}
+
+/** At least that many log streams and builds at once to one host. */
+const CONNECTIONS_MAX = 256
+
+export function createAgentClients(options: {
+  readonly tls: PeerClientOptions['tls']
+  /** Default: the agent's port on the host's mesh address. */
+  readonly urlOf?: (host: Host) => string
+}): AgentClients {
+  const urlOf = options.urlOf ?? ((host) => `https://${hostMeshIpv4(host)}:${PORTS.agent}`)
+  const clients = new Map<HostId, { readonly url: string; readonly client: PeerClient }>()
+  return {
+    agent(host) {
+      const url = urlOf(host)
+      const known = clients.get(host.id)
+      if (known?.url === url) return known.client
+      const client = createPeerClient({
+        url,
+        tls: options.tls,
+        expect: `roost://agent/${host.id}`,
+        connectionsMax: CONNECTIONS_MAX,
+      })
+      clients.set(host.id, { url, client })
+      if (known !== undefined) void known.client.close()
+      return client
+    },
+    async close() {
+      await Promise.all([...clients.values()].map(({ client }) => client.close()))
+      clients.clear()
+    },
+  }
+}
+
+export interface LogRequest {
+  readonly machine: MachineId
+  readonly lines: number
+  readonly follow: boolean
+  readonly after?: string
+}
+
+/** Silence of a follower's connection that means that its host is gone: the agent says something every 10 s. */
+const IDLE_MS = 25_000
+
+/** Lines of one machine as its agent tells them; `null` where the past ends, and now and then after it. */
+export async function* machineLogs(
+  agent: PeerClient,
+  request: LogRequest,
+  signal: AbortSignal,
+): AsyncGenerator<LogLine | null> {
+  const query = new URLSearchParams({
+    lines: String(request.lines),
+    follow: String(request.follow),
+    ...(request.after === undefined ? {} : { after: request.after }),
+  })
+  const path = `/agent/v1/machines/${request.machine}/logs?${query}`
+  for await (const value of agent.lines<unknown>('GET', path, { signal, idleMs: IDLE_MS })) {
+    const line = logLine.safeParse(value)
+    yield line.success ? line.data : null
+  }
+}
+
+/** The last lines of a machine, as far as its host tells them in time. Never throws: they only adorn an explanation. */
+export async function lastLines(
+  agent: PeerClient,
+  machine: MachineId,
+  count: number,
+  timeoutMs = 3_000,
+): Promise<readonly string[]> {
+  const lines: string[] = []
+  try {
+    const request = { machine, lines: count, follow: false }
+    for await (const line of machineLogs(agent, request, AbortSignal.timeout(timeoutMs)))
+      if (line !== null) lines.push(line.message)
+  } catch {
+    // What came until then is better than nothing.
+  }
+  return lines.slice(-count)
+}

@@ -1,0 +1,141 @@
+import type { ReleaseEvent } from '@roost/api'
+import { type Clock, PlatformError } from '@roost/base'
+import { type AppName, isFinal, type RegionCode, type Release, type Scale } from '@roost/core'
+import type { Deps } from '../deps.ts'
+import { machineConfig } from '../machine/config.ts'
+import { createRelease, previewRelease, type ReleaseRequest } from '../release/create-release.ts'
+import { releaseReply } from '../release/release-reply.ts'
+import { getApp } from '../store/apps.ts'
+import { listHosts } from '../store/hosts.ts'
+import { getRelease, listReleaseEvents, listReleases, releaseKey } from '../store/releases.ts'
+import type { Store } from '../store/store.ts'
+import type { Handlers } from './handler.ts'
+
+type ReleaseDeps = Pick<Deps, 'store' | 'clock' | 'ids' | 'images'>
+
+const SHOWN_MAX = 100
+/** A lost wake must not last. */
+const POLL_MS = 1_000
+
+export function releaseHandlers(
+  deps: ReleaseDeps,
+): Pick<Handlers, 'createRelease' | 'listReleases' | 'getRelease' | 'followRelease'> {
+  const { store, clock, images } = deps
+  return {
+    async createRelease({ params, body, caller, signal }) {
+      const app = params.app as AppName
+      await store.read((reader) => appOr404(reader, app))
+      const config = machineConfig(body.config)
+      // Before the store is asked to wait: the registry may be slow.
+      const { image, digest } = await images.resolve(config.image, signal)
+      const request: ReleaseRequest = {
+        app,
+        cause: 'deploy',
+        ask: {
+          scale: (body.scale as Scale | undefined) ?? null,
+          regions: (body.regions ?? []) as RegionCode[],
+          ha: body.ha,
+        },
+        what: {
+          image: withDigest(image, digest),
+          imageDigest: digest,
+          config: { ...config, image },
+          primaryRegion: (body.primary_region as RegionCode | undefined) ?? null,
+          source: body.source ?? null,
+        },
+        waitTimeoutMs: Math.round(body.wait_timeout * 1000),
+        createdBy: caller.name,
+      }
+      return submitRelease(deps, request, body.plan_only)
+    },
+
+    listReleases: ({ params }) =>
+      store.read(async (reader) => {
+        const app = params.app as AppName
+        await appOr404(reader, app)
+        const hosts = await listHosts(reader)
+        const releases = await listReleases(reader, app, SHOWN_MAX)
+        return releases.map((release) => releaseReply(release, hosts))
+      }),
+
+    getRelease: ({ params }) =>
+      store.read(async (reader) => {
+        const release = await releaseOr404(reader, params.app as AppName, params.version)
+        return releaseReply(release, await listHosts(reader))
+      }),
+
+    async followRelease({ params }) {
+      const app = params.app as AppName
+      await store.read((reader) => releaseOr404(reader, app, params.version))
+      return (signal) => followRelease({ store, clock }, app, params.version, signal)
+    },
+  }
+}
+
+/** Stores a release, or only says what it would do. */
+export async function submitRelease(
+  deps: Pick<Deps, 'store' | 'clock' | 'ids'>,
+  request: ReleaseRequest,
+  planOnly: boolean,
+): Promise<ReturnType<typeof releaseReply>> {
+  const how = { now: deps.clock.now(), newId: deps.ids.machineId }
+  if (planOnly)
+    return deps.store.read(async (reader) =>
+      releaseReply(await previewRelease(reader, request, how), await listHosts(reader)),
+    )
+  return deps.store.transaction(async (tx) =>
+    releaseReply(await createRelease(tx, request, how), await listHosts(tx)),
+  )
+}
+
+/** Everything that was said of a release, then what is said, until it has ended. */
+export async function* followRelease(
+  { store, clock }: { readonly store: Store; readonly clock: Clock },
+  app: AppName,
+  version: number,
+  signal: AbortSignal,
+): AsyncGenerator<ReleaseEvent> {
+  let woken = new AbortController()
+  const key = releaseKey(app, version)
+  const end = store.onChange(({ keys }) => {
+    if (keys.has(key)) woken.abort()
+  })
+  try {
+    let last = 0
+    while (!signal.aborted) {
+      woken = new AbortController()
+      const { events, release } = await store.read(async (reader) => ({
+        events: await listReleaseEvents(reader, app, version, last),
+        release: await getRelease(reader, app, version),
+      }))
+      for (const { number, event } of events) {
+        last = number
+        yield event
+      }
+      if (release === null || isFinal(release.status)) return
+      await clock.sleep(POLL_MS, AbortSignal.any([signal, woken.signal]))
+    }
+  } finally {
+    end()
+  }
+}
+
+async function releaseOr404(
+  reader: Parameters<typeof getRelease>[0],
+  app: AppName,
+  version: number,
+): Promise<Release> {
+  await appOr404(reader, app)
+  const release = await getRelease(reader, app, version)
+  if (release === null) throw new PlatformError('not_found', `${app} has no release ${version}`)
+  return release
+}
+
+async function appOr404(reader: Parameters<typeof getApp>[0], app: AppName): Promise<void> {
+  if ((await getApp(reader, app)) === null) throw new PlatformError('not_found', 'app not found')
+}
+
+/** The reference with which exactly this image is found again. */
+function withDigest(image: string, digest: string): string {
+  return image.includes('@') ? image : `${image}@${digest}`
+}
