@@ -1,0 +1,651 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
+import type { MachineId } from '@roost/core'
+import { type ImagePuller, imageName } from '../image/puller.ts'
+import type { Environment, MachineSpec, Runtime, RuntimeMachine } from '../runtime.ts'
+import { writeEnvironmentFile } from '../secret/environment-file.ts'
+import type { Cgroups } from './cgroup.ts'
+import { type ContainerdClient, isAlreadyExists, isNotFound, orAbsent } from './client.ts'
+import {
+  containers,
+  events,
+  leases,
+  type mount,
+  namespaces,
+  runcOptions,
+  snapshots,
+  taskEvents,
+  tasks,
+  task as taskType,
+} from './generated/index.js'
+import {
+  EXTRACT_PREFIX,
+  type ImageStore,
+  PULL_LEASE,
+  SNAPSHOTTER,
+  type StoredImage,
+} from './image-store.ts'
+import { lookInto } from './look.ts'
+import type { MachineDirs } from './machine-dir.ts'
+import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
+import { CAPABILITIES, machineSpec, programOf } from './spec.ts'
+import { type ImageUser, resolveUser } from './user.ts'
+
+/** What the runtime needs of the host's network. All of it is idempotent. */
+export interface MachineNetwork {
+  /** Namespace and link, with the rules that keep others out. */
+  attach(machine: Pick<MachineSpec, 'id' | 'ipv4' | 'ipv6'>): Promise<void>
+  detach(id: MachineId): Promise<void>
+  netnsPath(id: MachineId): string
+  /** Machines of which something is there. */
+  attached(): Promise<readonly MachineId[]>
+}
+
+/** What the runtime needs of the keeper of logs. */
+export interface MachineLogs {
+  /** Where a machine's output goes. */
+  file(id: MachineId): string
+  /** Takes in what the machine said last and removes the file. */
+  close(id: MachineId): Promise<void>
+  ids(): readonly MachineId[]
+}
+
+export interface ContainerdRuntimeOptions {
+  readonly client: ContainerdClient
+  readonly store: ImageStore
+  readonly puller: ImagePuller
+  readonly network: MachineNetwork
+  readonly logs: MachineLogs
+  readonly cgroups: Cgroups
+  readonly dirs: MachineDirs
+  /** Parent of all machines' cgroups. */
+  readonly cgroupParent: string
+  /** On tmpfs: runc's own state, and what looks into images need. */
+  readonly runDir: string
+  readonly nameservers: readonly string[]
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+type Task = ReturnType<typeof taskType.Process.create>
+type Container = ReturnType<typeof containers.Container.create>
+type Mount = ReturnType<typeof mount.Mount.create>
+type Exit = NonNullable<RuntimeMachine['exit']>
+
+const TINI = '/usr/bin/tini-static'
+const BUSYBOX = '/bin/busybox'
+const SECCOMP = '/usr/share/containers/seccomp.json'
+const RUNTIME = 'io.containerd.runc.v2'
+/** What we need to raise the machine again is kept beside its container, without its environment. */
+const EXTENSION = 'roost/machine'
+const STAMP = 'roost/stamp'
+/** When the last run began; absent: it never ran. */
+const STARTED = 'roost/started'
+/** How the last run ended, once its task is gone. */
+const EXIT = 'roost/exit'
+const KILL_MS = 10_000
+const START_MS = 60_000
+const LOOKS_MAX = 1000
+const SIGNALS: Readonly<Record<string, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGUSR2: 12,
+  SIGTERM: 15,
+}
+
+/**
+ * The Runtime port by containerd. It remembers nothing that matters: what it knows of a machine is in containerd's
+ * container record and task, so an agent that starts anew goes on where the last one stopped.
+ *
+ * A machine is made in this order and removed in the reverse: directory on tmpfs, network, snapshot, container, task.
+ * A task is always deleted before its container: containerd can't delete an orphan.
+ */
+export class ContainerdRuntime implements Runtime {
+  readonly #options: ContainerdRuntimeOptions
+  readonly #client: ContainerdClient
+  readonly #seccomp: OciSeccomp
+  readonly #openFilesHardMax: number
+  readonly #listeners = new Set<(id: MachineId) => void>()
+  readonly #turns = new Map<MachineId, Promise<unknown>>()
+  readonly #looks = new Map<string, Promise<ImageUser>>()
+  readonly #closed = new AbortController()
+
+  constructor(options: ContainerdRuntimeOptions) {
+    this.#options = options
+    this.#client = options.client
+    const profile = JSON.parse(readFileSync(SECCOMP, 'utf8')) as SeccompProfile
+    this.#seccomp = ociSeccomp(profile, {
+      architecture: 'amd64',
+      capabilities: CAPABILITIES,
+      kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+    })
+    const limits = readFileSync('/proc/self/limits', 'utf8')
+    this.#openFilesHardMax = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? 4096)
+    for (const path of [TINI, BUSYBOX])
+      if (!existsSync(path))
+        throw new PlatformError('internal', `${path} is missing: install tini and busybox-static`)
+  }
+
+  // ── the port ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async list(): Promise<readonly RuntimeMachine[]> {
+    const [found, running] = await Promise.all([
+      this.#client.call(containers.ContainersService.list, { filters: [] }),
+      this.#client.call(tasks.TasksService.list, { filter: '' }),
+    ])
+    const byId = new Map(running.tasks.map((task) => [task.id, task]))
+    return Promise.all(
+      found.containers.map((container) => this.#look(container, byId.get(container.id))),
+    )
+  }
+
+  async pull(image: MachineSpec['image'], signal: AbortSignal): Promise<void> {
+    await this.#options.puller.pull(image, signal)
+  }
+
+  create(spec: MachineSpec, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(spec.id, async () => {
+      const existing = await this.#container(spec.id)
+      if (existing) {
+        if (existing.labels[STAMP] === spec.stamp) return
+        throw new PlatformError('conflict', `create machine ${spec.id}`, {
+          cause: new Error('it exists of another version'),
+          retry: 'later',
+        })
+      }
+      const image = await this.#options.store.find(imageName(spec.image))
+      if (!image)
+        throw new PlatformError('image_not_found', `create machine ${spec.id}`, {
+          cause: new Error(`image ${imageName(spec.image)} is not here yet`),
+          retry: 'later',
+        })
+      // Refuses what can't run before anything is made.
+      programOf(spec.config.init, image.run)
+      signal.throwIfAborted()
+      this.#options.dirs.write(spec, this.#options.nameservers)
+      const [mounts] = await Promise.all([
+        this.#prepare(spec.id, image.chainId),
+        this.#options.network.attach(spec),
+      ])
+      await this.#createContainer(spec, image, await this.#userOf(spec, image, mounts))
+    })
+  }
+
+  start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const container = await this.#container(id)
+      if (!container)
+        throw new PlatformError('not_found', `start machine ${id}`, {
+          cause: new Error('it was not created'),
+          retry: 'later',
+        })
+      const task = await this.#task(id)
+      if (task && isRunning(task)) return
+      if (task) await this.#deleteTask(id)
+      const { spec, user, chainId } = recordOf(container)
+      signal.throwIfAborted()
+      // After a reboot nothing but the container is left.
+      const { dirs, network, nameservers, cgroups } = this.#options
+      dirs.write(spec, nameservers)
+      writeEnvironmentFile(dirs.secretDir(id), environment, user)
+      const ready = network.attach(spec)
+      ready.catch(() => {})
+      const hadRun = task !== undefined || container.labels[STARTED] !== undefined
+      if (hadRun) {
+        await this.#removeSnapshot(id)
+        cgroups.remove(this.#cgroupPath(id))
+      }
+      const mounts = await this.#prepare(id, chainId)
+      await Promise.all([
+        this.#createTask(id, mounts),
+        // Written before the program runs: a crash from here on must not let it look as if it had never run.
+        this.#label(container, { [STARTED]: String(this.#options.clock.now()), [EXIT]: '' }),
+      ])
+      try {
+        await ready
+        signal.throwIfAborted()
+        await this.#client.call(
+          tasks.TasksService.start,
+          { containerId: id, execId: '' },
+          { timeoutMs: START_MS },
+        )
+      } catch (error) {
+        await this.#deleteTask(id).catch(() => {})
+        throw error
+      }
+    })
+  }
+
+  stop(
+    id: MachineId,
+    how: { readonly signal: string; readonly timeoutMs: number },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const number = SIGNALS[how.signal]
+    if (number === undefined)
+      throw new PlatformError('invalid', `stop machine ${id}: unknown signal ${how.signal}`)
+    return this.#inTurn(id, async () => {
+      const task = await this.#task(id)
+      if (!task) return
+      if (isRunning(task)) {
+        const asked = number !== SIGNALS['SIGKILL'] && how.timeoutMs > 0
+        if (asked) await this.#kill(id, number, false)
+        const ended = asked && (await this.#waitForExit(id, how.timeoutMs, signal))
+        if (!ended) await this.#killAll(id)
+      }
+      await this.#reap(id)
+    })
+  }
+
+  remove(id: MachineId): Promise<void> {
+    return this.#inTurn(id, () => this.#remove(id))
+  }
+
+  onChange(heard: (id: MachineId) => void): () => void {
+    this.#listeners.add(heard)
+    return () => this.#listeners.delete(heard)
+  }
+
+  // ── its life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Once, when containerd answers: our namespace, and nothing in it that belongs to no machine. */
+  async open(): Promise<void> {
+    await this.#client
+      .call(namespaces.NamespacesService.create, {
+        namespace: { name: this.#client.namespace, labels: {} },
+      })
+      .catch((error: unknown) => {
+        if (!isAlreadyExists(error)) throw error
+      })
+    await this.#sweep()
+  }
+
+  /** Hears containerd's events until `close`; begins anew whenever the stream breaks. */
+  async followEvents(): Promise<void> {
+    const { signal } = this.#closed
+    for (let failures = 0; !signal.aborted; failures++) {
+      const stream = this.#client.stream(
+        events.EventsService.subscribe,
+        { filters: [`namespace==${this.#client.namespace},topic~=^/tasks/`] },
+        null,
+      )
+      const end = () => stream.cancel()
+      signal.addEventListener('abort', end, { once: true })
+      try {
+        for await (const envelope of stream) {
+          failures = 0
+          const id = machineOf(envelope as Parameters<typeof machineOf>[0])
+          if (id !== null) for (const heard of this.#listeners) heard(id)
+        }
+      } catch (error) {
+        if (!signal.aborted && failures === 0)
+          this.#options.log.info('containerd: events ended', { error })
+      } finally {
+        signal.removeEventListener('abort', end)
+      }
+      await this.#options.clock.sleep(backoffMs(failures, 200, 2000), signal)
+    }
+  }
+
+  close(): void {
+    this.#closed.abort()
+  }
+
+  // ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #look(container: Container, task: Task | undefined): Promise<RuntimeMachine> {
+    const id = container.id as MachineId
+    const stamp = container.labels[STAMP]
+    if (stamp === undefined || !container.extensions[EXTENSION])
+      return { id, stamp: stamp ?? '', state: 'broken', startedAt: null, exit: null }
+    const startedAt = Number(container.labels[STARTED]) || null
+    if (task && isRunning(task)) return { id, stamp, state: 'running', startedAt, exit: null }
+    if (task?.status === taskType.Status.STOPPED) {
+      // A shim costs some memory, so it goes as soon as we have seen the exit; but never in another's turn.
+      if (!this.#turns.has(id)) await this.#inTurn(id, () => this.#reap(id)).catch(() => {})
+      return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, task) }
+    }
+    if (startedAt === null) return { id, stamp, state: 'created', startedAt, exit: null }
+    if (task) return { id, stamp, state: 'created', startedAt: null, exit: null }
+    return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, undefined) }
+  }
+
+  /** By its task, by what we noted when that was deleted, or, after a power cut, as killed. */
+  #exitOf(container: Container, task: Task | undefined): Exit {
+    const noted = container.labels[EXIT]
+    if (noted) return JSON.parse(noted) as Exit
+    if (!task) {
+      const at = Number(container.updatedAt?.seconds ?? 0n) * 1000
+      return { code: 137, signal: 9, oomKilled: false, at }
+    }
+    const code = task.exitStatus
+    return {
+      code,
+      signal: code > 128 && code <= 128 + 64 ? code - 128 : 0,
+      oomKilled: code === 137 && this.#options.cgroups.oomKills(this.#cgroupPath(container.id)) > 0,
+      at: milliseconds(task.exitedAt),
+    }
+  }
+
+  /** Notes how a task ended, then deletes it. Looks for itself: what the caller saw may be over by now. */
+  async #reap(id: MachineId): Promise<void> {
+    const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
+    if (!container || task?.status !== taskType.Status.STOPPED) return
+    await this.#label(container, { [EXIT]: JSON.stringify(this.#exitOf(container, task)) })
+    await this.#deleteTask(id)
+  }
+
+  async #container(id: string): Promise<Container | undefined> {
+    const reply = await orAbsent(this.#client.call(containers.ContainersService.get, { id }))
+    return reply?.container
+  }
+
+  async #task(id: string): Promise<Task | undefined> {
+    const request = { containerId: id, execId: '' }
+    return (await orAbsent(this.#client.call(tasks.TasksService.get, request)))?.process
+  }
+
+  // ── making ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #createContainer(spec: MachineSpec, image: StoredImage, user: ImageUser): Promise<void> {
+    const { dirs, network, cgroups, runDir } = this.#options
+    const oci = machineSpec({
+      config: spec.config,
+      image: image.run,
+      user,
+      hostname: spec.hostname,
+      netnsPath: network.netnsPath(spec.id),
+      cgroupPath: this.#cgroupPath(spec.id),
+      machineDir: dirs.path(spec.id),
+      tiniPath: TINI,
+      busyboxPath: BUSYBOX,
+      seccomp: this.#seccomp,
+      openFilesHardMax: this.#openFilesHardMax,
+      swapAccounting: cgroups.swapAccounting,
+    })
+    const record: MachineRecord = {
+      spec: { ...spec, config: { ...spec.config, env: {} } },
+      user,
+      chainId: image.chainId,
+    }
+    const container = containers.Container.fromPartial({
+      id: spec.id,
+      labels: { [STAMP]: spec.stamp },
+      image: imageName(spec.image),
+      runtime: {
+        name: RUNTIME,
+        options: {
+          typeUrl: 'containerd.runc.v1.Options',
+          // runc's state holds the whole spec; on tmpfs it is gone with the power.
+          value: runcOptions.Options.encode(
+            runcOptions.Options.fromPartial({ root: join(runDir, 'runc'), systemdCgroup: false }),
+          ).finish(),
+        },
+      },
+      spec: json('types.containerd.io/opencontainers/runtime-spec/1/Spec', oci),
+      snapshotter: SNAPSHOTTER,
+      snapshotKey: spec.id,
+      extensions: { [EXTENSION]: json(EXTENSION, record) },
+    })
+    await this.#client.call(containers.ContainersService.create, { container })
+  }
+
+  /** Whom the machine runs as; refuses a program that is not in the image. One look per image and program. */
+  async #userOf(
+    spec: MachineSpec,
+    image: StoredImage,
+    mounts: readonly Mount[],
+  ): Promise<ImageUser> {
+    const program = programOf(spec.config.init, image.run)[0] ?? ''
+    const key = `${image.digest} ${program}`
+    const known = this.#looks.get(key)
+    if (known) return known
+    const path = image.run.env.find((line) => line.startsWith('PATH='))?.slice('PATH='.length)
+    const look = (async () => {
+      const seen = await lookInto({
+        lowerDirs: lowerDirs(mounts),
+        busyboxPath: BUSYBOX,
+        tmpDir: this.#options.runDir,
+        program,
+        path: path ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+        workingDir: image.run.workingDir,
+      })
+      if (!seen.executable)
+        throw new PlatformError('image_unusable', `image ${imageName(spec.image)}`, {
+          cause: new Error(`it has no program "${program}"`),
+        })
+      return resolveUser(image.run.user, seen.passwd, seen.group)
+    })()
+    if (this.#looks.size >= LOOKS_MAX) this.#looks.clear()
+    this.#looks.set(key, look)
+    look.catch(() => this.#looks.delete(key))
+    return look
+  }
+
+  /** A writable snapshot on top of the image. Rooted by its label until we remove it, so no lease is needed. */
+  async #prepare(id: MachineId, parent: string): Promise<readonly Mount[]> {
+    try {
+      const prepared = await this.#client.call(snapshots.SnapshotsService.prepare, {
+        snapshotter: SNAPSHOTTER,
+        key: id,
+        parent,
+        labels: { 'containerd.io/gc.root': new Date(this.#options.clock.now()).toISOString() },
+      })
+      return prepared.mounts
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error
+      const request = { snapshotter: SNAPSHOTTER, key: id }
+      return (await this.#client.call(snapshots.SnapshotsService.mounts, request)).mounts
+    }
+  }
+
+  async #createTask(id: MachineId, rootfs: readonly Mount[]): Promise<void> {
+    const output = `file://${this.#options.logs.file(id)}`
+    const request = tasks.CreateTaskRequest.fromPartial({
+      containerId: id,
+      rootfs: [...rootfs],
+      stdout: output,
+      stderr: output,
+    })
+    try {
+      await this.#client.call(tasks.TasksService.create, request, { timeoutMs: START_MS })
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error
+      await this.#deleteTask(id)
+      await this.#client.call(tasks.TasksService.create, request, { timeoutMs: START_MS })
+    }
+  }
+
+  async #label(container: Container, labels: Readonly<Record<string, string>>): Promise<void> {
+    for (const [name, value] of Object.entries(labels)) container.labels[name] = value
+    await this.#client.call(containers.ContainersService.update, {
+      container,
+      updateMask: ['labels'],
+    })
+  }
+
+  // ── ending ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #kill(id: string, number: number, all: boolean): Promise<void> {
+    const request = { containerId: id, execId: '', signal: number, all }
+    await orAbsent(this.#client.call(tasks.TasksService.kill, request))
+  }
+
+  /** False when it still runs after that time. Throws when `signal` aborts. */
+  async #waitForExit(id: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    const deadline = this.#options.clock.now() + timeoutMs
+    try {
+      const request = { containerId: id, execId: '' }
+      await this.#client.call(tasks.TasksService.wait, request, { timeoutMs, signal })
+      return true
+    } catch (error) {
+      if (signal?.aborted) throw error
+      if (isNotFound(error)) return true
+      if (this.#options.clock.now() >= deadline - 5) return false
+      throw error
+    }
+  }
+
+  async #killAll(id: string): Promise<void> {
+    // The shim may know of processes in the cgroup only after the first signal; and a second one does no harm.
+    await this.#kill(id, 9, true).catch(() => this.#kill(id, 9, false))
+    if (await this.#waitForExit(id, KILL_MS)) return
+    throw new PlatformError('internal', `stop machine ${id}`, {
+      cause: new Error(`it still runs ${KILL_MS} ms after SIGKILL`),
+      retry: 'later',
+    })
+  }
+
+  async #deleteTask(id: string): Promise<void> {
+    const task = await this.#task(id)
+    if (!task) return
+    if (task.status !== taskType.Status.STOPPED) await this.#killAll(id)
+    await orAbsent(this.#client.call(tasks.TasksService.delete, { containerId: id }))
+  }
+
+  async #removeSnapshot(key: string): Promise<void> {
+    const request = { snapshotter: SNAPSHOTTER, key }
+    await orAbsent(this.#client.call(snapshots.SnapshotsService.remove, request))
+  }
+
+  async #remove(id: MachineId): Promise<void> {
+    await this.#deleteTask(id)
+    await orAbsent(this.#client.call(containers.ContainersService.delete, { id }))
+    await this.#removeSnapshot(id)
+    await this.#removeTraces(id)
+  }
+
+  /** All that is not in containerd. The directory goes last: its name leads the next sweep to the rest. */
+  async #removeTraces(id: MachineId): Promise<void> {
+    const { network, logs, cgroups, dirs } = this.#options
+    await network.detach(id)
+    await logs.close(id)
+    cgroups.remove(this.#cgroupPath(id))
+    dirs.remove(id)
+  }
+
+  /** What a crash between two steps left: everything that bears the name of a machine that containerd doesn't have. */
+  async #sweep(): Promise<void> {
+    const { network, logs, cgroups, dirs, cgroupParent, log } = this.#options
+    const [found, running, kept, held] = await Promise.all([
+      this.#client.call(containers.ContainersService.list, { filters: [] }),
+      this.#client.call(tasks.TasksService.list, { filter: '' }),
+      this.#client.collect(snapshots.SnapshotsService.list, {
+        snapshotter: SNAPSHOTTER,
+        filters: [],
+      }),
+      this.#client.call(leases.LeasesService.list, { filters: [] }),
+    ])
+    const known = new Set(found.containers.map((container) => container.id))
+    for (const task of running.tasks) if (!known.has(task.id)) await this.#removeOrphanTask(task.id)
+    if (held.leases.some((lease) => lease.id === PULL_LEASE))
+      await orAbsent(
+        this.#client.call(leases.LeasesService.delete, { id: PULL_LEASE, sync: false }),
+      )
+    for (const info of kept.flatMap((reply) => reply.info)) {
+      const active = info.kind === snapshots.Kind.ACTIVE
+      const extract = info.name.startsWith(EXTRACT_PREFIX)
+      if (active && (extract || !known.has(info.name))) await this.#removeSnapshot(info.name)
+    }
+    const traces = new Set<string>([
+      ...dirs.ids(),
+      ...logs.ids(),
+      ...cgroups.children(cgroupParent),
+      ...(await network.attached()),
+    ])
+    const left = [...traces].filter((id) => /^[0-9a-f]{14}$/.test(id) && !known.has(id))
+    if (left.length > 0) log.info('swept what a crash had left', { machines: left })
+    for (const id of left) await this.#removeTraces(id as MachineId)
+  }
+
+  /** A task can only be deleted while its container exists: it gets one for as long as that takes. */
+  async #removeOrphanTask(id: string): Promise<void> {
+    const container = containers.Container.fromPartial({
+      id,
+      runtime: { name: RUNTIME },
+      spec: json('types.containerd.io/opencontainers/runtime-spec/1/Spec', {}),
+    })
+    await this.#client.call(containers.ContainersService.create, { container })
+    await this.#deleteTask(id)
+    await orAbsent(this.#client.call(containers.ContainersService.delete, { id }))
+  }
+
+  // ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #cgroupPath(id: string): string {
+    return `${this.#options.cgroupParent}/${id}`
+  }
+
+  /** One deed at a time for each machine. */
+  async #inTurn<T>(id: MachineId, deed: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(id)
+    const mine = (async () => {
+      await before?.catch(() => {})
+      return deed()
+    })()
+    this.#turns.set(id, mine)
+    try {
+      return await mine
+    } finally {
+      if (this.#turns.get(id) === mine) this.#turns.delete(id)
+    }
+  }
+}
+
+interface MachineRecord {
+  readonly spec: MachineSpec
+  readonly user: ImageUser
+  readonly chainId: string
+}
+
+function recordOf(container: Container): MachineRecord {
+  const value = container.extensions[EXTENSION]?.value
+  if (!value)
+    throw new PlatformError('internal', `read machine ${container.id}`, {
+      cause: new Error('its container was not made by us'),
+    })
+  return JSON.parse(Buffer.from(value).toString('utf8')) as MachineRecord
+}
+
+const isRunning = (task: Task): boolean =>
+  task.status === taskType.Status.RUNNING ||
+  task.status === taskType.Status.PAUSED ||
+  task.status === taskType.Status.PAUSING
+
+function json(typeUrl: string, value: object) {
+  return { typeUrl, value: Buffer.from(JSON.stringify(value)) }
+}
+
+function milliseconds(time: { seconds: bigint; nanos: number } | undefined): number {
+  return time ? Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6) : 0
+}
+
+/** Overlay mounts name their layers uppermost first; an image of no layers has none. */
+function lowerDirs(mounts: readonly Mount[]): readonly string[] {
+  const option = mounts[0]?.options.find((text) => text.startsWith('lowerdir='))
+  return option ? option.slice('lowerdir='.length).split(':') : []
+}
+
+function machineOf(envelope: {
+  topic: string
+  event: { typeUrl: string; value: Uint8Array } | undefined
+}): MachineId | null {
+  if (!envelope.event) return null
+  const { value } = envelope.event
+  switch (envelope.topic) {
+    case '/tasks/start':
+      return taskEvents.TaskStart.decode(value).containerId as MachineId
+    case '/tasks/exit':
+      return taskEvents.TaskExit.decode(value).containerId as MachineId
+    case '/tasks/oom':
+      return taskEvents.TaskOOM.decode(value).containerId as MachineId
+    case '/tasks/delete':
+      return taskEvents.TaskDelete.decode(value).containerId as MachineId
+    default:
+      return null
+  }
+}

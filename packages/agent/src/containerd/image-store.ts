@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto'
+import { PlatformError } from '@roost/base'
+import { type ContainerdClient, isAlreadyExists, orAbsent } from './client.ts'
+import { type Blob, ContentStore } from './content.ts'
+import { diff, images, leases, snapshots } from './generated/index.js'
+import type { ImageRun } from './spec.ts'
+
+export const SNAPSHOTTER = 'overlayfs'
+const UNPACK_TIMEOUT_MS = 600_000
+const LEASE_MS = 3_600_000
+const CACHE_MAX = 500
+/** Names of what only a pull makes: at start, all of it is left over from one that was cut off. */
+export const PULL_LEASE = 'roost-pull'
+export const EXTRACT_PREFIX = 'roost-extract-'
+
+export interface Descriptor {
+  readonly mediaType: string
+  readonly digest: string
+  readonly size: number
+}
+
+/** An image that is unpacked and ready to run. */
+export interface StoredImage {
+  /** Of the platform's manifest. */
+  readonly digest: string
+  /** Name of the snapshot that machines start from; '' for an image without layers. */
+  readonly chainId: string
+  readonly run: ImageRun
+}
+
+export interface ImageConfig {
+  readonly architecture?: string
+  readonly os?: string
+  readonly config?: {
+    readonly Entrypoint?: readonly string[] | null
+    readonly Cmd?: readonly string[] | null
+    readonly Env?: readonly string[] | null
+    readonly WorkingDir?: string
+    readonly User?: string
+  }
+  readonly rootfs?: { readonly diff_ids?: readonly string[] }
+}
+
+/** Images by name, and how they become snapshots. Compressed layers are not kept: their snapshots are. */
+export class ImageStore {
+  readonly content: ContentStore
+  readonly #client: ContainerdClient
+  readonly #cache = new Map<string, StoredImage>()
+  #pulls = 0
+  #unpacking: Promise<unknown> = Promise.resolve()
+
+  constructor(client: ContainerdClient) {
+    this.#client = client
+    this.content = new ContentStore(client)
+  }
+
+  /** Undefined unless all that is needed to run it is there. */
+  async find(name: string): Promise<StoredImage | undefined> {
+    const found = await orAbsent(this.#client.call(images.ImagesService.get, { name }))
+    const target = found?.image?.target
+    if (!target) return undefined
+    const image = this.#cache.get(target.digest) ?? (await this.#read(target.digest))
+    if (!image || !(await this.hasSnapshot(image.chainId))) return undefined
+    if (this.#cache.size >= CACHE_MAX) this.#cache.clear()
+    this.#cache.set(target.digest, image)
+    return image
+  }
+
+  async #read(digest: string): Promise<StoredImage | undefined> {
+    const manifest = await orAbsent(this.content.read(digest))
+    if (!manifest) return undefined
+    const { config } = JSON.parse(manifest.toString('utf8')) as { config: Descriptor }
+    const text = await orAbsent(this.content.read(config.digest))
+    if (!text) return undefined
+    const parsed = JSON.parse(text.toString('utf8')) as ImageConfig
+    return { digest, chainId: chainIds(parsed).at(-1) ?? '', run: imageRun(parsed) }
+  }
+
+  /** Everything that `work` writes with the lease is safe from the garbage collector until it ends and `keep` names it. */
+  async withLease<T>(work: (lease: string) => Promise<T>): Promise<T> {
+    this.#pulls++
+    try {
+      await this.#client
+        .call(leases.LeasesService.create, {
+          id: PULL_LEASE,
+          labels: { 'containerd.io/gc.expire': new Date(Date.now() + LEASE_MS).toISOString() },
+        })
+        .catch((error: unknown) => {
+          if (!isAlreadyExists(error)) throw error
+        })
+      return await work(PULL_LEASE)
+    } finally {
+      this.#pulls--
+      if (this.#pulls === 0)
+        await orAbsent(
+          this.#client.call(leases.LeasesService.delete, { id: PULL_LEASE, sync: false }),
+        ).catch(() => {})
+    }
+  }
+
+  async hasSnapshot(name: string): Promise<boolean> {
+    if (name === '') return true
+    const call = this.#client.call(snapshots.SnapshotsService.stat, {
+      snapshotter: SNAPSHOTTER,
+      key: name,
+    })
+    return (await orAbsent(call)) !== undefined
+  }
+
+  /**
+   * Makes the snapshots of `layers` above `parent`, one at a time for the whole host: it is disk and processor that
+   * bound it. Each layer's content must hash to what the config says.
+   */
+  async unpack(
+    layers: readonly { layer: Descriptor; diffId: string; chainId: string; parent: string }[],
+    lease: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const before = this.#unpacking
+    const mine = (async () => {
+      await before.catch(() => {})
+      for (const step of layers) {
+        signal.throwIfAborted()
+        if (!(await this.hasSnapshot(step.chainId))) await this.#unpackLayer(step, lease, signal)
+      }
+    })()
+    this.#unpacking = mine
+    await mine
+  }
+
+  async #unpackLayer(
+    step: { layer: Descriptor; diffId: string; chainId: string; parent: string },
+    lease: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const key = `${EXTRACT_PREFIX}${crypto.randomUUID()}`
+    const prepared = await this.#client.call(
+      snapshots.SnapshotsService.prepare,
+      { snapshotter: SNAPSHOTTER, key, parent: step.parent, labels: {} },
+      { lease },
+    )
+    try {
+      const applied = await this.#client.call(
+        diff.DiffService.apply,
+        diff.ApplyRequest.fromPartial({
+          diff: {
+            mediaType: step.layer.mediaType,
+            digest: step.layer.digest,
+            size: BigInt(step.layer.size),
+          },
+          mounts: prepared.mounts,
+        }),
+        { lease, timeoutMs: UNPACK_TIMEOUT_MS, signal },
+      )
+      if (applied.applied?.digest !== step.diffId)
+        throw new PlatformError('image_unusable', `layer ${step.layer.digest}`, {
+          cause: new Error(`holds ${applied.applied?.digest}, its config says ${step.diffId}`),
+        })
+      await this.#client.call(
+        snapshots.SnapshotsService.commit,
+        { snapshotter: SNAPSHOTTER, name: step.chainId, key, labels: {} },
+        { lease },
+      )
+    } catch (error) {
+      await orAbsent(
+        this.#client.call(snapshots.SnapshotsService.remove, { snapshotter: SNAPSHOTTER, key }),
+      ).catch(() => {})
+      if (!isAlreadyExists(error)) throw error
+    }
+  }
+
+  /** The name keeps manifest, config and snapshots from the garbage collector. */
+  async keep(name: string, manifest: Descriptor): Promise<void> {
+    const image = images.Image.fromPartial({
+      name,
+      target: {
+        mediaType: manifest.mediaType,
+        digest: manifest.digest,
+        size: BigInt(manifest.size),
+      },
+    })
+    try {
+      await this.#client.call(images.ImagesService.create, { image })
+    } catch (error) {
+      if (!isAlreadyExists(error)) throw error
+      await this.#client.call(images.ImagesService.update, { image, updateMask: undefined })
+    }
+  }
+}
+
+/** Labels by which the garbage collector goes from a manifest to its config, and from there to the snapshots. */
+export function manifestBlob(manifest: Descriptor, config: Descriptor): Blob {
+  return { ...manifest, labels: { 'containerd.io/gc.ref.content.config': config.digest } }
+}
+
+export function configBlob(config: Descriptor, chainId: string): Blob {
+  const labels: Record<string, string> =
+    chainId === '' ? {} : { [`containerd.io/gc.ref.snapshot.${SNAPSHOTTER}`]: chainId }
+  return { ...config, labels }
+}
+
+/** Snapshot names by the image specification: each is the hash of the one below and its own layer. */
+export function chainIds(config: ImageConfig): string[] {
+  const chain: string[] = []
+  for (const diffId of config.rootfs?.diff_ids ?? []) {
+    const below = chain.at(-1)
+    chain.push(
+      below === undefined
+        ? diffId
+        : `sha256:${createHash('sha256').update(`${below} ${diffId}`).digest('hex')}`,
+    )
+  }
+  return chain
+}
+
+function imageRun({ config }: ImageConfig): ImageRun {
+  return {
+    entrypoint: config?.Entrypoint ?? [],
+    cmd: config?.Cmd ?? [],
+    env: config?.Env ?? [],
+    workingDir: config?.WorkingDir ?? '',
+    user: config?.User ?? '',
+  }
+}

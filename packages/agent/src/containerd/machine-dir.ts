@@ -1,0 +1,63 @@
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { MachineId } from '@roost/core'
+import type { MachineSpec } from '../runtime.ts'
+
+/**
+ * One directory on tmpfs per machine: made before anything else of a machine and removed after everything else, so that
+ * its name leads a sweep to whatever a crash left.
+ */
+export class MachineDirs {
+  readonly #root: string
+  constructor(runDir: string) {
+    this.#root = join(runDir, 'machines')
+    mkdirSync(this.#root, { recursive: true, mode: 0o700 })
+  }
+
+  path(id: MachineId): string {
+    return join(this.#root, id)
+  }
+
+  /** Where the machine's environment file lies. */
+  secretDir(id: MachineId): string {
+    return join(this.path(id), 'roost')
+  }
+
+  ids(): readonly MachineId[] {
+    return readdirSync(this.#root) as MachineId[]
+  }
+
+  write(
+    spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv4' | 'ipv6'>,
+    nameservers: readonly string[],
+  ): void {
+    const secrets = this.secretDir(spec.id)
+    // Root's, but every user of the machine may go through.
+    mkdirSync(secrets, { recursive: true, mode: 0o711 })
+    for (const mountPoint of ['tini', 'busybox'])
+      writeFileSync(join(secrets, mountPoint), '', { mode: 0o755 })
+    writeFileSync(join(this.path(spec.id), 'hosts'), hostsFile(spec), { mode: 0o644 })
+    writeFileSync(join(this.path(spec.id), 'resolv.conf'), resolvConf(nameservers), { mode: 0o644 })
+  }
+
+  remove(id: MachineId): void {
+    rmSync(this.path(id), { recursive: true, force: true })
+  }
+}
+
+/** As at Fly: `fly-local-6pn` is the machine's own private address. */
+export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6'>): string {
+  const names = [...new Set([spec.hostname, spec.id, 'fly-local-6pn'])]
+  return [
+    '127.0.0.1\tlocalhost localhost.localdomain',
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    'ff02::1\tip6-allnodes',
+    'ff02::2\tip6-allrouters',
+    `${spec.ipv6}\t${names.join(' ')}`,
+    '',
+  ].join('\n')
+}
+
+export function resolvConf(nameservers: readonly string[]): string {
+  return `${nameservers.map((address) => `nameserver ${address}\n`).join('')}options timeout:2 attempts:2\n`
+}

@@ -1,0 +1,235 @@
+import { PlatformError } from '@roost/base'
+import type { MachineConfig, MachineGuest } from '@roost/core'
+import type { OciSeccomp } from './seccomp.ts'
+import type { ImageUser } from './user.ts'
+
+/** What of an image's config decides how it runs. */
+export interface ImageRun {
+  readonly entrypoint: readonly string[]
+  readonly cmd: readonly string[]
+  readonly env: readonly string[]
+  readonly workingDir: string
+  readonly user: string
+}
+
+/** What Docker gives a container: enough to change users and bind low ports, not enough to touch the host. */
+export const CAPABILITIES: readonly string[] = [
+  'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_MKNOD',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_NET_RAW',
+  'CAP_SETFCAP',
+  'CAP_SETGID',
+  'CAP_SETPCAP',
+  'CAP_SETUID',
+  'CAP_SYS_CHROOT',
+]
+
+const PIDS_MAX = 4096
+const OPEN_FILES_MAX = 65_536
+const CPU_PERIOD_US = 100_000
+
+export interface SpecInput {
+  readonly config: Pick<MachineConfig, 'init' | 'guest'>
+  readonly image: ImageRun
+  readonly user: ImageUser
+  readonly hostname: string
+  readonly netnsPath: string
+  readonly cgroupPath: string
+  /** On tmpfs: `roost/` with the environment, `hosts`, `resolv.conf`. */
+  readonly machineDir: string
+  readonly tiniPath: string
+  readonly busyboxPath: string
+  readonly seccomp: OciSeccomp
+  /** Limits that we may not go above without CAP_SYS_RESOURCE. */
+  readonly openFilesHardMax: number
+  readonly swapAccounting: boolean
+}
+
+/**
+ * The program that PID 1 of a machine runs: `exec` replaces all, `entrypoint` also drops the image's cmd,
+ * `cmd` replaces only that.
+ */
+export function programOf(init: MachineConfig['init'], image: ImageRun): readonly string[] {
+  const entrypoint = init.entrypoint ?? image.entrypoint
+  const cmd = init.cmd ?? (init.entrypoint ? [] : image.cmd)
+  const program = init.exec ?? [...entrypoint, ...cmd]
+  if (program.length === 0)
+    throw new PlatformError('image_unusable', 'the image has neither ENTRYPOINT nor CMD')
+  return program
+}
+
+export function machineSpec(input: SpecInput): object {
+  const { config, image, user, machineDir } = input
+  const root = user.uid === 0
+  const openFiles = Math.min(input.openFilesHardMax, OPEN_FILES_MAX)
+  return {
+    ociVersion: '1.0.2',
+    process: {
+      terminal: false,
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
+      args: [...PREFIX, ...programOf(config.init, image)],
+      env: withDefaults(image.env, {
+        PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+        HOME: user.home,
+        HOSTNAME: input.hostname,
+      }),
+      cwd: image.workingDir === '' ? '/' : image.workingDir,
+      capabilities: {
+        bounding: CAPABILITIES,
+        effective: root ? CAPABILITIES : [],
+        permitted: root ? CAPABILITIES : [],
+        inheritable: [],
+        ambient: [],
+      },
+      rlimits: [{ type: 'RLIMIT_NOFILE', soft: openFiles, hard: openFiles }],
+      noNewPrivileges: true,
+      oomScoreAdj: 0,
+    },
+    root: { path: 'rootfs', readonly: false },
+    hostname: input.hostname,
+    mounts: [
+      ...FILE_SYSTEMS,
+      bind(`${machineDir}/roost`, '/.roost'),
+      bind(input.tiniPath, '/.roost/tini'),
+      bind(input.busyboxPath, '/.roost/busybox'),
+      bind(`${machineDir}/hosts`, '/etc/hosts', 'rw'),
+      bind(`${machineDir}/resolv.conf`, '/etc/resolv.conf', 'rw'),
+    ],
+    linux: {
+      cgroupsPath: input.cgroupPath,
+      namespaces: [
+        { type: 'pid' },
+        { type: 'ipc' },
+        { type: 'uts' },
+        { type: 'mount' },
+        { type: 'cgroup' },
+        { type: 'network', path: input.netnsPath },
+      ],
+      resources: resources(config.guest, input.swapAccounting),
+      sysctl: {
+        'net.ipv4.ip_unprivileged_port_start': '0',
+        'net.ipv4.ping_group_range': '0 2147483647',
+      },
+      seccomp: input.seccomp,
+      maskedPaths: MASKED,
+      readonlyPaths: READ_ONLY,
+    },
+  }
+}
+
+/**
+ * The shell reads the environment and tini runs the program, in this order: Debian's busybox would run its own applets
+ * instead of the program. PWD and SHLVL are the shell's own.
+ */
+const PREFIX: readonly string[] = [
+  '/.roost/busybox',
+  'sh',
+  '-c',
+  '. /.roost/env; unset PWD SHLVL; exec /.roost/tini -- "$@"',
+  'sh',
+]
+
+const bind = (source: string, destination: string, mode: 'ro' | 'rw' = 'ro') => ({
+  destination,
+  type: 'bind',
+  source,
+  options: ['bind', mode, 'nosuid', 'nodev'],
+})
+
+function resources(guest: MachineGuest, swapAccounting: boolean): object {
+  const memory = guest.memory_mb * 1024 * 1024
+  return {
+    devices: [
+      { allow: false, access: 'rwm' },
+      ...ALLOWED_DEVICES.map((device) => ({ allow: true, ...device })),
+    ],
+    memory: { limit: memory, ...(swapAccounting ? { swap: memory } : {}) },
+    cpu: {
+      shares: guest.cpus * (guest.cpu_kind === 'shared' ? 64 : 1024),
+      quota: guest.cpus * CPU_PERIOD_US,
+      period: CPU_PERIOD_US,
+    },
+    pids: { limit: PIDS_MAX },
+  }
+}
+
+function withDefaults(
+  env: readonly string[],
+  defaults: Readonly<Record<string, string>>,
+): readonly string[] {
+  const names = new Set(env.map((line) => line.split('=', 1)[0]))
+  return [
+    ...Object.entries(defaults)
+      .filter(([name]) => !names.has(name))
+      .map(([name, value]) => `${name}=${value}`),
+    ...env.filter((line) => line.includes('=')),
+  ]
+}
+
+/** null, zero, full, random, urandom, tty, terminals. */
+const ALLOWED_DEVICES = [
+  ...[3, 5, 7, 8, 9].map((minor) => ({ type: 'c', major: 1, minor, access: 'rwm' })),
+  ...[0, 2].map((minor) => ({ type: 'c', major: 5, minor, access: 'rwm' })),
+  { type: 'c', major: 136, access: 'rwm' },
+]
+
+const FILE_SYSTEMS = [
+  { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+  {
+    destination: '/dev',
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+  },
+  {
+    destination: '/dev/pts',
+    type: 'devpts',
+    source: 'devpts',
+    options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+  },
+  {
+    destination: '/dev/shm',
+    type: 'tmpfs',
+    source: 'shm',
+    options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'],
+  },
+  {
+    destination: '/dev/mqueue',
+    type: 'mqueue',
+    source: 'mqueue',
+    options: ['nosuid', 'noexec', 'nodev'],
+  },
+  {
+    destination: '/sys',
+    type: 'sysfs',
+    source: 'sysfs',
+    options: ['nosuid', 'noexec', 'nodev', 'ro'],
+  },
+  {
+    destination: '/sys/fs/cgroup',
+    type: 'cgroup',
+    source: 'cgroup',
+    options: ['nosuid', 'noexec', 'nodev', 'relatime', 'ro'],
+  },
+]
+
+const MASKED = [
+  '/proc/acpi',
+  '/proc/asound',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/sys/devices/virtual/powercap',
+  '/sys/firmware',
+]
+const READ_ONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']

@@ -1,0 +1,50 @@
+import { execFileSync } from 'node:child_process'
+import type { MachineId } from '@roost/core'
+import { expect, test } from 'vitest'
+import { type RulesetInput, ruleset } from './ruleset.ts'
+
+const input: RulesetInput = {
+  machines: [
+    { id: '3d8d0000000001' as MachineId, ipv4: '10.210.4.2', ipv6: 'fdaa:0:1:1:8d00:0:1:2' },
+    { id: '3d8d0000000002' as MachineId, ipv4: '10.210.4.3', ipv6: 'fdaa:0:1:1:8d00:0:2:2' },
+  ],
+  networks: [1, 31],
+  hosts: [{ ipv4: '10.210.4.1', ipv6: 'fdaa:0:0:1::1' }],
+  meshInterface: 'wgtest',
+  ownSubnetIpv4: '10.210.4.0/22',
+  uplink: 'eth0',
+  publicAddress: '198.18.1.1',
+  publicPorts: [80, 443],
+  nameservers: ['198.18.0.53', 'fdaa::3'],
+}
+
+function accepted(rules: string): void {
+  execFileSync('nft', ['--check', '-f', '-'], { input: rules })
+}
+
+test('nft takes the rules, also those of an empty host', () => {
+  accepted(ruleset(input))
+  accepted(
+    ruleset({
+      ...input,
+      machines: [],
+      networks: [],
+      hosts: [],
+      uplink: null,
+      publicAddress: null,
+      nameservers: [],
+    }),
+  )
+})
+
+test('machines may speak only from their own link and address', () => {
+  const rules = ruleset(input)
+  expect(rules).toContain('"v3d8d0000000001" . 10.210.4.2')
+  expect(rules).toContain('"v3d8d0000000002" . fdaa:0:1:1:8d00:0:2:2')
+  expect(rules).toContain('fdaa:0:1f::/48 . fdaa:0:1f::/48')
+})
+
+test('without an uplink nothing is masqueraded', () => {
+  expect(ruleset(input)).toContain('masquerade')
+  expect(ruleset({ ...input, uplink: null })).not.toContain('masquerade')
+})
