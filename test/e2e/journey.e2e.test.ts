@@ -118,7 +118,7 @@ beforeAll(async () => {
     '--regions',
     REGIONS.join(','),
     '--network',
-    '198.19.0.0/16',
+    '198.19',
     ...PLAYGROUND,
   ])
   playground = await json<PlaygroundStatus>(['playground', 'status', ...PLAYGROUND])
