@@ -1,0 +1,220 @@
+import { readFileSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { EdgeConfig, RecordValues } from '@roost/api'
+import {
+  type Clock,
+  createRecordCache,
+  follow,
+  type Logger,
+  type RecordCache,
+  startLoop,
+} from '@roost/base'
+import type { HostId, RegionCode, Zone } from '@roost/core'
+import { answerQuery } from './dns/answer-query.ts'
+import { type CountryOf, createLocator } from './dns/client-location.ts'
+import { startDnsServer } from './dns/dns-server.ts'
+import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
+import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
+import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
+import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
+import type { ProxyFiles, ProxyShape } from './haproxy/render-config.ts'
+import { createRuntimeApi } from './haproxy/runtime-api.ts'
+import type { ServerLink } from './link/server-link.ts'
+import { createAliveEndpoint } from './probe/alive-endpoint.ts'
+import { type EdgeAsker, startProber } from './probe/prober.ts'
+import { createGoodRecords } from './record/good-records.ts'
+
+export interface EdgeParts {
+  readonly config: EdgeConfig
+  readonly link: ServerLink
+  readonly asker: EdgeAsker
+  readonly countryOf: CountryOf
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export interface Edge {
+  readonly ports: { readonly dns: number; readonly probe: number }
+  status(): ProxyStatus
+  /** Leaves HAProxy running, unless the configuration says otherwise. */
+  close(): Promise<void>
+}
+
+const HEARTBEAT_MS = 2000
+
+/** Files of the HAProxy that belongs to this edge; others read `pid` to end it. */
+export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
+  const inRun = (name: string) => join(config.runDir, name)
+  return {
+    config: inRun('haproxy.cfg'),
+    pid: inRun('haproxy.pid'),
+    socket: inRun('haproxy.sock'),
+    masterSocket: inRun('haproxy-master.sock'),
+    hostsMap: inRun('hosts.map'),
+    secureMap: inRun('secure.map'),
+  }
+}
+
+/** Everything of one edge, put together. Serves from what it knows before it has spoken to anybody. */
+export async function startEdge(parts: EdgeParts): Promise<Edge> {
+  const { config, link, clock, log } = parts
+  const self = { host: config.hostId as HostId, region: config.region as RegionCode }
+  await mkdir(config.runDir, { recursive: true, mode: 0o700 })
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+  const tls = {
+    ca: readFileSync(config.tls.ca, 'utf8'),
+    certificate: readFileSync(config.tls.certificate, 'utf8'),
+    key: readFileSync(config.tls.key, 'utf8'),
+  }
+  const stopping = new AbortController()
+  const cache: RecordCache<RecordValues> = createRecordCache({
+    file: join(config.dataDir, 'records.sqlite'),
+    log,
+  })
+  const records = createGoodRecords({
+    cache,
+    file: join(config.dataDir, 'last-good-records.json'),
+    log,
+  })
+
+  // Made anew when something changed, not for each question.
+  let zone: Zone | null = null
+  let locate = createLocator([], parts.countryOf, log)
+  let located = ''
+  const changed = () => {
+    zone = zoneOf(records, self, prober, {
+      serving: controller.status().serving,
+      revision: cache.revision(),
+    })
+    const networks = settingsOf(records)?.clientNetworks ?? []
+    if (JSON.stringify(networks) !== located) {
+      located = JSON.stringify(networks)
+      locate = createLocator(networks, parts.countryOf, log)
+    }
+  }
+
+  const files = proxyFiles(config)
+  const api = createRuntimeApi({ path: files.socket, onLost: () => controller.wake() })
+  const certificate = createEdgeCertificate({
+    file: join(config.dataDir, 'haproxy-certificate.pem'),
+    domain: () => settingsOf(records)?.domain ?? null,
+    sign: (csr, signal) => link.signCertificate(csr, signal),
+    onChange: () => controller.wake(),
+    clock,
+    log,
+  })
+  const withTls = await certificate.prepare()
+  const prober = startProber({
+    self: self.host,
+    hosts: () => records.list('host'),
+    asker: parts.asker,
+    onChange: () => {
+      changed()
+      controller.wake()
+    },
+    clock,
+    log,
+  })
+  const shape: ProxyShape = {
+    region: config.region,
+    http: config.http,
+    https: withTls
+      ? { ...config.https, certificateFile: join(config.dataDir, 'haproxy-certificate.pem') }
+      : null,
+    slots: config.haproxy.slots,
+    maxConnections: config.haproxy.maxConnections,
+    files,
+    user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
+  }
+  const proxy = createHaproxyProcess({ binary: config.haproxy.binary, files, clock, log })
+  const controller = startProxyController({
+    process: proxy,
+    api,
+    shape,
+    certificate: withTls ? certificate : null,
+    desired: () => ({ revision: cache.revision(), routes: routesOf(records, self, prober) }),
+    onStatus: () => {
+      changed()
+      heartbeat.wake()
+    },
+    clock,
+    log,
+  })
+  const heartbeat = startLoop({
+    name: 'heartbeat',
+    periodMs: HEARTBEAT_MS,
+    clock,
+    log: quietAfterFirst(log),
+    lap: (signal) => {
+      const { applied, draining } = controller.status()
+      return link.heartbeat({ applied, draining }, signal)
+    },
+  })
+  changed()
+
+  const following = follow({
+    connect: (since, signal) => link.watch(since, signal),
+    cache,
+    onChange: () => {
+      records.refresh()
+      changed()
+      controller.wake()
+      certificate.wake()
+    },
+    onConnection: (connected) => log.info(connected ? 'server is heard' : 'server is not heard'),
+    clock,
+    log,
+    signal: stopping.signal,
+  })
+
+  const endpoint = createAliveEndpoint({
+    tls,
+    say: () => ({
+      host: self.host,
+      region: self.region,
+      serving: controller.status().serving,
+      round_trip_ms: Object.fromEntries(prober.roundTrips()),
+    }),
+    log,
+  })
+  const [probe] = await endpoint.listen([config.listen])
+  const dns = await startDnsServer({
+    ...config.dns,
+    answer: (message, source, transport) =>
+      zone === null ? null : answerQuery(message, { zone, locate, source, transport }),
+    log,
+  })
+  log.info('edge started', { revision: cache.revision(), dns: dns.port, probe: probe?.port })
+
+  return {
+    ports: { dns: dns.port, probe: probe?.port ?? 0 },
+    status: () => controller.status(),
+    async close() {
+      stopping.abort()
+      await dns.close()
+      await prober.stop()
+      await certificate.stop()
+      await controller.stop()
+      await heartbeat.stop()
+      await following
+      await endpoint.close(500)
+      await link.close()
+      if (config.haproxy.stopOnExit) await proxy.stop()
+      cache.close()
+    },
+  }
+}
+
+function hasUser(name: string): boolean {
+  try {
+    return readFileSync('/etc/passwd', 'utf8').includes(`\n${name}:`)
+  } catch {
+    return false
+  }
+}
+
+/** A server that is away is said once by the watch; each missed heartbeat after it is no news. */
+function quietAfterFirst(log: Logger): Logger {
+  return { ...log, warn: (message, fields) => log.debug(message, fields) }
+}

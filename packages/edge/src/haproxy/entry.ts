@@ -1,0 +1,58 @@
+import type { MachineId } from '@roost/core'
+
+/**
+ * How HAProxy knows a machine: a server of the app's slot, called `<machine>.<a|b><n>`. `a` takes part in balancing, `b` is a `backup`
+ * that takes over when no `a` is up. A machine may have several entries, for example when an old address still drains
+ * while a new one serves; `n` keeps their names apart.
+ */
+export interface EntryName {
+  readonly machine: MachineId
+  readonly role: EntryRole
+  readonly number: number
+}
+export type EntryRole = 'active' | 'backup'
+
+export function entryName({ machine, role, number }: EntryName): string {
+  return `${machine}.${role === 'active' ? 'a' : 'b'}${number}`
+}
+
+/** null for a server that is not ours. */
+export function parseEntryName(name: string): EntryName | null {
+  const match = /^([0-9a-f]{14})\.([ab])(\d{1,6})$/.exec(name)
+  if (match === null) return null
+  return {
+    machine: match[1] as MachineId,
+    role: match[2] === 'a' ? 'active' : 'backup',
+    number: Number(match[3]),
+  }
+}
+
+/** One server as it is wanted. */
+export interface Entry extends EntryName {
+  readonly address: string
+  readonly port: number
+  /** Requests at once, others queue; 0 is no limit. */
+  readonly maxConnections: number
+  /** In another region: its checks may take longer. */
+  readonly far: boolean
+}
+
+/**
+ * Options of a server, the same in the file and over the runtime API, where `default-server` does not apply.
+ * - `observe layer4 … on-error mark-down`: the first connection that fails takes the machine out; one good check brings it back.
+ * - `pool-max-conn -1`: servers that are added at run time keep no idle connections otherwise (three times the work for
+ *   each request). `pool-purge-delay 1s` lets idle ones go within seconds: many apps close theirs after five, and a
+ *   request that meets such a closing would be lost.
+ */
+export function serverOptions(entry: Entry): string {
+  const inter = entry.far
+    ? 'inter 1000ms fastinter 300ms downinter 1000ms'
+    : 'inter 500ms fastinter 200ms downinter 500ms'
+  return [
+    `${entry.address}:${entry.port}`,
+    'pool-max-conn -1 pool-purge-delay 1s weight 100',
+    ...(entry.maxConnections > 0 ? [`maxconn ${entry.maxConnections}`] : []),
+    ...(entry.role === 'backup' ? ['backup'] : []),
+    `check ${inter} rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
+  ].join(' ')
+}

@@ -1,0 +1,273 @@
+import type { Draining, MachineId, Route, RouteTarget } from '@roost/core'
+import { type Entry, type EntryRole, entryName, serverOptions } from './entry.ts'
+import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
+import { checked, EMPTY_SLOT, slotName } from './render-config.ts'
+
+/**
+ * From what HAProxy does and what it should do: the commands in between. Nothing is remembered: which app has which slot is read
+ * from HAProxy's own map, so that either side may be restarted at any time.
+ *
+ * A far machine is a `backup`. HAProxy uses only the first backup that is up, in the order in which they were
+ * added; so they are kept in order of distance (when a nearer one comes, those behind it are entered anew), and when
+ * the nearest region that is up has several machines, these become active as well, to share the work.
+ */
+export interface ProxyPlan {
+  /** In this order: what comes in before what goes out. */
+  readonly commands: readonly string[]
+  /** Servers that left and may be gone as soon as nobody uses them. HAProxy refuses while somebody does. */
+  readonly deletions: readonly string[]
+  /** Machines that are in no route any more and still known to HAProxy. */
+  readonly draining: readonly Draining[]
+  /** Connections to these hang: they have been down for seconds. */
+  readonly cuts: readonly string[]
+  /** Slots that were missing. */
+  readonly missingSlots: number
+  /** What a HAProxy that starts now must have from its first instant. */
+  readonly servers: ReadonlyMap<string, readonly Entry[]>
+  readonly hosts: ReadonlyMap<string, string>
+  readonly secure: ReadonlySet<string>
+}
+
+export interface PlanRequest {
+  readonly routes: readonly Route[]
+  readonly observed: ObservedProxy
+  readonly slots: number
+  readonly hostsMap: string
+  /** null: there is no HTTPS to send anybody to. */
+  readonly secureMap: string | null
+}
+
+export const NOTHING_OBSERVED: ObservedProxy = {
+  hosts: new Map(),
+  secure: new Set(),
+  slots: new Map(),
+}
+
+/** A server that answers neither checks nor connections for so long: what hangs on it is cut, and what may be repeated is. */
+const CUT_AFTER_SECONDS = 2
+/** A nearer region must be down for so long before a farther one shares the work; its first backup takes over at once. */
+const PROMOTE_AFTER_SECONDS = 1
+
+export function planChanges(request: PlanRequest): ProxyPlan {
+  const { routes, observed, slots } = request
+  const leases = leaseSlots(routes, observed, slots)
+  const hosts = new Map<string, string>()
+  const secure = new Set<string>()
+  const servers = new Map<string, readonly Entry[]>()
+  const incoming: string[] = []
+  const outgoing: string[] = []
+  const deletions: string[] = []
+  const cuts: string[] = []
+  const serving = new Set<MachineId>()
+  const leaving = new Map<MachineId, number>()
+
+  for (const route of routes) {
+    const slot = leases.bySlot.get(route.key) ?? EMPTY_SLOT
+    for (const hostname of route.hostnames) {
+      hosts.set(hostname, slot)
+      if (route.forceHttps) secure.add(hostname)
+    }
+    for (const target of route.targets) serving.add(target.machine)
+  }
+
+  const routeOfSlot = new Map([...leases.bySlot].map(([key, slot]) => [slot, key]))
+  const routeByKey = new Map(routes.map((route) => [route.key, route]))
+  for (const slot of new Set([...routeOfSlot.keys(), ...observed.slots.keys()])) {
+    const route = routeByKey.get(routeOfSlot.get(slot) ?? '')
+    const existing = observed.slots.get(slot) ?? []
+    const { kept, added, wanted } = matchEntries(route, existing)
+    if (wanted.length > 0) servers.set(slot, wanted)
+    for (const entry of added) {
+      const name = `${slot}/${entryName(entry)}`
+      incoming.push(
+        `add server ${name} ${serverOptions(checked(entry))}`,
+        `enable health ${name}`,
+        `set server ${name} state ready`,
+      )
+    }
+    for (const { entry, found } of kept) {
+      const name = `${slot}/${found.name}`
+      if (found.maxConnections !== entry.maxConnections)
+        incoming.push(`set maxconn server ${name} ${entry.maxConnections}`)
+      if (!found.checking) incoming.push(`enable health ${name}`)
+      if (found.maint) incoming.push(`set server ${name} state ready`)
+      if (!found.maint && !found.up && hangs(found)) cuts.push(`shutdown sessions server ${name}`)
+    }
+    const keptNames = new Set(kept.map(({ found }) => found.name))
+    for (const found of existing) {
+      if (keptNames.has(found.name)) continue
+      const name = `${slot}/${found.name}`
+      if (!found.maint) outgoing.push(`set server ${name} state maint`)
+      if (found.sessions === 0) deletions.push(`del server ${name}`)
+      const machine = found.entry?.machine
+      if (machine !== undefined && !serving.has(machine))
+        leaving.set(machine, (leaving.get(machine) ?? 0) + found.sessions)
+    }
+  }
+
+  const maps = [
+    ...mapCommands(request.hostsMap, observed.hosts, hosts),
+    ...(request.secureMap === null
+      ? []
+      : mapCommands(request.secureMap, flags(observed.secure), flags(secure))),
+  ]
+  return {
+    commands: [...incoming, ...maps, ...outgoing],
+    deletions,
+    draining: [...leaving].map(([machine, sessions]) => ({ machine, sessions })),
+    cuts,
+    missingSlots: leases.missing,
+    servers,
+    hosts,
+    secure,
+  }
+}
+
+/** A route keeps the slot that its names lead to; a new one takes a slot that has neither names nor servers. */
+function leaseSlots(
+  routes: readonly Route[],
+  observed: ObservedProxy,
+  slots: number,
+): { readonly bySlot: ReadonlyMap<string, string>; readonly missing: number } {
+  const pool = Array.from({ length: slots }, (_, n) => slotName(n))
+  const inPool = new Set(pool)
+  const bySlot = new Map<string, string>()
+  const taken = new Set<string>([...observed.hosts.values(), ...observed.slots.keys()])
+  const leased = new Set<string>()
+  for (const route of routes) {
+    const slot = route.hostnames
+      .map((hostname) => observed.hosts.get(hostname))
+      .find((found) => found !== undefined && inPool.has(found) && !leased.has(found))
+    if (slot === undefined) continue
+    bySlot.set(route.key, slot)
+    leased.add(slot)
+  }
+  const free = pool.filter((slot) => !taken.has(slot)).values()
+  let missing = 0
+  for (const route of routes) {
+    if (bySlot.has(route.key) || route.targets.length === 0) continue
+    const slot = free.next()
+    if (slot.done) missing += 1
+    else bySlot.set(route.key, slot.value)
+  }
+  return { bySlot, missing }
+}
+
+interface Match {
+  readonly kept: readonly { readonly entry: Entry; readonly found: ObservedEntry }[]
+  readonly added: readonly Entry[]
+  /** All of the above in order: what the slot should hold. */
+  readonly wanted: readonly Entry[]
+}
+
+function matchEntries(route: Route | undefined, existing: readonly ObservedEntry[]): Match {
+  if (route === undefined) return { kept: [], added: [], wanted: [] }
+  const kept: { entry: Entry; found: ObservedEntry }[] = []
+  const added: Entry[] = []
+  const wanted: Entry[] = []
+  const used = new Set(existing.map(({ name }) => name))
+
+  const make = (target: RouteTarget, role: EntryRole, number: number): Entry => ({
+    machine: target.machine,
+    role,
+    number,
+    address: target.address,
+    port: target.port,
+    maxConnections: route.concurrency.hard_limit ?? 0,
+    far: target.rank > 0,
+  })
+  const find = (target: RouteTarget, role: EntryRole) => {
+    const same = existing.filter(
+      (found) =>
+        found.entry?.machine === target.machine &&
+        found.entry.role === role &&
+        found.endpoint === `${target.address}:${target.port}`,
+    )
+    return same.find((found) => !found.maint) ?? same.at(-1)
+  }
+  const keep = (target: RouteTarget, role: EntryRole, found: ObservedEntry) => {
+    const entry = make(target, role, found.entry?.number ?? 0)
+    kept.push({ entry, found })
+    wanted.push(entry)
+  }
+  const add = (target: RouteTarget, role: EntryRole) => {
+    let number = 0
+    while (used.has(entryName({ machine: target.machine, role, number }))) number += 1
+    const entry = make(target, role, number)
+    used.add(entryName(entry))
+    added.push(entry)
+    wanted.push(entry)
+  }
+
+  for (const target of activeTargets(route, existing)) {
+    const found = find(target, 'active')
+    if (found) keep(target, 'active', found)
+    else add(target, 'active')
+  }
+
+  const position = new Map(existing.map((found, n) => [found.name, n]))
+  const backups = route.targets
+    .filter((target) => target.rank > 0)
+    .map((target) => {
+      const found = find(target, 'backup')
+      return { target, found, at: found ? (position.get(found.name) ?? 0) : existing.length }
+    })
+    .sort((a, b) => a.target.rank - b.target.rank || a.at - b.at)
+  let last = -1
+  for (const { target, found, at } of backups) {
+    // Once one is entered anew, it stands behind all that are there: those that belong behind it must follow.
+    if (found !== undefined && at > last) {
+      keep(target, 'backup', found)
+      last = at
+    } else {
+      add(target, 'backup')
+      last = existing.length
+    }
+  }
+  return { kept, added, wanted }
+}
+
+/** Own region, or the nearest that is up where that has several machines. */
+function activeTargets(route: Route, existing: readonly ObservedEntry[]): readonly RouteTarget[] {
+  const isDown = (target: RouteTarget) => {
+    const entries = existing.filter(
+      (found) =>
+        found.entry?.machine === target.machine &&
+        found.endpoint === `${target.address}:${target.port}` &&
+        !found.maint,
+    )
+    return (
+      entries.length > 0 &&
+      entries.every((found) => !found.up && found.secondsInState >= PROMOTE_AFTER_SECONDS)
+    )
+  }
+  const ranks = [...new Set(route.targets.map(({ rank }) => rank))].sort((a, b) => a - b)
+  const of = (rank: number) => route.targets.filter((target) => target.rank === rank)
+  const nearestUp = ranks.find((rank) => !of(rank).every(isDown)) ?? 0
+  return route.targets.filter(
+    ({ rank }) => rank === 0 || (rank === nearestUp && of(rank).length > 1),
+  )
+}
+
+function hangs(found: ObservedEntry): boolean {
+  return found.sessions > 0 && found.secondsInState >= CUT_AFTER_SECONDS
+}
+
+function flags(names: ReadonlySet<string>): ReadonlyMap<string, string> {
+  return new Map([...names].map((name) => [name, '1']))
+}
+
+function mapCommands(
+  file: string,
+  observed: ReadonlyMap<string, string>,
+  desired: ReadonlyMap<string, string>,
+): string[] {
+  const commands: string[] = []
+  for (const [key, value] of desired) {
+    const found = observed.get(key)
+    if (found === undefined) commands.push(`add map ${file} ${key} ${value}`)
+    else if (found !== value) commands.push(`set map ${file} ${key} ${value}`)
+  }
+  for (const key of observed.keys()) if (!desired.has(key)) commands.push(`del map ${file} ${key}`)
+  return commands
+}

@@ -1,0 +1,190 @@
+import { createHash } from 'node:crypto'
+import { isIPv4 } from 'node:net'
+import { type Entry, entryName, serverOptions } from './entry.ts'
+
+/** What of HAProxy's configuration can't change while it runs. */
+export interface ProxyShape {
+  readonly region: string
+  readonly http: ProxyBind
+  /** null: no TLS, since there is nothing to make even a placeholder certificate with. */
+  readonly https: (ProxyBind & { readonly certificateFile: string }) | null
+  /** Backends called `s0`, `s1`, … that wait for apps. */
+  readonly slots: number
+  readonly maxConnections: number
+  readonly files: ProxyFiles
+  /** User and group to run as once the ports are bound; null: stay who we are. */
+  readonly user: string | null
+}
+export interface ProxyBind {
+  readonly address: string
+  readonly port: number
+}
+export interface ProxyFiles {
+  readonly config: string
+  readonly pid: string
+  /** Runtime API of the worker. */
+  readonly socket: string
+  /** Of the master, through which workers that are on their way out are asked. */
+  readonly masterSocket: string
+  /** Host name → slot. */
+  readonly hostsMap: string
+  /** Host names that plain HTTP is sent away from. */
+  readonly secureMap: string
+}
+
+/** Of host names whose app has nothing to serve with. */
+export const EMPTY_SLOT = 'empty'
+export const slotName = (number: number): string => `s${number}`
+/** Requests must not wait for longer than a lost first packet takes to be sent again: 1 s, and a round trip around the world. */
+const CONNECT_TIMEOUT = '1300ms'
+
+/**
+ * The whole configuration, with the servers that are wanted now, so that HAProxy serves from its first instant.
+ * `mark` changes with everything but the servers: a running HAProxy that shows the same mark needs no reload.
+ */
+export function renderConfig(
+  shape: ProxyShape,
+  servers: ReadonlyMap<string, readonly Entry[]>,
+): { readonly text: string; readonly mark: string } {
+  const head = (mark: string) => [
+    'global',
+    `  description ${mark}`,
+    `  maxconn ${shape.maxConnections}`,
+    `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
+    '  stats timeout 1h',
+    // Open WebSockets live on in the worker that was replaced, for so long.
+    '  hard-stop-after 1h',
+    '  mworker-max-reloads 50',
+    // Fewer files than wished for is no reason not to serve.
+    '  no strict-limits',
+    // Idle connections of many apps are not thrown away at a quarter of the files.
+    '  tune.pool-low-fd-ratio 80',
+    '  tune.pool-high-fd-ratio 90',
+    '  tune.ssl.default-dh-param 2048',
+    ...(shape.https ? ['  ssl-default-bind-options ssl-min-ver TLSv1.2'] : []),
+    ...(shape.user ? [`  user ${shape.user}`, `  group ${shape.user}`] : []),
+    '',
+    'defaults',
+    '  mode http',
+    '  balance leastconn',
+    `  timeout connect ${CONNECT_TIMEOUT}`,
+    '  timeout client 60s',
+    '  timeout server 60s',
+    '  timeout queue 5s',
+    '  timeout http-request 10s',
+    '  timeout http-keep-alive 60s',
+    '  timeout tunnel 1h',
+    '  option redispatch 1',
+    '  retries 3',
+    '  retry-on conn-failure empty-response',
+    ...errors(),
+    '',
+    ...frontend(shape, 'http', shape.http, ''),
+    ...(shape.https
+      ? frontend(
+          shape,
+          'https',
+          shape.https,
+          ` ssl crt ${shape.https.certificateFile} alpn h2,http/1.1`,
+        )
+      : []),
+    `backend ${EMPTY_SLOT}`,
+  ]
+  const names = Array.from({ length: shape.slots }, (_, n) => slotName(n))
+  const structure = [...head(''), ...names].join('\n')
+  const mark = `roost-${shape.slots}-${createHash('sha256').update(structure).digest('hex').slice(0, 20)}`
+  const slots = names.flatMap((name) => [
+    `backend ${name}`,
+    ...(servers.get(name) ?? []).map(
+      (entry) => `  server ${entryName(entry)} ${serverOptions(checked(entry))}`,
+    ),
+  ])
+  return { text: `${[...head(mark), ...slots].join('\n')}\n`, mark }
+}
+
+/** How many slots the HAProxy with this mark was started with; null: it is none of ours. */
+export function slotsOfMark(mark: string): number | null {
+  const match = /^roost-(\d+)-[0-9a-f]{20}$/.exec(mark)
+  return match ? Number(match[1]) : null
+}
+
+/**
+ * The last gate before text that HAProxy reads as commands: whatever passed the checks of records, only numbers and
+ * addresses get through here.
+ */
+export function checked(entry: Entry): Entry {
+  const whole = (value: number, max: number) =>
+    Number.isInteger(value) && value >= 0 && value <= max
+  if (
+    !/^[0-9a-f]{14}$/.test(entry.machine) ||
+    !isIPv4(entry.address) ||
+    !whole(entry.port, 65535) ||
+    entry.port === 0 ||
+    !whole(entry.maxConnections, 10_000_000) ||
+    !whole(entry.number, 999_999)
+  )
+    throw new Error(`not a server: ${JSON.stringify(entry)}`)
+  return entry
+}
+
+/** What a client's own headers must never decide is set anew; the rules are the same for both ports but for what the port says. */
+function frontend(
+  shape: ProxyShape,
+  scheme: 'http' | 'https',
+  bind: ProxyBind,
+  bindOptions: string,
+): string[] {
+  const { hostsMap, secureMap } = shape.files
+  const secure = scheme === 'https'
+  const port = shape.https && shape.https.port !== 443 ? `:${shape.https.port}` : ''
+  return [
+    `frontend ${scheme}`,
+    `  bind ${bind.address}:${bind.port}${bindOptions}`,
+    // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
+    `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
+    '  http-after-response set-header fly-request-id %[unique-id]',
+    '  http-after-response set-header server Roost',
+    '  http-after-response set-header via "1.1 roost"',
+    '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
+    `  http-request set-var(txn.slot) var(txn.host),map_str(${hostsMap})`,
+    `  http-request return status 404 content-type text/plain string "No app answers under this name.\\n" unless { var(txn.slot) -m found }`,
+    ...(secure || !shape.https
+      ? []
+      : [
+          `  http-request redirect location https://%[var(txn.host)]${port}%[capture.req.uri] code 301 if { var(txn.host),map_str(${secureMap}) -m found }`,
+        ]),
+    // Retried after an empty reply: only what may be done twice.
+    '  http-request disable-l7-retry unless METH_GET',
+    // `Fly_Client_Ip` is the same as `Fly-Client-Ip` to CGI and its heirs.
+    '  http-request del-header ^(fly|x.forwarded)[^_]*_ -m reg',
+    '  http-request del-header fly-replay-src',
+    '  http-request set-header fly-client-ip %[src]',
+    `  http-request set-header fly-region ${shape.region}`,
+    '  http-request set-header fly-request-id %[unique-id]',
+    '  http-request set-header fly-forwarded-port %[dst_port]',
+    `  http-request set-header fly-forwarded-proto ${scheme}`,
+    `  http-request set-header fly-forwarded-ssl ${secure ? 'on' : 'off'}`,
+    '  http-request add-header x-forwarded-for %[src]',
+    '  http-request set-header x-forwarded-port %[dst_port]',
+    `  http-request set-header x-forwarded-proto ${scheme}`,
+    `  http-request set-header x-forwarded-ssl ${secure ? 'on' : 'off'}`,
+    '  http-request set-header via "%[req.ver] roost"',
+    '  use_backend %[var(txn.slot)]',
+    '',
+  ]
+}
+
+function errors(): string[] {
+  const says: readonly (readonly [number, string])[] = [
+    [400, 'The request is not HTTP.'],
+    [408, 'The request took too long to arrive.'],
+    [500, 'The edge could not handle this request.'],
+    [502, 'The app ended the connection before it had answered.'],
+    [503, 'No machine of this app can answer now.'],
+    [504, 'The app did not answer in time.'],
+  ]
+  return says.map(
+    ([status, text]) =>
+      `  http-error status ${status} content-type text/plain string "${text}\\n"${status === 503 ? ' hdr retry-after 1' : ''}`,
+  )
+}

@@ -1,0 +1,6 @@
+export { type CountryOf, openCountryDatabase } from './dns/client-location.ts'
+export { type Edge, type EdgeParts, proxyFiles, startEdge } from './edge.ts'
+export type { Entry } from './haproxy/entry.ts'
+export { type ProxyShape, renderConfig, slotName } from './haproxy/render-config.ts'
+export type { ServerLink } from './link/server-link.ts'
+export type { EdgeAsker } from './probe/prober.ts'

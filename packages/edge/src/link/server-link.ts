@@ -1,0 +1,39 @@
+import type { EdgeCertificateReply, WatchEvent } from '@roost/api'
+import { createPeerClient } from '@roost/base'
+import type { Draining, Revision } from '@roost/core'
+
+/** What an edge needs of the server. Without it, it serves on with what it last heard. */
+export interface ServerLink {
+  /** Lists, then goes on until the connection breaks (throws) or `signal` aborts. */
+  watch(since: Revision, signal: AbortSignal): AsyncIterable<WatchEvent>
+  heartbeat(
+    beat: { readonly applied: Revision; readonly draining: readonly Draining[] },
+    signal: AbortSignal,
+  ): Promise<void>
+  /** Signs a certificate for the domain and all names below it; PEM in and out. */
+  signCertificate(csr: string, signal: AbortSignal): Promise<string>
+  close(): Promise<void>
+}
+
+export function createServerLink(options: {
+  readonly url: string
+  readonly tls: { readonly ca: string; readonly certificate: string; readonly key: string }
+}): ServerLink {
+  const client = createPeerClient({ ...options, expect: 'roost://server' })
+  return {
+    watch: (since, signal) =>
+      client.lines<WatchEvent>('GET', `/internal/v1/watch?since=${since}`, { signal }),
+    heartbeat: (beat, signal) =>
+      client.json('POST', '/internal/v1/heartbeat', beat, { signal, timeoutMs: 5000 }),
+    signCertificate: async (csr, signal) => {
+      const reply = await client.json<EdgeCertificateReply>(
+        'POST',
+        '/internal/v1/edge-certificate',
+        { csr },
+        { signal },
+      )
+      return reply.certificate
+    },
+    close: () => client.close(),
+  }
+}

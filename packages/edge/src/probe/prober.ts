@@ -1,0 +1,173 @@
+import { connect } from 'node:net'
+import type { EdgeAliveReply } from '@roost/api'
+import type { Clock, Logger } from '@roost/base'
+import type { Host, HostId } from '@roost/core'
+
+/**
+ * What this edge knows of the others by asking them itself, once a second: whether program and HAProxy answer, and how far they are.
+ * One that was never asked counts as living.
+ */
+export interface Prober {
+  isAlive(host: HostId): boolean
+  /** This edge to each host, steady: small changes do not show. */
+  roundTrips(): ReadonlyMap<HostId, number>
+  /** What another host last said that it measured. */
+  roundTripsOf(host: HostId): ReadonlyMap<HostId, number>
+  stop(): Promise<void>
+}
+
+/** How one edge is asked; fakes and tests bring their own. */
+export interface EdgeAsker {
+  alive(host: Host, signal: AbortSignal): Promise<EdgeAliveReply>
+  /** Resolves when the HAProxy of that host accepts a connection from the street. */
+  knock(host: Host, signal: AbortSignal): Promise<void>
+  /** The host is gone. */
+  forget(host: HostId): void
+}
+
+const PERIOD_MS = 1000
+const TIMEOUT_MS = 1000
+const FAILURES_MAX = 3
+const SILENCE_MS_MAX = 3000
+/** Share of a new measurement. */
+const WEIGHT = 0.3
+
+export function startProber(options: {
+  readonly self: HostId
+  readonly hosts: () => readonly Host[]
+  readonly asker: EdgeAsker
+  /** Somebody died, came back, or moved. */
+  readonly onChange: () => void
+  readonly clock: Clock
+  readonly log: Logger
+}): Prober {
+  const { self, asker, clock, log } = options
+  const known = new Map<HostId, Neighbour>()
+  const stopping = new AbortController()
+
+  async function ask(neighbour: Neighbour): Promise<void> {
+    const { host } = neighbour
+    const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(TIMEOUT_MS)])
+    const from = performance.now()
+    const [alive] = await Promise.allSettled([
+      asker.alive(host, signal).then((reply) => {
+        neighbour.measured = new Map(
+          Object.entries(reply.round_trip_ms).map(([id, ms]) => [id as HostId, ms]),
+        )
+        if (!reply.serving) throw new Error('its HAProxy does not serve')
+        return performance.now() - from
+      }),
+      asker.knock(host, signal),
+    ]).then((results) => {
+      const bad = results.find((result) => result.status === 'rejected')
+      if (bad !== undefined) throw bad.reason
+      return results as [PromiseFulfilledResult<number>, PromiseFulfilledResult<void>]
+    })
+    // The first answer after a silence also made the connection: it says nothing of the way.
+    if (neighbour.failures === 0 && neighbour.heardAt !== null) neighbour.measure(alive.value)
+  }
+
+  async function visit(neighbour: Neighbour): Promise<void> {
+    if (neighbour.asking) return
+    neighbour.asking = true
+    const before = { alive: neighbour.isAlive(clock.now()), trip: neighbour.shownMs }
+    try {
+      await ask(neighbour)
+      neighbour.failures = 0
+      neighbour.heardAt = clock.now()
+    } catch (error) {
+      if (stopping.signal.aborted) return
+      neighbour.failures += 1
+      if (neighbour.failures === 1)
+        log.info('edge does not answer', { of: neighbour.host.name, error })
+    } finally {
+      neighbour.asking = false
+    }
+    const alive = neighbour.isAlive(clock.now())
+    if (alive !== before.alive)
+      log.warn(alive ? 'edge is back' : 'edge is dead', { of: neighbour.host.name })
+    if (alive !== before.alive || neighbour.shownMs !== before.trip) options.onChange()
+  }
+
+  const ended = (async () => {
+    while (!stopping.signal.aborted) {
+      const hosts = options.hosts().filter(({ id }) => id !== self)
+      for (const host of hosts) {
+        const neighbour = known.get(host.id) ?? createNeighbour(host)
+        neighbour.host = host
+        known.set(host.id, neighbour)
+        void visit(neighbour)
+      }
+      for (const id of known.keys()) {
+        if (hosts.some((host) => host.id === id)) continue
+        known.delete(id)
+        asker.forget(id)
+      }
+      await clock.sleep(PERIOD_MS, stopping.signal)
+    }
+  })()
+
+  return {
+    isAlive: (host) => known.get(host)?.isAlive(clock.now()) ?? true,
+    roundTrips: () =>
+      new Map([...known].flatMap(([id, { shownMs }]) => (shownMs === null ? [] : [[id, shownMs]]))),
+    roundTripsOf: (host) => known.get(host)?.measured ?? new Map(),
+    stop: async () => {
+      stopping.abort()
+      await ended
+      for (const id of known.keys()) asker.forget(id)
+    },
+  }
+}
+
+type Measured = ReadonlyMap<HostId, number>
+
+interface Neighbour {
+  host: Host
+  asking: boolean
+  failures: number
+  heardAt: number | null
+  measured: Measured
+  /** The average, shown only when it has moved by a fifth and 5 ms: ranks that flicker would move traffic for nothing. */
+  shownMs: number | null
+  measure(ms: number): void
+  isAlive(now: number): boolean
+}
+
+function createNeighbour(host: Host): Neighbour {
+  let average: number | null = null
+  return {
+    host,
+    asking: false,
+    failures: 0,
+    heardAt: null,
+    measured: new Map(),
+    shownMs: null,
+    measure(ms) {
+      average = average === null ? ms : average + WEIGHT * (ms - average)
+      const shown = this.shownMs
+      const moved = shown === null ? Number.POSITIVE_INFINITY : Math.abs(average - shown)
+      if (moved > 5 && moved > (shown ?? 0) / 5) this.shownMs = average
+    },
+    isAlive(now) {
+      if (this.failures >= FAILURES_MAX) return false
+      return this.failures === 0 || this.heardAt === null || now - this.heardAt < SILENCE_MS_MAX
+    },
+  }
+}
+
+/** Resolves when somebody accepts. */
+export function tcpKnock(address: string, port: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: address, port })
+    const end = () => socket.destroy(new Error('no connection in time'))
+    signal.addEventListener('abort', end, { once: true })
+    socket.once('connect', () => {
+      resolve()
+      // Ended by us with a reset: nothing of it stays behind.
+      socket.resetAndDestroy()
+    })
+    socket.once('error', reject)
+    socket.once('close', () => signal.removeEventListener('abort', end))
+  })
+}

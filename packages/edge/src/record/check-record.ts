@@ -1,0 +1,98 @@
+import { isIPv4 } from 'node:net'
+import type { MachineView, RecordKind, RecordValues, Settings } from '@roost/api'
+import type { App, Host } from '@roost/core'
+
+/**
+ * Is this what it says it is? The server writes only good records; one that is not (a fault, a version that is ahead of ours) must
+ * not take an edge down with it. What passes here can be worked with, and holds no text that would mean something to HAProxy.
+ */
+export type CheckedKind = Extract<RecordKind, 'settings' | 'host' | 'app' | 'machine'>
+export type Checked<K extends CheckedKind> =
+  | { readonly kind: 'good'; readonly value: RecordValues[K] }
+  | { readonly kind: 'bad'; readonly why: string }
+
+const APP_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+const ID = /^[0-9a-f]{14}$/
+const REGION = /^[a-z][a-z0-9]{1,11}$/
+const DOMAIN =
+  /^(?=.{1,190}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/
+
+type Problems = (value: Record<string, unknown>) => Generator<string>
+
+const problems: { readonly [K in CheckedKind]: Problems } = {
+  *settings(value) {
+    const { domain, clientNetworks } = value as Partial<Settings>
+    if (!matches(DOMAIN, domain)) yield `domain is ${show(domain)}`
+    if (!Array.isArray(clientNetworks)) yield 'clientNetworks is no list'
+  },
+  *host(value) {
+    const host = value as Partial<Host>
+    if (!matches(ID, host.id)) yield `id is ${show(host.id)}`
+    if (!matches(APP_NAME, host.name)) yield `name is ${show(host.name)}`
+    if (!matches(REGION, host.region)) yield `region is ${show(host.region)}`
+    if (!isWhole(host.number, 1, 63)) yield `number is ${show(host.number)}`
+    if (!isAddress(host.publicAddress)) yield `publicAddress is ${show(host.publicAddress)}`
+  },
+  *app(value) {
+    const { name } = value as Partial<App>
+    if (!matches(APP_NAME, name)) yield `name is ${show(name)}`
+  },
+  *machine(value) {
+    const machine = value as Partial<MachineView>
+    if (!matches(ID, machine.id)) yield `id is ${show(machine.id)}`
+    if (!matches(APP_NAME, machine.app)) yield `app is ${show(machine.app)}`
+    if (!matches(ID, machine.host)) yield `host is ${show(machine.host)}`
+    if (!matches(REGION, machine.region)) yield `region is ${show(machine.region)}`
+    if (!isAddress(machine.privateIpv4)) yield `privateIpv4 is ${show(machine.privateIpv4)}`
+    if (typeof machine.routed !== 'boolean') yield `routed is ${show(machine.routed)}`
+    if (machine.status !== null) {
+      if (!isObject(machine.status)) yield `status is ${show(machine.status)}`
+      else if (!Array.isArray(machine.status.checks) || !machine.status.checks.every(isCheck))
+        yield `status.checks is ${show(machine.status.checks)}`
+    }
+    if (!Array.isArray(machine.services)) yield `services is ${show(machine.services)}`
+    else
+      for (const service of machine.services as readonly unknown[])
+        if (!isService(service)) yield `a service is ${show(service)}`
+  },
+}
+
+export function checkRecord<K extends CheckedKind>(kind: K, value: unknown): Checked<K> {
+  if (!isObject(value)) return { kind: 'bad', why: `it is ${show(value)}` }
+  const [why] = problems[kind](value)
+  return why === undefined
+    ? { kind: 'good', value: value as unknown as RecordValues[K] }
+    : { kind: 'bad', why }
+}
+
+function isCheck(value: unknown): boolean {
+  return isObject(value) && typeof value['name'] === 'string' && typeof value['status'] === 'string'
+}
+
+function isService(value: unknown): boolean {
+  if (!isObject(value) || !isObject(value['concurrency'])) return false
+  const { soft_limit: soft, hard_limit: hard } = value['concurrency']
+  return (
+    isWhole(value['internal_port'], 1, 65535) &&
+    isWhole(soft, 0, 10_000_000) &&
+    (hard === null || isWhole(hard, 0, 10_000_000)) &&
+    Array.isArray(value['ports']) &&
+    value['ports'].every((port) => isObject(port) && Array.isArray(port['handlers']))
+  )
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+function matches(pattern: RegExp, value: unknown): boolean {
+  return typeof value === 'string' && pattern.test(value)
+}
+function isWhole(value: unknown, min: number, max: number): boolean {
+  return typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max
+}
+function isAddress(value: unknown): boolean {
+  return typeof value === 'string' && isIPv4(value) && value !== '0.0.0.0'
+}
+function show(value: unknown): string {
+  return (JSON.stringify(value) ?? 'missing').slice(0, 100)
+}
