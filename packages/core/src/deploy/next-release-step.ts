@@ -265,7 +265,7 @@ function whyUnready(machine: ReleaseMachine): string {
     return (machine.startedMs ?? 0) < SETTLING_MS
       ? `${name} is started, its checks are waited for`
       : `${name} is started, but ${checkText(status)}`
-  return machine.carried ? `${name} is started` : `${name} is ready, edges are being told`
+  return `${name} is up, edges are being told`
 }
 
 function whyWaitingFor(unready: readonly ReleaseMachine[]): string {

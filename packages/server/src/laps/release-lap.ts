@@ -324,7 +324,8 @@ async function retireMachines(
     timeouts.push(config.stop_config.timeout_ms)
     if (goal === 'destroyed') continue
     await commandMachine(tx, machine, { kind: 'destroy' }, { now, source: 'flyd' })
-    await tellRelease(tx, release, `machine ${id} in ${region} drains and goes`, now, {
+    const how = release.status === 'reverting' ? 'is removed' : 'drains and goes'
+    await tellRelease(tx, release, `machine ${id} in ${region} ${how}`, now, {
       machine: id,
       region,
     })
