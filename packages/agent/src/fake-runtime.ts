@@ -76,8 +76,11 @@ const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
 }
 const TIMES: Readonly<Record<Times, number>> = { never: 0, once: 1, twice: 2, always: Infinity }
 
-/** The port without an engine: passes the same conformance suite as the real one, and misbehaves as it is told. */
-export function createFakeRuntime(host: FakeHost, clock: Clock): Runtime {
+/**
+ * The port without an engine: passes the same conformance suite as the real one, and misbehaves as it is told. `clock` is
+ * the agent's, and stops with it in the middle of anything; what runs exits by `hostClock`, whatever becomes of the agent.
+ */
+export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = clock): Runtime {
   const behaviour = (id: MachineId): Misbehaviour => host.misbehaviours.get(id) ?? {}
   const count = (fault: string) => host.faults.set(fault, (host.faults.get(fault) ?? 0) + 1)
   const hint = (id: MachineId) => {
@@ -117,7 +120,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock): Runtime {
     } = behaviour(machine.spec.id)
     if (exitsAfterMs === undefined || machine.runs > exits) return
     const run = machine.runs
-    await clock.sleep(exitsAfterMs)
+    await hostClock.sleep(exitsAfterMs)
     const same = host.machines.get(machine.spec.id) === machine && machine.runs === run
     if (!same || machine.state !== 'running') return
     count('exited by itself')
@@ -150,7 +153,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock): Runtime {
       await pause(2, signal)
       const existing = host.machines.get(spec.id)
       if (existing) {
-        if (existing.spec.stamp === spec.stamp) return
+        if (existing.spec.stamp === spec.stamp && existing.state !== 'broken') return
         throw new PlatformError('conflict', `create ${spec.id}: it exists of another version`)
       }
       if (!host.images.has(spec.image.digest))
@@ -158,14 +161,18 @@ export function createFakeRuntime(host: FakeHost, clock: Clock): Runtime {
           retry: 'later',
         })
       failIf(spec.id, 'create', behaviour(spec.id).createFails)
-      host.machines.set(spec.id, {
+      const machine: FakeMachine = {
         spec,
-        state: 'created',
+        state: 'broken',
         startedAt: null,
         exit: null,
         runs: 0,
         environment: {},
-      })
+      }
+      host.machines.set(spec.id, machine)
+      // Who dies here leaves half a machine.
+      await clock.sleep(1)
+      machine.state = 'created'
       hint(spec.id)
     },
 

@@ -225,7 +225,6 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         return
       }
       await perform(entry, step, assignment)
-      tell(entry)
     }
     entry.loop.wake()
   }
