@@ -92,7 +92,7 @@ function mountOf(
   const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
     .split('\n')
     .map((line) => line.split(' '))
-    .filter((fields) => unescape(fields[4] ?? '') === dir)
+    .filter((fields) => unescapeOctal(fields[4] ?? '') === dir)
   const last = mounts.at(-1)
   if (!last) return undefined
   const after = last.indexOf('-')
@@ -100,7 +100,7 @@ function mountOf(
 }
 
 /** Spaces and the like are written in octal there. */
-function unescape(text: string): string {
+function unescapeOctal(text: string): string {
   return text.replace(/\\(\d{3})/g, (_all, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   )
