@@ -12,7 +12,9 @@ import {
 import { describeError, PlatformError, runCommand } from '@roost/base'
 import { hostMeshIpv4, hostMeshIpv6 } from '@roost/core'
 import { clientFor } from '../session/connect.ts'
-import { makeKeys, writePrivate } from './keys.ts'
+import { join } from './join.ts'
+import { joinTicket } from './join-token.ts'
+import { type HostIdentity, makeKeys, writePrivate } from './keys.ts'
 import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
 import { type Program, pidOf, startProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
@@ -23,8 +25,8 @@ export interface ServerAccess {
   readonly url: string
   /** PEM of its authority. */
   readonly ca: string
-  /** A new one for each host. */
-  joinToken(): Promise<string>
+  /** A new one for each host (see join-token.ts). */
+  ticket(): Promise<string>
 }
 
 /** Told as things begin and are done; for a person. */
@@ -99,39 +101,39 @@ export async function raiseServer(spec: HostSpec, say: Progress): Promise<Server
   return {
     url,
     ca: init.ca,
-    joinToken: async () => (await api.createJoinToken()).token,
+    ticket: async () => joinTicket((await api.createJoinToken()).token, init.ca),
   }
 }
 
-/** Raises one host: it joins, and its agent and edge start. Started again from its files when it has joined before. */
-export async function raiseHost(
+/** What needs nobody else: folders, keys, containerd. */
+export async function prepareHost(spec: HostSpec, say: Progress): Promise<HostIdentity> {
+  say(spec.name, 'keys and containerd')
+  return prepare(spec, layoutOf(spec))
+}
+
+/** Joins and writes the files that agent and edge start from. The same host may join again. */
+export async function joinHost(
   spec: HostSpec,
-  server: Promise<ServerAccess>,
+  keys: HostIdentity,
+  server: { readonly url: string; readonly ticket: string },
   say: Progress,
 ): Promise<void> {
   const layout = layoutOf(spec)
-  say(spec.name, 'keys and containerd')
-  const keys = await prepare(spec, layout)
-  const access = await server
   say(spec.name, 'joining')
-  const api = clientFor({ url: access.url, ca: access.ca })
-  const joined = await api.joinHost({
-    body: {
-      token: await access.joinToken(),
-      name: spec.name,
-      region: spec.region,
-      public_address: spec.publicAddress,
-      wireguard: {
-        endpoint: `${spec.publicAddress}:${spec.wireguard.port}`,
-        public_key: keys.wireguardPublicKey,
-      },
-      sealing_key: keys.sealingPublicKey,
-      cpus: spec.capacity.cpus,
-      memory_mb: spec.capacity.memoryMb,
-      builder: spec.builder,
-      agent_csr: keys.agentCsr,
-      edge_csr: keys.edgeCsr,
+  const joined = await join(server.url, server.ticket, {
+    name: spec.name,
+    region: spec.region,
+    public_address: spec.publicAddress,
+    wireguard: {
+      endpoint: `${spec.publicAddress}:${spec.wireguard.port}`,
+      public_key: keys.wireguardPublicKey,
     },
+    sealing_key: keys.sealingPublicKey,
+    cpus: spec.capacity.cpus,
+    memory_mb: spec.capacity.memoryMb,
+    builder: spec.builder,
+    agent_csr: keys.agentCsr,
+    edge_csr: keys.edgeCsr,
   })
   if (spec.server !== null && joined.number !== FIRST_NUMBER)
     throw new PlatformError('internal', `the first host became number ${joined.number}`)
@@ -141,7 +143,6 @@ export async function raiseHost(
   const files = agentAndEdgeConfig(spec, layout, joined)
   writeFileSync(layout.configOf('agent'), `${JSON.stringify(files.agent, null, 2)}\n`)
   writeFileSync(layout.configOf('edge'), `${JSON.stringify(files.edge, null, 2)}\n`)
-  await startJoined(spec, say)
 }
 
 /** Starts everything that the files of a host that has joined speak of. What runs already stays. */

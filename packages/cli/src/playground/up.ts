@@ -8,7 +8,14 @@ import { Failure } from '../failure/failure.ts'
 import { layoutOf } from '../host/layout.ts'
 import { recordMachine } from '../host/machine-record.ts'
 import { startProgram } from '../host/programs.ts'
-import { type Progress, raiseHost, raiseServer, type ServerAccess } from '../host/raise.ts'
+import {
+  joinHost,
+  type Progress,
+  prepareHost,
+  raiseServer,
+  type ServerAccess,
+  startJoined,
+} from '../host/raise.ts'
 import { requireMachine } from '../host/requirements.ts'
 import { seedMirror } from '../mirror/seed.ts'
 import { clientFor } from '../session/connect.ts'
@@ -85,7 +92,18 @@ async function raise(plan: PlaygroundPlan, say: Progress, seed: boolean): Promis
   })
   // Each host says by itself what is wrong; the promise alone must not end the program.
   server.catch(() => {})
-  await Promise.all(plan.regions.map((region) => raiseHost(hostSpecOf(plan, region), server, say)))
+  // They prepare all at once and join one after the other, so that a host's number is its region's.
+  const prepared = plan.regions.map((region) => prepareHost(hostSpecOf(plan, region), say))
+  const started: Promise<void>[] = []
+  for (const promise of prepared) promise.catch(() => {})
+  for (const [n, region] of plan.regions.entries()) {
+    const spec = hostSpecOf(plan, region)
+    const keys = await (prepared[n] as (typeof prepared)[0])
+    const { url, ticket } = await server
+    await joinHost(spec, keys, { url, ticket: await ticket() }, say)
+    started.push(startJoined(spec, say))
+  }
+  await Promise.all(started)
   await untilHostsAreOk(plan, say)
   if (seed) await seedImages(plan, say)
 }
