@@ -1,1 +1,172 @@
+import type { RouteName, WatchEvent } from '@roost/api'
+import { type Loop, PlatformError, startLoop } from '@roost/base'
+import { ADMIN, type Draining, type HostId, type MachineStatus, type Revision } from '@roost/core'
+import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
+import type { Deps } from './deps.ts'
+import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
+import type { Handlers } from './http/handler.ts'
+import { addHost, hostHandlers, type JoiningHost } from './http/hosts.ts'
+import { imageHandlers } from './http/images.ts'
+import type { HostPeer } from './http/internal.ts'
+import { invoke, type RawCall } from './http/invoke.ts'
+import { logHandlers } from './http/logs.ts'
+import { machineHandlers } from './http/machines.ts'
+import { platformHandlers } from './http/platform.ts'
+import { releaseHandlers } from './http/releases.ts'
+import { scaleHandlers } from './http/scale.ts'
+import { secretHandlers } from './http/secrets.ts'
+import { statusHandlers } from './http/status.ts'
+import { startDrainLap } from './laps/drain-lap.ts'
+import { markHosts } from './laps/host-status.ts'
+import { startPurgeLap } from './laps/purge-lap.ts'
+import { startReleaseLap } from './laps/release-lap.ts'
+import { agentRegistryToken } from './registry/agent-registry-token.ts'
+import { networkNumber } from './store/apps.ts'
+import { getHost, putHost } from './store/hosts.ts'
+import { type InstallationSettings, putSettings } from './store/settings.ts'
+import { acceptStatuses } from './watch/accept-statuses.ts'
+import { watch } from './watch/watch.ts'
+
 export type { Deps } from './deps.ts'
+export { createIds, type Ids } from './ids.ts'
+export type { ImageResolver } from './image-resolver.ts'
+export { memoryDeps } from './memory-deps.ts'
+export { openSqlite } from './store/sqlite/open-sqlite.ts'
+export type { Store } from './store/store.ts'
+export { createPresence, type Presence } from './watch/presence.ts'
+
+const HOST_LAP_MS = 1_000
+
+/**
+ * The whole server without a network: what people ask by `call`, what agents and edges say by the rest, and the laps
+ * that run in between. `main.ts` puts HTTP around it; the simulator puts its own network.
+ */
+export interface ControlPlane {
+  readonly handlers: Handlers
+  /** A route of the table, by name, as an administrator unless `caller` says otherwise. Throws PlatformError. */
+  call(name: RouteName, input?: Partial<RawCall>): Promise<unknown>
+  /** To be called once before anything else: the first rows, and settings as configured. */
+  prepare(settings: InstallationSettings): Promise<void>
+  /** A host joins, without certificates and tokens: for the simulator. */
+  addHost(host: JoiningHost): Promise<{ readonly id: HostId; readonly number: number }>
+  /** Until `signal` aborts. */
+  watch(peer: HostPeer, since: Revision, signal: AbortSignal): AsyncIterable<WatchEvent>
+  /** Throws `forbidden` for a host that was removed. */
+  refuseUnknown(peer: HostPeer): Promise<void>
+  report(host: HostId, statuses: readonly MachineStatus[]): Promise<void>
+  heartbeat(
+    peer: HostPeer,
+    beat: { readonly applied: Revision; readonly draining: readonly Draining[] },
+  ): Promise<void>
+  registryToken(
+    host: HostId,
+    asked: { readonly repository: string; readonly push: boolean },
+  ): Promise<{ token: string; expires_at: string }>
+  /** For the domain and every name below it. */
+  edgeCertificate(peer: HostPeer, csr: string): Promise<{ certificate: string }>
+  /** Starts what runs by itself: releases, drains, who is alive. Returns what ends it. */
+  start(): () => Promise<void>
+}
+
+export function createControlPlane(deps: Deps): ControlPlane {
+  const { store, clock, log, presence, installation } = deps
+  const handlers = {
+    ...appHandlers(deps),
+    ...machineHandlers(deps),
+    ...hostHandlers(deps),
+    ...platformHandlers(deps),
+    ...releaseHandlers(deps),
+    ...scaleHandlers(deps),
+    ...secretHandlers(deps),
+    ...statusHandlers(deps),
+    ...logHandlers(deps),
+    ...imageHandlers(deps),
+  } satisfies Handlers
+
+  async function known(peer: HostPeer) {
+    const host = await store.read((reader) => getHost(reader, peer.host))
+    if (host === null) throw new PlatformError('forbidden', `host ${peer.host} was removed`)
+    return host
+  }
+
+  return {
+    handlers,
+    call: (name, input = {}) =>
+      invoke(
+        handlers,
+        name,
+        {
+          params: {},
+          query: {},
+          body: undefined,
+          headers: {},
+          signal: new AbortController().signal,
+          caller: { name: 'administrator', policy: ADMIN },
+          ...input,
+        },
+        clock.now(),
+      ),
+    prepare: (settings) =>
+      store.transaction(async (tx) => {
+        await networkNumber(tx, ORGANIZATION, DEFAULT_NETWORK)
+        await putSettings(tx, settings)
+      }),
+    addHost: (body) => store.transaction((tx) => addHost(tx, deps, body)),
+    watch: (peer, since, signal) => watch(deps, peer, since, signal),
+    refuseUnknown: async (peer) => {
+      await known(peer)
+    },
+    report: async (host, statuses) => {
+      await known({ program: 'agent', host })
+      await store.transaction((tx) => acceptStatuses(tx, host, statuses, clock.now()))
+    },
+    heartbeat: async (peer, beat) => {
+      const host = await known(peer)
+      const now = clock.now()
+      if (peer.program === 'agent') presence.agentHeard(host.id, now, beat.applied)
+      else presence.edgeHeard(host.id, { seenAt: now, ...beat })
+      // The first word of each is kept: a server that starts later must know whom to expect.
+      const first = peer.program === 'agent' ? host.agentSeenAt : host.edgeSeenAt
+      if (first === null || (peer.program === 'agent' && host.status !== 'ok'))
+        await noteSeen(deps, host.id)
+    },
+    registryToken: async (id, asked) =>
+      agentRegistryToken(deps.registryTokens, await known({ program: 'agent', host: id }), asked),
+    edgeCertificate: async (peer, csr) => {
+      await known(peer)
+      const names: CertificateNames = { dns: [installation.domain, `*.${installation.domain}`] }
+      const certificate = await deps.authority.signRequest(csr, names, SERVER_CERTIFICATE_MS)
+      return { certificate: `${certificate}${deps.authority.ca}` }
+    },
+    start: () => {
+      const hosts = startLoop({
+        name: 'hosts',
+        periodMs: HOST_LAP_MS,
+        clock,
+        log,
+        lap: () => markHosts(deps),
+      })
+      const loops: Loop[] = [hosts, startDrainLap(deps), startReleaseLap(deps), startPurgeLap(deps)]
+      return async () => {
+        await Promise.all(loops.map((loop) => loop.stop()))
+      }
+    },
+  }
+}
+
+async function noteSeen(
+  { store, presence }: Pick<Deps, 'store' | 'presence'>,
+  id: HostId,
+): Promise<void> {
+  await store.transaction(async (tx) => {
+    const host = await getHost(tx, id)
+    if (host === null) return
+    const agentSeenAt = presence.agentHeardAt(id)
+    await putHost(tx, {
+      ...host,
+      agentSeenAt: agentSeenAt ?? host.agentSeenAt,
+      edgeSeenAt: presence.edge(id)?.seenAt ?? host.edgeSeenAt,
+      status: agentSeenAt === null ? host.status : 'ok',
+    })
+  })
+}

@@ -1,7 +1,9 @@
 import type { Clock, Logger, PeerClient } from '@roost/base'
 import type { Host } from '@roost/core'
+import type { Authority } from './authority/authority.ts'
 import type { Ids } from './ids.ts'
 import type { ImageResolver } from './image-resolver.ts'
+import type { RegistryTokens } from './registry/registry-tokens.ts'
 import type { Secrets } from './secret/secrets.ts'
 import type { Store } from './store/store.ts'
 import type { Presence } from './watch/presence.ts'
@@ -15,6 +17,17 @@ export interface Deps {
   readonly presence: Presence
   readonly images: ImageResolver
   readonly secrets: Secrets
+  readonly authority: Pick<Authority, 'ca' | 'signRequest'>
+  readonly registryTokens: RegistryTokens
   /** A client for the agent of that host, kept open; the caller closes nothing. */
   agent(host: Host): PeerClient
+  readonly installation: Installation
+}
+
+export interface Installation {
+  readonly version: string
+  /** Apps answer under `<app>.<domain>`. */
+  readonly domain: string
+  /** Where agents and edges reach the server: a mesh URL. */
+  readonly internalUrl: string
 }

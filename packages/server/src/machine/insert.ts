@@ -27,6 +27,7 @@ export interface NewMachine {
   /** False: created, not started. */
   readonly launch: boolean
   readonly cordoned?: boolean
+  readonly withoutSecrets?: boolean
   /** Events say `user` for what a person asked for. */
   readonly source: 'user' | 'flyd'
 }
@@ -67,7 +68,9 @@ export async function insertNewMachine(
     privateIpv4: machineIpv4(host, slot),
     privateIpv6: machineIpv6(app.network, host, id),
     cordoned: input.cordoned ?? false,
-    sealedSecrets: await deps.secrets.sealForHost(tx, app.name, host, id),
+    sealedSecrets: input.withoutSecrets
+      ? null
+      : await deps.secrets.sealForHost(tx, app.name, host, id),
     primaryRegion: app.primaryRegion,
   })
   await insertMachine(tx, assignment, { slot, now })

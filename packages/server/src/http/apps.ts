@@ -1,0 +1,121 @@
+import type { AppReply } from '@roost/api'
+import { PlatformError } from '@roost/base'
+import { type App, type AppName, maySeeApp } from '@roost/core'
+import type { Deps } from '../deps.ts'
+import { commandMachine } from '../machine/command.ts'
+import { deleteApp, getApp, listApps, listNetworks, networkNumber, putApp } from '../store/apps.ts'
+import { hideMachinesOf, listMachines } from '../store/machines.ts'
+import { publishSettings } from '../store/settings.ts'
+import type { Reader } from '../store/store.ts'
+import type { Handlers } from './handler.ts'
+
+/** Until there are organizations, everything belongs to this one. */
+export const ORGANIZATION = 'personal'
+export const DEFAULT_NETWORK = 'default'
+const NETWORKS_MAX = 65_535
+
+export function appHandlers(
+  deps: Deps,
+): Pick<Handlers, 'listApps' | 'createApp' | 'getApp' | 'deleteApp'> {
+  const { store, clock } = deps
+  return {
+    listApps: ({ query, caller }) =>
+      store.read(async (reader) => {
+        const slug = query.org_slug
+        const apps = (await listApps(reader)).filter(
+          (app) => maySeeApp(caller.policy, app.name) && (!slug || app.organization === slug),
+        )
+        const counts = await machineCounts(reader)
+        const networks = await networkNames(reader)
+        return {
+          total_apps: apps.length,
+          apps: apps.map((app) => appReply(deps, app, counts, networks)),
+        }
+      }),
+
+    createApp: async ({ body }) => {
+      const name = body.app_name || body.name
+      if (!name) throw new PlatformError('invalid', 'name: an app needs a name')
+      if (body.org_slug && body.org_slug !== ORGANIZATION)
+        throw new PlatformError('not_found', `organization ${body.org_slug} not found`)
+      return store.transaction(async (tx) => {
+        if ((await getApp(tx, name)) !== null)
+          throw new PlatformError('name_taken', 'Validation failed: Name has already been taken')
+        const network = await networkNumber(tx, ORGANIZATION, body.network || DEFAULT_NETWORK)
+        if (network.number > NETWORKS_MAX)
+          throw new PlatformError('conflict', 'all private networks are in use')
+        if (network.created) await publishSettings(tx)
+        const app: App = {
+          name: name as AppName,
+          organization: ORGANIZATION,
+          network: network.number,
+          createdAt: clock.now(),
+          primaryRegion: null,
+          release: 0,
+        }
+        await putApp(tx, app)
+        return appReply(deps, app, new Map(), await networkNames(tx))
+      })
+    },
+
+    getApp: ({ params }) =>
+      store.read(async (reader) => {
+        const app = await appOrThrow(reader, params.app)
+        return appReply(deps, app, await machineCounts(reader), await networkNames(reader))
+      }),
+
+    deleteApp: ({ params }) =>
+      store.transaction(async (tx) => {
+        const app = await appOrThrow(tx, params.app)
+        const by = { now: clock.now(), source: 'user' } as const
+        for (const machine of await listMachines(tx, { app: app.name }))
+          await commandMachine(tx, machine, { kind: 'destroy', force: true }, by)
+        await hideMachinesOf(tx, app.name)
+        await deleteApp(tx, app.name)
+        return undefined
+      }),
+  }
+}
+
+/** Throws `not_found` in the words that clients look for. */
+export async function appOrThrow(reader: Reader, name: string): Promise<App> {
+  const app = await getApp(reader, name)
+  if (app === null) throw new PlatformError('not_found', 'app not found')
+  return app
+}
+
+async function machineCounts(reader: Reader): Promise<Map<string, number>> {
+  const rows = await reader.db
+    .selectFrom('machines')
+    .select((at) => ['app', at.fn.countAll<number>().as('n')])
+    .where('destroyed_at', 'is', null)
+    .where('app_destroyed', '=', 0)
+    .groupBy('app')
+    .execute()
+  return new Map(rows.map((row) => [row.app, Number(row.n)]))
+}
+
+async function networkNames(reader: Reader): Promise<Map<number, string>> {
+  const networks = await listNetworks(reader)
+  return new Map(networks.map(({ number, name }) => [number, name]))
+}
+
+function appReply(
+  deps: Deps,
+  app: App,
+  counts: ReadonlyMap<string, number>,
+  networks: ReadonlyMap<number, string>,
+): AppReply {
+  const machines = counts.get(app.name) ?? 0
+  return {
+    id: app.name,
+    name: app.name,
+    status: app.release > 0 || machines > 0 ? 'deployed' : 'pending',
+    machine_count: machines,
+    volume_count: 0,
+    network: networks.get(app.network) ?? String(app.network),
+    organization: { name: app.organization, slug: app.organization },
+    hostname: `${app.name}.${deps.installation.domain}`,
+    created_at: new Date(app.createdAt).toISOString(),
+  }
+}

@@ -1,0 +1,327 @@
+import { PlatformError } from '@roost/base'
+import {
+  type App,
+  describePlacementRefusal,
+  type Host,
+  type HostId,
+  type MachineConfig,
+  type MachineId,
+  type MachineState,
+  place,
+  type RegionCode,
+  reservedBy,
+  type StopSignal,
+} from '@roost/core'
+import type { Deps } from '../deps.ts'
+import { commandMachine } from '../machine/command.ts'
+import { machineConfig } from '../machine/config.ts'
+import { listEvents } from '../machine/events.ts'
+import { insertNewMachine } from '../machine/insert.ts'
+import { machineReply } from '../machine/reply.ts'
+import { shownState } from '../machine/state.ts'
+import { waitForMachine } from '../machine/wait.ts'
+import { getHost, listHosts } from '../store/hosts.ts'
+import {
+  getMachine,
+  listMachines,
+  reservedByHost,
+  type StoredMachine,
+  siblingsOf,
+} from '../store/machines.ts'
+import type { Reader, Tx } from '../store/store.ts'
+import { appOrThrow } from './apps.ts'
+import type { Call, Handlers } from './handler.ts'
+
+const STOP_SIGNALS: readonly StopSignal[] = [
+  'SIGHUP',
+  'SIGINT',
+  'SIGQUIT',
+  'SIGKILL',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGTERM',
+]
+const WAITABLE = new Set(['created', 'started', 'stopped', 'failed', 'destroyed', 'settled'])
+
+type MachineRoutes =
+  | 'listMachines'
+  | 'createMachine'
+  | 'getMachine'
+  | 'updateMachine'
+  | 'deleteMachine'
+  | 'startMachine'
+  | 'stopMachine'
+  | 'waitMachine'
+
+/** The Machines API. */
+export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
+  const { store, clock } = deps
+  const byUser = () => ({ now: clock.now(), source: 'user' }) as const
+
+  return {
+    listMachines: ({ params, query }) =>
+      store.read(async (reader) => {
+        const app = await appOrThrow(reader, params.app)
+        const destroyed = query.include_deleted === 'true'
+        const machines = await listMachines(reader, { app: app.name, destroyed })
+        return replies(reader, machines.filter(matching(query)))
+      }),
+
+    createMachine: async ({ params, body, signal }) => {
+      const { config, digest } = await acceptConfig(deps, body.config, signal)
+      return store.transaction(async (tx) => {
+        const app = await appOrThrow(tx, params.app)
+        if (body.name) await refuseTakenName(tx, app, body.name)
+        const machine = await insertNewMachine(
+          tx,
+          { ...deps, now: clock.now() },
+          {
+            app: app.name,
+            host: await chooseHost(tx, app, body.region || null, config),
+            config,
+            imageDigest: digest,
+            launch: body.skip_launch !== true,
+            cordoned: body.skip_service_registration === true,
+            withoutSecrets: body['skip_secrets'] === true,
+            source: 'user',
+            ...(body.name ? { name: body.name } : {}),
+          },
+        )
+        return reply(tx, machine)
+      })
+    },
+
+    getMachine: ({ params }) =>
+      store.read(async (reader) => reply(reader, await machineOrThrow(reader, params))),
+
+    updateMachine: async ({ params, body, signal }) => {
+      const { config, digest } = await acceptConfig(deps, body.config, signal)
+      return store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        refuseImmutable(machine, body)
+        await refuseNoRoom(tx, machine, config)
+        const { assignment } = machine
+        const host = await hostOrThrow(tx, assignment.host)
+        const updated = await commandMachine(
+          tx,
+          machine,
+          {
+            kind: 'update',
+            config,
+            imageDigest: digest,
+            instanceId: deps.ids.instanceId(clock.now()),
+            launch: body.skip_launch !== true,
+            sealedSecrets:
+              body['skip_secrets'] === true
+                ? null
+                : await deps.secrets.sealForHost(tx, assignment.app, host, assignment.id),
+          },
+          byUser(),
+        )
+        return reply(tx, updated)
+      })
+    },
+
+    deleteMachine: ({ params, query }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        const force = query.force === 'true' || query.kill === 'true'
+        // A host that was never heard has nothing to stop: what is wanted says how far it is.
+        const state: MachineState = machine.status?.state ?? 'created'
+        await commandMachine(
+          tx,
+          machine,
+          force ? { kind: 'destroy', force } : { kind: 'destroy', state },
+          byUser(),
+        )
+        return { ok: true }
+      }),
+
+    startMachine: ({ params }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        const previous_state = shownState(machine)
+        // It runs, or is about to: asking again must not start anew what ended meanwhile by itself.
+        const under = machine.assignment.goal === 'started' && !ended(machine)
+        if (!under) await commandMachine(tx, machine, { kind: 'start' }, byUser())
+        return { previous_state, migrated: false, new_host: '' }
+      }),
+
+    stopMachine: ({ params, body }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        const signal = stopSignalOf(body?.signal)
+        await commandMachine(
+          tx,
+          machine,
+          {
+            kind: 'stop',
+            ...(signal === null ? {} : { signal }),
+            // Clients written in Go send zero for what was not set.
+            ...(body?.timeout ? { timeoutMs: Math.round(body.timeout) } : {}),
+          },
+          byUser(),
+        )
+        return { ok: true }
+      }),
+
+    waitMachine: async ({ params, query, signal }) => {
+      const asked = query.state === undefined || query.state === '' ? 'started' : query.state
+      const states = typeof asked === 'string' ? [asked] : asked
+      const unknown = states.find((state) => !WAITABLE.has(state))
+      if (unknown !== undefined)
+        throw new PlatformError(
+          'invalid',
+          `state: ${unknown} can not be waited for; one of ${[...WAITABLE].join(', ')} can`,
+        )
+      const { assignment } = await store.read((reader) => machineOrThrow(reader, params))
+      await waitForMachine(
+        deps,
+        {
+          machine: assignment.id,
+          states,
+          timeoutMs: Math.min(60, Math.max(1, query.timeout ?? 60)) * 1000,
+          instanceId: query.instance_id || query.version || null,
+        },
+        signal,
+      )
+      return { ok: true }
+    },
+  }
+}
+
+/** A configuration as a client sent it, checked and made whole, with the image that it names. */
+export async function acceptConfig(
+  deps: Pick<Deps, 'images'>,
+  input: Parameters<typeof machineConfig>[0],
+  signal: AbortSignal,
+): Promise<{ config: MachineConfig; digest: string }> {
+  const config = machineConfig(input)
+  const { image, digest } = await deps.images.resolve(config.image, signal)
+  return { config: { ...config, image }, digest }
+}
+
+export async function machineOrThrow(
+  reader: Reader,
+  params: { readonly app: string; readonly id: string },
+): Promise<StoredMachine> {
+  await appOrThrow(reader, params.app)
+  const machine = await getMachine(reader, params.id as MachineId)
+  if (machine === null || machine.assignment.app !== params.app || machine.appDestroyed)
+    throw new PlatformError('not_found', 'machine not found')
+  return machine
+}
+
+async function hostOrThrow(reader: Reader, id: HostId): Promise<Host> {
+  const host = await getHost(reader, id)
+  if (host === null) throw new PlatformError('internal', `host ${id} is gone`)
+  return host
+}
+
+async function chooseHost(
+  tx: Tx,
+  app: App,
+  region: string | null,
+  config: MachineConfig,
+): Promise<Host> {
+  const hosts = await listHosts(tx)
+  const wanted = region ?? app.primaryRegion ?? hosts[0]?.region
+  if (wanted === undefined) throw new PlatformError('unknown_region', 'no host has joined yet')
+  const placement = place(
+    {
+      region: wanted as RegionCode,
+      siblings: await siblingsOf(tx, app.name),
+      ...reservedBy(config.guest),
+    },
+    hosts,
+    await reservedByHost(tx),
+  )
+  if (placement.kind !== 'placed')
+    throw new PlatformError(
+      placement.kind === 'unknown-region' ? 'unknown_region' : 'no_room',
+      describePlacementRefusal(placement),
+    )
+  return hostOrThrow(tx, placement.host)
+}
+
+/** A machine stays on its host, so a larger one must fit there beside the others. */
+async function refuseNoRoom(tx: Tx, machine: StoredMachine, config: MachineConfig): Promise<void> {
+  const { assignment } = machine
+  const host = await hostOrThrow(tx, assignment.host)
+  const used = (await reservedByHost(tx)).get(host.id) ?? { cpus: 0, memoryMb: 0 }
+  const [before, after] = [reservedBy(assignment.config.guest), reservedBy(config.guest)]
+  const grows = after.memoryMb > before.memoryMb || after.cpus > before.cpus
+  const memoryMb = used.memoryMb - before.memoryMb + after.memoryMb
+  const cpus = used.cpus - before.cpus + after.cpus
+  if (grows && (memoryMb > host.capacity.memoryMb || cpus > host.capacity.cpus))
+    throw new PlatformError(
+      'no_room',
+      `could not reserve resource for machine: host ${host.name} has no room for ${config.guest.memory_mb} MB`,
+    )
+}
+
+async function refuseTakenName(tx: Tx, app: App, name: string): Promise<void> {
+  const same = (await listMachines(tx, { app: app.name })).find(
+    ({ assignment }) => assignment.name === name && assignment.goal !== 'destroyed',
+  )
+  if (same !== undefined)
+    throw new PlatformError(
+      'conflict',
+      `unique machine name violation: machine ${same.assignment.id} already exists with name "${name}"`,
+    )
+}
+
+function refuseImmutable(machine: StoredMachine, body: Call<'updateMachine'>['body']): void {
+  const { assignment } = machine
+  if (body.current_version && body.current_version !== assignment.instanceId)
+    throw new PlatformError(
+      'conflict',
+      `current_version: the machine is at version ${assignment.instanceId}, not ${body.current_version}`,
+    )
+  if (body.region && body.region !== assignment.region)
+    throw new PlatformError('invalid', 'region: the region of a machine can not be changed')
+  if (body.name && body.name !== assignment.name)
+    throw new PlatformError('invalid', 'name: the name of a machine can not be changed')
+}
+
+function ended({ status }: StoredMachine): boolean {
+  return status !== null && (status.state === 'stopped' || status.state === 'failed')
+}
+
+function stopSignalOf(signal: string | undefined): StopSignal | null {
+  if (!signal) return null
+  const name = signal.toUpperCase().replace(/^(?!SIG)/, 'SIG')
+  const known = STOP_SIGNALS.find((one) => one === name)
+  if (known !== undefined) return known
+  throw new PlatformError('invalid', `signal: ${signal} is not one of ${STOP_SIGNALS.join(', ')}`)
+}
+
+function matching(query: Call<'listMachines'>['query']): (machine: StoredMachine) => boolean {
+  const states = query.state?.split(',').filter((state) => state !== '') ?? []
+  const metadata = Object.entries(query).flatMap(([key, value]) =>
+    key.startsWith('metadata.') ? [[key.slice('metadata.'.length), String(value)] as const] : [],
+  )
+  return (machine) => {
+    const { region, config } = machine.assignment
+    if (query.region && query.region !== region) return false
+    if (states.length > 0 && !states.includes(shownState(machine))) return false
+    return metadata.every(([key, value]) => config.metadata[key] === value)
+  }
+}
+
+async function reply(reader: Reader, machine: StoredMachine) {
+  const [one] = await replies(reader, [machine])
+  if (one === undefined) throw new PlatformError('internal', 'a machine without a reply')
+  return one
+}
+
+async function replies(reader: Reader, machines: readonly StoredMachine[]) {
+  const hosts = new Map((await listHosts(reader)).map((host) => [host.id, host]))
+  const events = await listEvents(
+    reader,
+    machines.map((machine) => machine.assignment.id),
+  )
+  return machines.map((machine) =>
+    machineReply(machine, hosts, events.get(machine.assignment.id) ?? []),
+  )
+}

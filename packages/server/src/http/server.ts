@@ -1,0 +1,62 @@
+import { ERRORS, type RouteName, type RouteSpec, routes } from '@roost/api'
+import {
+  createHttpListener,
+  type HttpListener,
+  type ListenerTls,
+  type Logger,
+  PlatformError,
+  sendLines,
+} from '@roost/base'
+import { authenticate, tokensOf } from '../access/tokens.ts'
+import type { Deps } from '../deps.ts'
+import type { Handlers } from './handler.ts'
+import { invoke } from './invoke.ts'
+
+const BASIC = 'Basic realm="roost"'
+const BEARER = 'Bearer realm="roost"'
+
+/** The HTTP API for people and scripts: every route of the table, and nothing else. */
+export function createApiListener(
+  deps: Pick<Deps, 'store' | 'clock'> & { readonly log: Logger },
+  handlers: Handlers,
+  tls?: ListenerTls,
+): HttpListener {
+  const { log, store, clock } = deps
+  const listener = createHttpListener({
+    log,
+    errors: ERRORS,
+    bodyBytesMax: 4_000_000,
+    ...(tls === undefined ? {} : { tls }),
+  })
+  for (const [name, spec] of Object.entries(routes as Record<string, RouteSpec>)) {
+    listener.app.route({
+      method: spec.method,
+      url: spec.path,
+      handler: async (request, reply) => {
+        const gone = new AbortController()
+        reply.raw.on('close', () => gone.abort())
+        const now = clock.now()
+        const { params, query, body, headers } = request
+        const tokens = spec.action === 'open' ? [] : tokensOf(headers.authorization)
+        const caller =
+          tokens.length === 0
+            ? null
+            : await store.read((reader) => authenticate(reader, tokens, now))
+        const raw = { params, query, body, headers, signal: gone.signal, caller }
+        const answer = await invoke(handlers, name as RouteName, raw, now).catch((error) => {
+          // Clients of the image store learn from it how to show who they are.
+          if (error instanceof PlatformError && error.code === 'unauthorized')
+            reply.header('www-authenticate', name === 'registryToken' ? BASIC : BEARER)
+          throw error
+        })
+        if (spec.reply === 'lines') {
+          await sendLines(reply, answer as Parameters<typeof sendLines>[1], { log })
+          return reply
+        }
+        reply.code(spec.status ?? 200)
+        return spec.reply === 'none' ? reply.send() : reply.send(answer)
+      },
+    })
+  }
+  return listener
+}
