@@ -136,7 +136,7 @@ export function simulateHosts(options: {
             draining: [...sessions].map(([machine, count]) => ({ machine, sessions: count })),
           })
         if (deadAgents.has(host.id)) continue
-        presence.agentHeard(host.id, now)
+        presence.agentHeard(host.id, now, applied)
         const machines = await store.read((reader) => listMachines(reader, { host: host.id }))
         const news: MachineStatus[] = []
         for (const { assignment } of machines) {
