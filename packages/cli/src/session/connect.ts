@@ -8,7 +8,7 @@ import {
   type Fetch,
   type FetchReply,
 } from '@roost/api'
-import { Agent, type Dispatcher, request } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import type { CliContext } from '../cli-context.ts'
 import { Failure, usage } from '../failure/failure.ts'
 import { type Context, readContexts } from './contexts.ts'
@@ -84,13 +84,15 @@ const SILENCE_MS_MAX = 30 * 60_000
 function fetchFrom(serverUrl: string, ca: string | null): Fetch {
   const state: { agent: Agent | null } = { agent: null }
   return async (url, init) => {
-    state.agent ??= new Agent({
+    // Not before it is needed: help and complaints about the command line should not wait for it.
+    const undici = await import('undici')
+    state.agent ??= new undici.Agent({
       connect: { timeout: CONNECT_TIMEOUT_MS, ...(ca === null ? {} : { ca: authorities(ca) }) },
     })
     const signal = init.signal as AbortSignal | undefined
     const sent = init.body === undefined ? null : outgoing(init.body)
     try {
-      const reply = await request(url, {
+      const reply = await undici.request(url, {
         method: init.method as 'GET',
         headers: init.headers,
         body: sent?.body ?? null,

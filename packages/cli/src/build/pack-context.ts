@@ -1,0 +1,131 @@
+import { createReadStream, existsSync, type Stats } from 'node:fs'
+import { lstat, readdir, readFile, readlink } from 'node:fs/promises'
+import { isAbsolute, join, resolve } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { constants, createGzip } from 'node:zlib'
+import dockerignore, { type Ignore } from '@balena/dockerignore'
+import { type Pack, pack } from 'tar-stream'
+import { Failure } from '../failure/failure.ts'
+
+/** Its types speak of a `default`, which the module itself does not have. */
+const newRules = dockerignore as unknown as typeof dockerignore.default
+
+export interface ContextToPack {
+  /** Absolute. */
+  readonly folder: string
+  /** Path inside the folder. It is sent even where the ignore file names it, as at Docker. */
+  readonly dockerfile: string
+  /** Default: `<dockerfile>.dockerignore`, then `.dockerignore`. */
+  readonly ignorefile?: string | undefined
+}
+
+interface Found {
+  /** With `/`, without one at its start. */
+  readonly path: string
+  readonly stats: Stats
+}
+
+/** The folder as a gzipped TAR, without what the ignore file names; streamed, never whole in memory or on disk. */
+export async function* packContext(context: ContextToPack): AsyncGenerator<Uint8Array> {
+  const ignored = await ignoreRules(context)
+  const tar = pack()
+  const gzip = createGzip({ level: constants.Z_BEST_SPEED })
+  const feeding = feed(tar, context, ignored).catch((error: unknown) => {
+    tar.destroy(error instanceof Error ? error : new Error(String(error)))
+  })
+  const piping = pipeline(tar, gzip)
+  // Whoever reads hears of a failure by reading.
+  piping.catch(() => {})
+  try {
+    yield* gzip
+    await piping
+  } finally {
+    tar.destroy()
+    gzip.destroy()
+    await feeding
+  }
+}
+
+async function feed(
+  tar: Pack,
+  { folder, dockerfile }: ContextToPack,
+  ignored: Rules,
+): Promise<void> {
+  for await (const { path, stats } of filesIn(folder, ignored, dockerfile)) {
+    if (tar.destroyed) return
+    // Names of users mean nothing on the builder; everything belongs to root there, as with docker build.
+    const header = { name: path, mode: stats.mode & 0o7777, mtime: stats.mtime, uid: 0, gid: 0 }
+    if (stats.isDirectory()) tar.entry({ ...header, type: 'directory' })
+    else if (stats.isSymbolicLink())
+      tar.entry({ ...header, type: 'symlink', linkname: await readlink(join(folder, path)) })
+    else await addFile(tar, join(folder, path), { ...header, size: stats.size })
+  }
+  tar.finalize()
+}
+
+async function addFile(
+  tar: Pack,
+  path: string,
+  header: { readonly name: string; readonly size: number },
+): Promise<void> {
+  if (header.size === 0) {
+    tar.entry(header, '')
+    return
+  }
+  const entry = tar.entry(header)
+  try {
+    // A log that grows meanwhile is sent as long as it was.
+    await pipeline(createReadStream(path, { end: header.size - 1 }), entry)
+  } catch (cause) {
+    if (tar.destroyed) return
+    throw new Failure(`${path} can't be sent to the builder`, {
+      why: cause instanceof Error ? cause.message : String(cause),
+      fix: 'name it in .dockerignore if it is not needed',
+      cause,
+    })
+  }
+}
+
+interface Rules {
+  readonly rules: Ignore
+  /** Without `!` a folder that is ignored need not be looked into. */
+  readonly hasExceptions: boolean
+}
+
+async function ignoreRules({ folder, dockerfile, ignorefile }: ContextToPack): Promise<Rules> {
+  if (ignorefile !== undefined && !existsSync(at(folder, ignorefile)))
+    throw new Failure(`there is no ${ignorefile}`, { exitCode: 2 })
+  const path = [ignorefile, `${dockerfile}.dockerignore`, '.dockerignore']
+    .flatMap((name) => (name === undefined ? [] : [at(folder, name)]))
+    .find((file) => existsSync(file))
+  const lines = path === undefined ? [] : (await readFile(path, 'utf8')).split('\n')
+  return {
+    rules: newRules({ ignorecase: false }).add(lines),
+    hasExceptions: lines.some((line) => line.trim().startsWith('!')),
+  }
+}
+
+/** In the order of their names, so that the same folder gives the same stream. */
+async function* filesIn(
+  folder: string,
+  ignored: Rules,
+  dockerfile: string,
+  inside = '',
+): AsyncGenerator<Found> {
+  const names = (await readdir(join(folder, inside))).sort()
+  for (const name of names) {
+    const path = inside === '' ? name : `${inside}/${name}`
+    const stats = await lstat(join(folder, path))
+    const wanted = path === dockerfile || !ignored.rules.ignores(path)
+    if (stats.isDirectory()) {
+      const holdsDockerfile = dockerfile.startsWith(`${path}/`)
+      if (wanted) yield { path, stats }
+      if (wanted || ignored.hasExceptions || holdsDockerfile)
+        yield* filesIn(folder, ignored, dockerfile, path)
+    } else if (wanted && (stats.isFile() || stats.isSymbolicLink())) yield { path, stats }
+  }
+}
+
+function at(folder: string, path: string): string {
+  return isAbsolute(path) ? path : resolve(folder, path)
+}

@@ -1,0 +1,164 @@
+import type { Command } from 'commander'
+import type { CliContext } from './cli-context.ts'
+
+/** A command's file: it adds itself to its parent, which is the program or the command of its noun. */
+export interface CommandModule {
+  register(parent: Command, context: CliContext): void
+}
+
+export interface CommandEntry {
+  /** `['apps', 'list']`. */
+  readonly words: readonly [string, string?]
+  readonly summary: string
+  /** Only the command that was called is loaded. */
+  readonly load: () => Promise<CommandModule>
+  /** Left out of `roost --help`: the noun's own line says enough. */
+  readonly hidden?: true
+}
+
+export interface CommandGroup {
+  readonly title: string
+  readonly commands: readonly CommandEntry[]
+}
+
+/** What a noun is about, where it has verbs. */
+export const NOUNS: Readonly<Record<string, string>> = {
+  auth: 'Log in to a server, log out, see who you are',
+  apps: 'List, create and destroy apps',
+  machine: 'List, look at, start, stop and destroy machines',
+  secrets: 'Set, list and remove secrets',
+  scale: 'See and set how many machines run where',
+}
+
+export const COMMANDS: readonly CommandGroup[] = [
+  {
+    title: 'Run an app',
+    commands: [
+      {
+        words: ['launch'],
+        summary: 'Make an app of the folder and deploy it',
+        load: () => import('./launch/launch.ts'),
+      },
+      {
+        words: ['deploy'],
+        summary: 'Build and release what changed',
+        load: () => import('./deploy/deploy.ts'),
+      },
+      {
+        words: ['status'],
+        summary: 'Release and machines of an app',
+        load: () => import('./status/status.ts'),
+      },
+      {
+        words: ['logs'],
+        summary: 'What the machines of an app print',
+        load: () => import('./logs/logs.ts'),
+      },
+      {
+        words: ['releases'],
+        summary: 'What was released when',
+        load: () => import('./releases/releases.ts'),
+      },
+    ],
+  },
+  {
+    title: 'Change an app',
+    commands: [
+      {
+        words: ['apps', 'list'],
+        summary: 'Apps that you may see',
+        load: () => import('./apps/list.ts'),
+      },
+      {
+        words: ['apps', 'create'],
+        summary: 'Reserve a name',
+        load: () => import('./apps/create.ts'),
+      },
+      {
+        words: ['apps', 'destroy'],
+        summary: 'Destroy an app with its machines and secrets',
+        load: () => import('./apps/destroy.ts'),
+      },
+      {
+        words: ['machine', 'list'],
+        summary: 'Machines of an app',
+        load: () => import('./machine/list.ts'),
+      },
+      {
+        words: ['machine', 'status'],
+        summary: 'One machine, with its checks and events',
+        load: () => import('./machine/status.ts'),
+      },
+      {
+        words: ['machine', 'start'],
+        summary: 'Start machines',
+        load: () => import('./machine/start.ts'),
+      },
+      {
+        words: ['machine', 'stop'],
+        summary: 'Stop machines',
+        load: () => import('./machine/stop.ts'),
+      },
+      {
+        words: ['machine', 'destroy'],
+        summary: 'Destroy machines',
+        load: () => import('./machine/destroy.ts'),
+      },
+      {
+        words: ['secrets', 'set'],
+        summary: 'Set secrets and roll them out',
+        load: () => import('./secrets/set.ts'),
+      },
+      {
+        words: ['secrets', 'list'],
+        summary: 'Names and digests of secrets',
+        load: () => import('./secrets/list.ts'),
+      },
+      {
+        words: ['secrets', 'unset'],
+        summary: 'Remove secrets and roll that out',
+        load: () => import('./secrets/unset.ts'),
+      },
+      {
+        words: ['scale', 'count'],
+        summary: 'Set how many machines run in which region',
+        load: () => import('./scale/count.ts'),
+      },
+      {
+        words: ['scale', 'show'],
+        summary: 'How many machines run in which region',
+        load: () => import('./scale/show.ts'),
+      },
+    ],
+  },
+  {
+    title: 'Servers',
+    commands: [
+      {
+        words: ['regions'],
+        summary: 'Regions with hosts',
+        load: () => import('./regions/regions.ts'),
+      },
+      {
+        words: ['hosts'],
+        summary: 'Hosts and their state',
+        load: () => import('./hosts/hosts.ts'),
+      },
+      {
+        words: ['auth', 'login'],
+        summary: 'Remember a server and a token for it',
+        load: () => import('./auth/login.ts'),
+      },
+      {
+        words: ['auth', 'whoami'],
+        summary: 'Which server is used, and what the token may do',
+        load: () => import('./auth/whoami.ts'),
+      },
+      {
+        words: ['auth', 'logout'],
+        summary: 'Forget a server and its token',
+        load: () => import('./auth/logout.ts'),
+      },
+    ],
+  },
+]

@@ -1,0 +1,131 @@
+import { existsSync } from 'node:fs'
+import { isAbsolute, join, relative } from 'node:path'
+import type { ApiClient, BuildRequest } from '@roost/api'
+import type { CliContext } from '../cli-context.ts'
+import type { FlyToml } from '../config/fly-toml.ts'
+import { Failure, usage } from '../failure/failure.ts'
+import type { Progress } from '../terminal/progress.ts'
+import { harmless } from '../terminal/style.ts'
+import { bytes, span } from '../terminal/time.ts'
+
+export interface BuildFlags {
+  readonly dockerfile?: string | undefined
+  readonly ignorefile?: string | undefined
+  readonly target?: string | undefined
+  readonly args?: Readonly<Record<string, string>> | undefined
+  readonly noCache?: boolean | undefined
+}
+
+export interface BuiltImage {
+  readonly image: string
+  readonly sizeBytes: number
+  readonly uploadMs: number
+  readonly buildMs: number
+  readonly pushMs: number
+}
+
+/** Where the Dockerfile is, as a path inside the context. Flags go before the file. */
+export function dockerfileOf(
+  folder: string,
+  config: FlyToml,
+  flags: BuildFlags,
+  cwd: string,
+): string {
+  const said = flags.dockerfile ?? config.build?.dockerfile
+  if (said !== undefined && /^https?:\/\//.test(said))
+    throw usage(`a Dockerfile at a URL is not fetched: ${said}`, 'save it in the folder')
+  // A flag is relative to where the person is, a key to the file that it stands in.
+  const path =
+    said === undefined
+      ? join(folder, 'Dockerfile')
+      : isAbsolute(said)
+        ? said
+        : join(flags.dockerfile === undefined ? folder : cwd, said)
+  const inside = relative(folder, path)
+  if (inside.startsWith('..') || isAbsolute(inside))
+    throw usage(`${said} lies outside of ${folder}, which is what is sent to the builder`)
+  if (existsSync(path)) return inside
+  if (said !== undefined) throw usage(`there is no ${said}`)
+  throw new Failure(`there is no Dockerfile in ${folder}`, {
+    why:
+      config.build?.builder || config.build?.buildpacks
+        ? 'fly.toml asks for buildpacks; only Dockerfiles are built'
+        : 'Roost builds what a Dockerfile says',
+    fix: [
+      'write one: FROM node:22-slim, COPY, CMD …',
+      'or name it: --dockerfile FILE',
+      'or deploy an image that exists: roost deploy --image IMAGE',
+    ],
+    exitCode: 2,
+  })
+}
+
+/** Sends the folder, shows the build as it goes, and returns the image with its digest. */
+export async function buildImage(
+  context: CliContext,
+  client: ApiClient,
+  app: string,
+  folder: string,
+  config: FlyToml,
+  flags: BuildFlags,
+  progress: Progress,
+): Promise<BuiltImage> {
+  const dockerfile = dockerfileOf(folder, config, flags, context.cwd)
+  const request: BuildRequest = {
+    dockerfile,
+    target: flags.target ?? config.build?.['build-target'] ?? null,
+    args: { ...config.build?.args, ...flags.args },
+    no_cache: flags.noCache ?? false,
+  }
+  const { packContext } = await import('../build/pack-context.ts')
+  const signal = context.interrupted()
+  const start = performance.now()
+  const body = packContext({
+    folder,
+    dockerfile,
+    ignorefile: flags.ignorefile ?? config.build?.ignorefile,
+  })
+  try {
+    const events = client.createBuild(
+      { params: { app }, body },
+      {
+        signal,
+        headers: {
+          'roost-build': Buffer.from(JSON.stringify(request)).toString('base64'),
+          'content-type': 'application/gzip',
+        },
+      },
+    )
+    for await (const event of events) {
+      if (event.kind === 'step')
+        progress.line(progress.style.bold(harmless(event.name, context.stdout)))
+      if (event.kind === 'output')
+        progress.line(progress.style.dim(harmless(event.text, context.stdout).trimEnd()))
+      if (event.kind === 'failed') throw buildFailure(event.code, event.message)
+      if (event.kind === 'done') {
+        const { image, size_bytes: sizeBytes, build_ms: buildMs, push_ms: pushMs } = event
+        const uploadMs = Math.max(0, performance.now() - start - buildMs - pushMs)
+        progress.line(`Image ${image} (${bytes(sizeBytes)}) in ${span(performance.now() - start)}`)
+        return { image, sizeBytes, uploadMs, buildMs, pushMs }
+      }
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error
+    throw new Failure('the build was cancelled; nothing was released', { exitCode: 130 })
+  }
+  throw new Failure('the build ended without an answer', {
+    why: 'the server or the builder was stopped',
+    fix: 'roost deploy   # again; layers that were built are kept',
+  })
+}
+
+function buildFailure(code: string, message: string): Failure {
+  return new Failure(
+    code === 'build_failed'
+      ? 'the build failed; nothing was released'
+      : `the build failed (${code})`,
+    {
+      why: message,
+    },
+  )
+}

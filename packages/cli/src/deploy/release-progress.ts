@@ -1,0 +1,111 @@
+import { type ApiClient, ApiError, type ReleaseEvent, type ReleaseReply } from '@roost/api'
+import { type Clock, systemClock } from '@roost/base'
+import { Failure } from '../failure/failure.ts'
+import type { Progress } from '../terminal/progress.ts'
+
+/** A stop may take 300 s and comes after the wait for the new machines; a release that takes longer is stuck. */
+const SLACK_MS = 15 * 60_000
+const RETRY_MS = 1000
+
+/**
+ * Shows a release until it ends, and returns how. The release runs in the server: a connection that breaks is only
+ * made again, and Ctrl-C ends the watching, not the release.
+ */
+export async function watchRelease(
+  client: ApiClient,
+  params: { readonly app: string; readonly version: number },
+  progress: Progress,
+  options: {
+    readonly signal: AbortSignal
+    readonly waitTimeoutMs: number
+    readonly clock?: Clock
+  },
+): Promise<ReleaseReply> {
+  const clock = options.clock ?? systemClock
+  const giveUpAt = clock.now() + options.waitTimeoutMs + SLACK_MS
+  const seen = new Set<string>()
+  const texts = new Map<string, string>()
+  const show = (event: ReleaseEvent) => {
+    const id = `${event.at} ${event.machine} ${event.message}`
+    if (seen.has(id)) return
+    seen.add(id)
+    const key = event.machine ?? 'release'
+    texts.set(key, event.message)
+    progress.update(key, event.message)
+  }
+  while (clock.now() < giveUpAt) {
+    try {
+      for await (const event of client.followRelease({ params }, { signal: options.signal }))
+        show(event)
+      const release = await client.getRelease({ params }, { signal: options.signal })
+      if (release.status === 'complete' || release.status === 'failed') {
+        const how = release.status === 'complete' ? 'done' : 'failed'
+        for (const [key, text] of texts) progress.finish(key, how, text)
+        progress.stop()
+        return release
+      }
+    } catch (error) {
+      if (options.signal.aborted) {
+        progress.stop()
+        throw stillGoingOn(params)
+      }
+      if (!mayPass(error)) {
+        progress.stop()
+        throw error
+      }
+      progress.update('server', 'the server does not answer; the release goes on when it is back')
+      texts.set('server', 'the server answers again')
+    }
+    await clock.sleep(RETRY_MS, options.signal)
+  }
+  progress.stop()
+  throw new Failure(`release v${params.version} has not ended in its time`, {
+    fix: [`roost releases -a ${params.app}`, `roost status -a ${params.app}`],
+  })
+}
+
+function stillGoingOn({
+  app,
+  version,
+}: {
+  readonly app: string
+  readonly version: number
+}): Failure {
+  return new Failure(`no longer watching; release v${version} goes on in the server`, {
+    fix: [`roost releases -a ${app} --follow`, `roost status -a ${app}`],
+    exitCode: 130,
+  })
+}
+
+/** The server is away or in trouble: what was asked for is still stored. */
+function mayPass(error: unknown): boolean {
+  if (error instanceof ApiError) return error.status >= 500
+  return error instanceof Error && error.name === 'ServerUnreached'
+}
+
+/** What will be done, a line for each machine; counted where there are many. */
+export function planText(release: Pick<ReleaseReply, 'plan' | 'app'>, what: string): string {
+  const { plan } = release
+  if (plan.length === 0) return `${what}: no machine changes`
+  const lines =
+    plan.length <= 12
+      ? plan.map(({ kind, region, host, machine, replaces }) => {
+          const on = host === null ? '' : ` on ${host}`
+          if (kind === 'create') return `  + ${region}  new machine${on}`
+          if (kind === 'destroy') return `  - ${region}  machine ${machine ?? replaces} goes`
+          return `  ~ ${region}  new machine${on}, then ${replaces} drains and goes`
+        })
+      : counted(plan)
+  return `${what}:\n${lines.join('\n')}`
+}
+
+function counted(plan: ReleaseReply['plan']): string[] {
+  const marks = { create: '+', replace: '~', destroy: '-' } as const
+  const words = { create: 'new', replace: 'replaced', destroy: 'removed' } as const
+  const counts = new Map<string, number>()
+  for (const { kind, region } of plan) {
+    const line = `  ${marks[kind]} ${region}  # ${words[kind]}`
+    counts.set(line, (counts.get(line) ?? 0) + 1)
+  }
+  return [...counts].map(([line, count]) => line.replace('#', `${count} machines`)).sort()
+}

@@ -1,0 +1,30 @@
+import { COMMANDS, NOUNS } from './command-table.ts'
+
+/** `roost --help`: made from the table alone, so that it needs nothing loaded. */
+export function helpText(): string {
+  const groups = COMMANDS.map(({ title, commands }) => {
+    const lines = new Map<string, string>()
+    for (const { words, summary } of commands)
+      lines.set(words[0], words[1] === undefined ? summary : (NOUNS[words[0]] ?? summary))
+    const rows = [...lines].map(([word, summary]) => `  ${word.padEnd(12)} ${summary}`)
+    return `${title}:\n${rows.join('\n')}`
+  })
+  return `Roost runs a Dockerfile on servers that you own, in several regions.
+
+Usage: roost COMMAND [options]
+
+${groups.join('\n\n')}
+
+Each command explains itself: roost COMMAND --help. Most know --json.
+
+Begin with:
+  $ roost playground up --regions ams,iad,syd   # three simulated hosts on this machine
+  $ cd my-app && roost launch                   # a folder with a Dockerfile
+
+Environment:
+  ROOST_API_URL, ROOST_API_TOKEN   server and token, before those of roost auth login
+  ROOST_API_CA                     its certificate authority, path of a PEM file
+  ROOST_APP                        the app, where -a is not given
+  NO_COLOR                         no colours
+`
+}

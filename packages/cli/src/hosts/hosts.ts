@@ -1,0 +1,42 @@
+import type { Command } from 'commander'
+import type { CliContext } from '../cli-context.ts'
+import { explained, printJson } from '../command-options.ts'
+import { connect } from '../session/connect.ts'
+import { styleOf } from '../terminal/style.ts'
+import { tableText } from '../terminal/table.ts'
+import { ago } from '../terminal/time.ts'
+
+export function register(parent: Command, context: CliContext): void {
+  const command = parent.command('hosts').description('Hosts, their state and what is free on them')
+  explained(command, {
+    examples: ['roost hosts', 'roost hosts --json | jq \'.[] | select(.status != "ok")\''],
+    json: `[{id, name, region, number, status: ok|unreachable, availability: active|draining, public_address, mesh_address,
+ cpus, memory_mb, free_memory_mb, machines, builder, agent_seen_at, edge_seen_at}]`,
+  })
+  command.action(async (options: { json?: boolean }) => {
+    const hosts = await connect(context).listHosts()
+    if (options.json) return printJson(context, hosts)
+    const style = styleOf(context, context.stdout)
+    const rows = hosts.map((host) => [
+      host.name,
+      host.region,
+      host.status === 'ok' ? style.green('ok') : style.red(host.status),
+      host.availability,
+      host.public_address,
+      String(host.machines),
+      `${host.free_memory_mb} of ${host.memory_mb} MB`,
+      host.agent_seen_at === null ? 'never' : ago(host.agent_seen_at),
+    ])
+    const headings = [
+      'NAME',
+      'REGION',
+      'STATUS',
+      'AVAILABILITY',
+      'ADDRESS',
+      'MACHINES',
+      'FREE MEMORY',
+      'SEEN',
+    ]
+    context.stdout.write(`${tableText(headings, rows, context.stdout)}\n`)
+  })
+}

@@ -1,0 +1,282 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { type ApiClient, ApiError } from '@roost/api'
+import type { Command } from 'commander'
+import type { CliContext } from '../cli-context.ts'
+import { explained, printJson } from '../command-options.ts'
+import { readFlyToml } from '../config/fly-toml.ts'
+import { GUEST_SIZE_DEFAULT, GUEST_SIZES, guestPreset } from '../config/guest.ts'
+import { nearest } from '../config/reader.ts'
+import { deployApp } from '../deploy/deployment.ts'
+import {
+  type BuildOptions,
+  buildFlags,
+  buildOptions,
+  regionList,
+  yesOrNo,
+} from '../deploy/flags.ts'
+import { dockerfileOf } from '../deploy/image.ts'
+import { Failure, usage } from '../failure/failure.ts'
+import { checkedAppName } from '../session/app-session.ts'
+import { connect } from '../session/connect.ts'
+import { askOne, askSome, askText, canAsk, confirm } from '../terminal/ask.ts'
+import { type Progress, progressOn } from '../terminal/progress.ts'
+import { exposedPort } from './exposed-port.ts'
+import { newFlyToml } from './new-fly-toml.ts'
+import { nameFromFolder, withSuffix } from './suggested-name.ts'
+
+interface Options extends BuildOptions {
+  readonly name?: string
+  readonly regions?: readonly string[]
+  readonly vmSize?: string
+  readonly internalPort?: string
+  readonly ha?: boolean
+  readonly yes?: boolean
+  readonly force?: boolean
+  readonly deploy?: boolean
+  readonly json?: boolean
+}
+
+type Region = Awaited<ReturnType<ApiClient['listRegions']>>[number]
+
+export function register(parent: Command, context: CliContext): void {
+  const command = parent
+    .command('launch')
+    .description(
+      'Make an app of a folder with a Dockerfile: asks for name, regions and size, writes fly.toml, builds and releases.',
+    )
+    .argument('[folder]', 'default: this one')
+    .option('--name <name>', 'name of the app, and of its host; default: that of the folder')
+    .option(
+      '--regions <codes>',
+      'regions to run in, separated by commas; the first is the primary one',
+      regionList,
+    )
+    .option('--vm-size <size>', `size of each machine; default: ${GUEST_SIZE_DEFAULT}`)
+    .option(
+      '--internal-port <port>',
+      'where the program listens; default: what the Dockerfile exposes, else 8080',
+    )
+    .option('--ha <yes>', 'false: one machine instead of two', yesOrNo, true)
+    .option('-y, --yes', 'ask nothing: flags, else defaults')
+    .option('--force', 'replace a fly.toml that is there')
+    .option('--no-deploy', 'write fly.toml and create the app, and leave the rest to roost deploy')
+  buildOptions(command)
+  explained(command, {
+    examples: [
+      'roost launch',
+      'roost launch --yes --name shop --regions ams,iad,syd',
+      'roost launch --yes --vm-size shared-cpu-2x --ha=false',
+    ],
+    json: 'as roost deploy --json; with --no-deploy: {app, config}',
+  })
+  command.action((said: string | undefined, options: Options) => run(context, said, options))
+}
+
+async function run(context: CliContext, said: string | undefined, options: Options): Promise<void> {
+  const folder = resolve(context.cwd, said ?? '.')
+  if (!existsSync(folder)) throw usage(`there is no folder ${said}`)
+  const build = buildFlags(options)
+  const dockerfile = dockerfileOf(folder, {}, build, context.cwd)
+  const port =
+    portOf(options) ??
+    exposedPort(readFileSync(join(folder, dockerfile), 'utf8'), options.buildTarget)
+  const size = options.vmSize === undefined ? undefined : checkedSize(options.vmSize)
+  const name = options.name === undefined ? undefined : checkedAppName(options.name)
+  const path = join(folder, 'fly.toml')
+  const asks =
+    options.yes !== true &&
+    (name === undefined || options.regions === undefined || size === undefined)
+  if (asks && !canAsk(context))
+    throw usage('there is no terminal to ask for name, regions and size on', [
+      'roost launch --yes   # takes the defaults',
+      'roost launch --name NAME --regions ams,iad --vm-size shared-cpu-1x',
+    ])
+  await mayWrite(context, path, options)
+
+  const client = connect(context)
+  const progress = progressOn(context, options.json ? context.stderr : context.stdout)
+  const all = await regionsOf(client)
+  const answers = {
+    name: name ?? (asks ? await askedName(context, folder) : undefined),
+    regions: checkedRegions(
+      options.regions ?? (asks ? await askedRegions(context, all) : [all[0]?.code ?? '']),
+      all,
+    ),
+    size: size ?? (asks ? await askedSize(context) : GUEST_SIZE_DEFAULT),
+  }
+  const app = await createApp(client, answers.name, nameFromFolder(folder))
+  const content = newFlyToml({
+    name: app,
+    primaryRegion: answers.regions[0] ?? '',
+    internalPort: port ?? 8080,
+    size: answers.size,
+    dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
+  })
+  writeFileSync(path, content)
+  progress.line(
+    `App ${app} in ${answers.regions.join(', ')}, ${answers.size}, port ${port ?? 8080}${port === null ? ' (the Dockerfile exposes none)' : ''}. Wrote fly.toml.`,
+  )
+  if (options.deploy === false) {
+    if (options.json) printJson(context, { app, config: path })
+    else progress.line('Deploy it: roost deploy')
+    return
+  }
+  await release(
+    context,
+    client,
+    { app, folder, content, regions: answers.regions },
+    options,
+    progress,
+  )
+}
+
+async function release(
+  context: CliContext,
+  client: ApiClient,
+  launched: { app: string; folder: string; content: string; regions: readonly string[] },
+  options: Options,
+  progress: Progress,
+): Promise<void> {
+  const { app, folder, content, regions } = launched
+  try {
+    const result = await deployApp(
+      context,
+      client,
+      {
+        app,
+        folder,
+        config: readFlyToml(content).config,
+        source: content,
+        build: buildFlags(options),
+        regions,
+        ha: options.ha ?? true,
+      },
+      progress,
+    )
+    if (options.json) printJson(context, result)
+  } catch (error) {
+    if (error instanceof Failure && error.exitCode === 1)
+      throw new Failure(error.message, {
+        why: error.why,
+        fix: ['roost deploy   # once it is mended; the app and fly.toml stay', ...error.fixes],
+        cause: error,
+      })
+    throw error
+  }
+}
+
+async function mayWrite(context: CliContext, path: string, options: Options): Promise<void> {
+  if (!existsSync(path) || options.force) return
+  const advice = [
+    'roost deploy   # deploys the app that it describes',
+    'roost launch --force   # replaces it',
+  ]
+  if (options.yes || !canAsk(context))
+    throw usage(`${path} is there already, and launch would replace it`, advice)
+  if (!(await confirm(context, `${path} is there already. Replace it?`)))
+    throw new Failure('nothing was done', { fix: advice[0] })
+}
+
+async function regionsOf(client: ApiClient): Promise<readonly Region[]> {
+  const regions = await client.listRegions()
+  if (regions.length === 0)
+    throw new Failure('there is no host that could run it', {
+      fix: ['roost hosts', 'roost playground up --regions ams,iad,syd'],
+    })
+  return regions
+}
+
+/** Said before anything is made: an app without machines helps nobody. */
+function checkedRegions(regions: readonly string[], all: readonly Region[]): readonly string[] {
+  for (const region of regions) {
+    if (all.some(({ code }) => code === region)) continue
+    const near = nearest(region, all, ({ code }) => code)
+    throw new Failure(`no host is in region "${region}"`, {
+      why: `There ${all.length === 1 ? 'is' : 'are'} ${all.map(({ code }) => code).join(', ')}.`,
+      fix: near === null ? 'roost regions' : `--regions ${near.code}`,
+      exitCode: 2,
+    })
+  }
+  return regions
+}
+
+const NAMES_TRIED_MAX = 5
+
+/** A name that was asked for is taken as it is; one from the folder gets a suffix when somebody has it. */
+async function createApp(
+  client: ApiClient,
+  said: string | undefined,
+  fromFolder: string,
+): Promise<string> {
+  let name = said ?? fromFolder
+  for (let n = 1; ; n++) {
+    try {
+      return (await client.createApp({ body: { app_name: name, org_slug: 'personal' } })).name
+    } catch (error) {
+      const taken = error instanceof ApiError && error.code === 'name_taken'
+      if (taken && said !== undefined)
+        throw new Failure(`the name "${said}" is taken`, {
+          why: 'another app has it, perhaps an earlier launch of yours',
+          fix: [
+            `roost launch --name ${withSuffix(said)}`,
+            `roost deploy -a ${said}   # if it is yours`,
+          ],
+          cause: error,
+        })
+      if (!taken || n >= NAMES_TRIED_MAX) throw error
+      name = withSuffix(fromFolder)
+    }
+  }
+}
+
+function askedName(context: CliContext, folder: string): Promise<string> {
+  return askText(context, {
+    message: 'Name of the app? It is also its host name',
+    initial: nameFromFolder(folder),
+    check: (value) => {
+      try {
+        checkedAppName(value)
+        return undefined
+      } catch {
+        return 'lower-case letters, digits and dashes, at most 63'
+      }
+    },
+  })
+}
+
+function askedRegions(context: CliContext, all: readonly Region[]): Promise<string[]> {
+  const choices = all.map(({ code, name, free_memory_mb }) => ({
+    value: code,
+    label: `${code}  ${name}`,
+    hint: `${free_memory_mb} MB free`,
+  }))
+  return askSome(context, 'Regions? Space chooses, Enter goes on', choices, [all[0]?.code ?? ''])
+}
+
+const SIZES_ASKED = 6
+
+function askedSize(context: CliContext): Promise<string> {
+  const choices = GUEST_SIZES.slice(0, SIZES_ASKED).map((size) => {
+    const preset = guestPreset(size)
+    return { value: size, label: size, hint: `${preset?.memory_mb} MB` }
+  })
+  return askOne(context, 'Size of each machine?', choices, GUEST_SIZE_DEFAULT)
+}
+
+function checkedSize(size: string): string {
+  if (guestPreset(size) !== null) return size
+  const near = nearest(size, GUEST_SIZES, (one) => one)
+  throw usage(
+    `there is no size "${size}": there are ${GUEST_SIZES.join(', ')}`,
+    near === null ? [] : `--vm-size ${near}`,
+  )
+}
+
+function portOf(options: Options): number | null {
+  if (options.internalPort === undefined) return null
+  const port = Number(options.internalPort)
+  if (!Number.isInteger(port) || port < 1 || port > 65535)
+    throw usage(`--internal-port is a number from 1 to 65535, not "${options.internalPort}"`)
+  return port
+}

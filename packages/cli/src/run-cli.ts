@@ -1,0 +1,139 @@
+import { Command, type CommanderError } from 'commander'
+import { closest } from 'fastest-levenshtein'
+import type { CliContext } from './cli-context.ts'
+import { COMMANDS, type CommandEntry, NOUNS } from './command-table.ts'
+import { explain } from './failure/explain.ts'
+import { type ExitCode, usage } from './failure/failure.ts'
+import { styleOf } from './terminal/style.ts'
+
+const ENTRIES = COMMANDS.flatMap(({ commands }) => commands)
+
+/** Runs one command line to its end and returns the exit code. Whatever goes wrong is told on stderr. */
+export async function runCli(argv: readonly string[], context: CliContext): Promise<ExitCode> {
+  try {
+    const args = globalsLast(argv)
+    const program = await programFor(args, context)
+    await program.parseAsync([...args], { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has already said what is wrong with the command line, or helped. Commands that come from sources
+    // beside the bundle have a class of their own.
+    if (error instanceof Error && error.name === 'CommanderError')
+      return (error as CommanderError).exitCode === 0 ? 0 : 2
+    return tell(error, context)
+  }
+}
+
+function tell(error: unknown, context: CliContext): ExitCode {
+  const { what, why, fixes, exitCode } = explain(error)
+  const style = styleOf(context, context.stderr)
+  const indent = (text: string) => text.replaceAll('\n', '\n  ')
+  const lines = [
+    `${exitCode === 130 ? style.yellow('Stopped:') : style.red('Error:')} ${indent(what)}`,
+    ...(why === null ? [] : [`  ${indent(why)}`]),
+    ...fixes.map((fix, n) => `${n === 0 ? '  Try:' : '      '} ${style.bold(fix)}`),
+  ]
+  context.stderr.write(`${lines.join('\n')}\n`)
+  return exitCode
+}
+
+/** A program that knows the command that was called, or all of a noun when its verb is missing or wrong. */
+async function programFor(args: readonly string[], context: CliContext): Promise<Command> {
+  const [first = '', second = ''] = args
+  const named = ENTRIES.filter(({ words }) => words[0] === first)
+  if (named.length === 0) throw unknownCommand(first)
+  const program = new Command('roost')
+  program
+    .exitOverride()
+    .showHelpAfterError(false)
+    .helpCommand(false)
+    .helpOption('-h, --help', 'this help')
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+      getOutHelpWidth: () => context.stdout.columns ?? 100,
+      getErrHelpWidth: () => context.stderr.columns ?? 100,
+      outputError: (text, write) => {
+        const style = styleOf(context, context.stderr)
+        const [what = '', ...more] = text
+          .trim()
+          .replace(/^error: /, '')
+          .split('\n')
+        write(`${style.red('Error:')} ${what}\n${more.map((line) => `  ${line}\n`).join('')}`)
+        write(
+          `  Try: ${style.bold(`roost ${named[0]?.words[1] === undefined ? first : `${first} ${second}`.trim()} --help`)}\n`,
+        )
+      },
+    })
+  const about = NOUNS[first]
+  if (about === undefined) {
+    for (const entry of named) (await entry.load()).register(program, context)
+    return program
+  }
+  const noun = program.command(first).description(about)
+  const called = named.filter(({ words }) => words[1] === second)
+  if (called.length === 0 && second !== '' && !second.startsWith('-'))
+    throw unknownVerb(first, second, named)
+  for (const entry of called.length === 0 ? named : called)
+    (await entry.load()).register(noun, context)
+  if (called.length === 0) noun.action(() => noun.outputHelp())
+  return program
+}
+
+function unknownCommand(word: string) {
+  const words = [...new Set(ENTRIES.map((entry) => entry.words[0]))]
+  return usage(`there is no command "${word}"`, [
+    ...(word === '' ? [] : [`roost ${PEERS_WORDS[word] ?? closest(word, words)}`]),
+    'roost --help',
+  ])
+}
+
+function unknownVerb(noun: string, verb: string, entries: readonly CommandEntry[]) {
+  const verbs = entries.map(({ words }) => words[1] ?? '')
+  return usage(`there is no command "${noun} ${verb}"`, [
+    `roost ${noun} ${SYNONYMS[verb] !== undefined && verbs.includes(SYNONYMS[verb]) ? SYNONYMS[verb] : closest(verb, verbs)}`,
+    `roost ${noun} --help`,
+  ])
+}
+
+/** Words that people know from elsewhere. */
+const SYNONYMS: Readonly<Record<string, string>> = {
+  ls: 'list',
+  rm: 'destroy',
+  remove: 'destroy',
+  delete: 'destroy',
+  new: 'create',
+  add: 'set',
+  show: 'status',
+  kill: 'stop',
+}
+const PEERS_WORDS: Readonly<Record<string, string>> = {
+  app: 'apps list',
+  machines: 'machine list',
+  m: 'machine list',
+  ps: 'status',
+  secret: 'secrets list',
+  login: 'auth login',
+  logout: 'auth logout',
+  whoami: 'auth whoami',
+  destroy: 'apps destroy',
+  init: 'launch',
+  release: 'releases',
+  region: 'regions',
+  host: 'hosts',
+  log: 'logs',
+  dev: 'playground up',
+}
+
+/** `roost -a shop status` is `roost status -a shop`. */
+function globalsLast(argv: readonly string[]): string[] {
+  const moved: string[] = []
+  let n = 0
+  while (n < argv.length && argv[n]?.startsWith('-')) {
+    const option = argv[n] ?? ''
+    const takesValue = ['-a', '--app', '-c', '--config'].includes(option)
+    moved.push(...argv.slice(n, n + (takesValue ? 2 : 1)))
+    n += takesValue ? 2 : 1
+  }
+  return [...argv.slice(n), ...moved]
+}

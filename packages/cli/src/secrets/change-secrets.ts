@@ -1,0 +1,46 @@
+import type { CliContext } from '../cli-context.ts'
+import { printJson } from '../command-options.ts'
+import { releaseFailure } from '../deploy/deployment.ts'
+import { planText, watchRelease } from '../deploy/release-progress.ts'
+import { type AppOptions, withApp } from '../session/app-session.ts'
+import { progressOn } from '../terminal/progress.ts'
+
+export interface SecretOptions extends AppOptions {
+  readonly json?: boolean
+  readonly stage?: boolean
+}
+
+const WAIT_TIMEOUT_MS = 300_000
+
+/** Stores the change and follows the release that brings it to the machines. null removes. */
+export async function changeSecrets(
+  context: CliContext,
+  options: SecretOptions,
+  values: Readonly<Record<string, string | null>>,
+): Promise<void> {
+  await withApp(context, options, async ({ client, params, app }) => {
+    const progress = progressOn(context, options.json ? context.stderr : context.stdout)
+    const { release } = await client.setSecrets({
+      params,
+      body: { values: { ...values }, stage: options.stage ?? false },
+    })
+    const names = Object.keys(values).sort()
+    if (release === null) {
+      progress.line(
+        `Stored: ${names.join(', ')}. ${options.stage ? 'The next release brings it to the machines.' : 'No release runs yet; the first one will have it.'}`,
+      )
+      if (options.json) printJson(context, { names, release: null })
+      return
+    }
+    progress.line(
+      planText(release, `Release v${release.version} of ${app} brings ${names.join(', ')}`),
+    )
+    const ended = await watchRelease(client, { app, version: release.version }, progress, {
+      signal: context.interrupted(),
+      waitTimeoutMs: WAIT_TIMEOUT_MS,
+    })
+    if (ended.status === 'failed') throw releaseFailure(ended, true)
+    progress.line(`Release v${ended.version} of ${app} is complete.`)
+    if (options.json) printJson(context, { names, release: ended })
+  })
+}

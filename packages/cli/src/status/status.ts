@@ -1,0 +1,70 @@
+import type { AppStatusReply } from '@roost/api'
+import type { Command } from 'commander'
+import type { CliContext } from '../cli-context.ts'
+import { appOption, explained, printJson } from '../command-options.ts'
+import { type AppOptions, withApp } from '../session/app-session.ts'
+import { type Style, styleOf } from '../terminal/style.ts'
+import { tableText } from '../terminal/table.ts'
+import { ago } from '../terminal/time.ts'
+
+export function register(parent: Command, context: CliContext): void {
+  const command = appOption(
+    parent.command('status').description('Release and machines of an app at a glance'),
+  )
+  explained(command, {
+    examples: ['roost status', "roost status -a shop --json | jq '.machines[].state'"],
+    json: `{name, hostname, release: {version, status, image, reason, created_at, …} | null,
+ machines: [{id, state, region, host, image, checks: [{name, status, output}], private_ip, updated_at, reason}]}`,
+  })
+  command.action((options: AppOptions & { json?: boolean }) =>
+    withApp(context, options, async ({ client, params }) => {
+      const status = await client.appStatus({ params })
+      if (options.json) return printJson(context, status)
+      context.stdout.write(statusText(status, context))
+    }),
+  )
+}
+
+export function statusText(status: AppStatusReply, context: CliContext): string {
+  const style = styleOf(context, context.stdout)
+  const { release } = status
+  const facts: [string, string][] = [
+    ['App', style.bold(status.name)],
+    ['URL', `http://${status.hostname}`],
+    [
+      'Release',
+      release === null
+        ? 'none yet: roost deploy'
+        : `v${release.version} ${release.status}, ${ago(release.created_at)}${release.reason === null ? '' : `: ${release.reason}`}`,
+    ],
+    ...(release === null ? [] : ([['Image', release.image]] as [string, string][])),
+  ]
+  const head = facts.map(([name, value]) => `${name.padEnd(9)}${value}`).join('\n')
+  if (status.machines.length === 0) return `${head}\n\nNo machines.\n`
+  const rows = status.machines.map((machine) => [
+    machine.id,
+    stateText(machine.state, style),
+    machine.region,
+    machine.host,
+    checksText(machine.checks, style),
+    machine.private_ip,
+    ago(machine.updated_at),
+  ])
+  const headings = ['MACHINE', 'STATE', 'REGION', 'HOST', 'CHECKS', 'PRIVATE IP', 'UPDATED']
+  const reasons = status.machines
+    .filter(({ reason }) => reason !== null)
+    .map(({ id, reason }) => `${id}: ${reason}`)
+  return [head, '', tableText(headings, rows, context.stdout), ...reasons, ''].join('\n')
+}
+
+export function stateText(state: string, style: Style): string {
+  if (state === 'started') return style.green(state)
+  return state === 'failed' ? style.red(state) : state
+}
+
+export function checksText(checks: readonly { readonly status: string }[], style: Style): string {
+  if (checks.length === 0) return '-'
+  const passing = checks.filter(({ status }) => status === 'passing').length
+  const text = `${passing}/${checks.length} passing`
+  return passing === checks.length ? style.green(text) : style.yellow(text)
+}
