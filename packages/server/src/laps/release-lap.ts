@@ -15,8 +15,8 @@ import {
   reservedBy,
   retireTimeMs,
 } from '@roost/core'
-import { lastLines } from '../agent-client.ts'
 import type { Deps } from '../deps.ts'
+import { lastLines } from '../log/machine-logs.ts'
 import { commandMachine } from '../machine/command.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { beginRelease, failRelease, tellRelease } from '../release/begin-release.ts'

@@ -1,44 +1,6 @@
-import { type LogLine, logLine, PORTS } from '@roost/api'
-import { createPeerClient, type PeerClient, type PeerClientOptions } from '@roost/base'
-import { type Host, type HostId, hostMeshIpv4, type MachineId } from '@roost/core'
-
-/** Clients for the agents of hosts, one kept open for each. */
-export interface AgentClients {
-  agent(host: Host): PeerClient
-  close(): Promise<void>
-}
-
-/** At least that many log streams and builds at once to one host. */
-const CONNECTIONS_MAX = 256
-
-export function createAgentClients(options: {
-  readonly tls: PeerClientOptions['tls']
-  /** Default: the agent's port on the host's mesh address. */
-  readonly urlOf?: (host: Host) => string
-}): AgentClients {
-  const urlOf = options.urlOf ?? ((host) => `https://${hostMeshIpv4(host)}:${PORTS.agent}`)
-  const clients = new Map<HostId, { readonly url: string; readonly client: PeerClient }>()
-  return {
-    agent(host) {
-      const url = urlOf(host)
-      const known = clients.get(host.id)
-      if (known?.url === url) return known.client
-      const client = createPeerClient({
-        url,
-        tls: options.tls,
-        expect: `roost://agent/${host.id}`,
-        connectionsMax: CONNECTIONS_MAX,
-      })
-      clients.set(host.id, { url, client })
-      if (known !== undefined) void known.client.close()
-      return client
-    },
-    async close() {
-      await Promise.all([...clients.values()].map(({ client }) => client.close()))
-      clients.clear()
-    },
-  }
-}
+import { type LogLine, logLine } from '@roost/api'
+import type { PeerClient } from '@roost/base'
+import type { MachineId } from '@roost/core'
 
 export interface LogRequest {
   readonly machine: MachineId

@@ -1,0 +1,189 @@
+import {
+  type ReleaseEvent,
+  type ReleaseReply,
+  type RouteName,
+  releaseReply,
+  routes,
+} from '@roost/api'
+import type { Host } from '@roost/core'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { z } from 'zod'
+import { type ControlPlane, createControlPlane, memoryDeps } from '../control-plane.ts'
+import type { Deps } from '../deps.ts'
+import { createSteppedClock, type SimulatedHosts, simulateHosts } from '../laps/simulated-hosts.ts'
+import { listHosts } from '../store/hosts.ts'
+
+const START = 1_700_000_000_000
+let deps: Deps
+let server: ControlPlane
+let clock: ReturnType<typeof createSteppedClock>
+let world: SimulatedHosts
+let stop: () => Promise<void>
+
+beforeEach(async () => {
+  clock = createSteppedClock(START)
+  deps = memoryDeps({ clock })
+  server = createControlPlane(deps)
+  await server.prepare({
+    domain: 'roost.test',
+    clientNetworks: [],
+    registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
+  })
+  for (const [n, region] of ['ams', 'iad'].entries())
+    await server.addHost({
+      name: `${region}-1`,
+      region,
+      public_address: `198.51.100.${n + 1}`,
+      wireguard: { endpoint: `198.51.100.${n + 1}:51820`, public_key: `key-${n}` },
+      sealing_key: '',
+      cpus: 2,
+      memory_mb: 2048,
+      builder: false,
+    })
+  const hosts: Host[] = await deps.store.read(listHosts)
+  world = simulateHosts({
+    store: deps.store,
+    clock,
+    presence: deps.presence,
+    hosts,
+    fateOf: () => ({}),
+  })
+  await world.tick()
+  stop = server.start()
+  await call('createApp', { body: { app_name: 'shop' } })
+})
+
+afterEach(async () => {
+  const stopped = stop()
+  await clock.advance(1)
+  await stopped
+  await deps.store.close()
+})
+
+const shop = { app: 'shop' }
+
+/** Checks the reply by the route's own schema, as a client does. */
+async function call<T>(name: RouteName, input: object): Promise<T> {
+  const reply = await server.call(name, input)
+  const schema = routes[name].reply as z.ZodType | 'lines' | 'none'
+  return (typeof schema === 'string' ? reply : schema.parse(reply)) as T
+}
+
+const config = (image = 'registry.internal/shop:v1') => ({
+  image,
+  services: [{ protocol: 'tcp', internal_port: 8080 }],
+})
+const deploy = (body: object = {}) =>
+  call<ReleaseReply>('createRelease', {
+    params: shop,
+    body: { config: config(), regions: ['ams', 'iad'], ...body },
+  })
+
+async function untilEnded(version: number): Promise<ReleaseReply> {
+  for (let ms = 0; ms < 60_000; ms += 100) {
+    const release = await call<ReleaseReply>('getRelease', { params: { ...shop, version } })
+    if (['complete', 'failed'].includes(release.status)) return release
+    await world.tick()
+    await clock.advance(100)
+  }
+  throw new Error('the release did not end')
+}
+
+test('a deploy is planned, rolled out, listed and told', async () => {
+  const plan = await deploy({ plan_only: true })
+  expect(plan).toMatchObject({ version: 0, status: 'pending' })
+  expect(plan.plan.map((step) => `${step.kind} ${step.region} ${step.host}`).sort()).toEqual([
+    'create ams ams-1',
+    'create iad iad-1',
+  ])
+  expect(await call('listReleases', { params: shop })).toEqual([])
+
+  expect(await deploy()).toMatchObject({ version: 1, status: 'starting', cause: 'deploy' })
+  const done = await untilEnded(1)
+  expect(done).toMatchObject({ status: 'complete', created_by: 'administrator' })
+  expect(done.image).toMatch(/^registry\.internal\/shop:v1@sha256:[0-9a-f]{64}$/)
+  expect(await call<ReleaseReply[]>('listReleases', { params: shop })).toEqual([done])
+
+  const status = await call<z.infer<typeof routes.appStatus.reply>>('appStatus', { params: shop })
+  expect(status).toMatchObject({ name: 'shop', hostname: 'shop.roost.test' })
+  expect(status.release).toEqual(done)
+  expect(status.machines.map((m) => `${m.state} ${m.region} ${m.host}`).sort()).toEqual([
+    'started ams ams-1',
+    'started iad iad-1',
+  ])
+  expect(status.machines[0]?.checks).toMatchObject([{ status: 'passing' }])
+})
+
+test('the progress of a release can be followed, left and taken up again', async () => {
+  await deploy()
+  const lines = async () =>
+    call<(signal: AbortSignal) => AsyncIterable<ReleaseEvent>>('followRelease', {
+      params: { ...shop, version: 1 },
+    })
+  const early: ReleaseEvent[] = []
+  const gone = new AbortController()
+  for await (const event of (await lines())(gone.signal)) {
+    early.push(event)
+    if (early.length === 2) break
+  }
+  const heard: ReleaseEvent[] = []
+  const following = (async () => {
+    for await (const event of (await lines())(new AbortController().signal)) heard.push(event)
+  })()
+  await untilEnded(1)
+  await clock.advance(2000)
+  await following
+  expect(heard.slice(0, 2)).toEqual(early)
+  expect(heard.at(-1)).toMatchObject({ status: 'complete' })
+  expect(heard.map((e) => e.at)).toEqual(heard.map((e) => e.at).sort())
+})
+
+test('scale and secrets make releases of what serves', async () => {
+  await expect(
+    call('setScale', { params: shop, body: { scale: { ams: 2 } } }),
+  ).rejects.toMatchObject({ code: 'conflict' })
+  expect(await call('setSecrets', { params: shop, body: { values: { A: '1' } } })).toEqual({
+    release: null,
+  })
+  await deploy()
+  const first = await untilEnded(1)
+
+  const plan = await call<ReleaseReply>('setScale', {
+    params: shop,
+    body: { scale: { ams: 2 }, plan_only: true },
+  })
+  expect(plan.plan).toMatchObject([{ kind: 'create', region: 'ams' }])
+  await call('setScale', { params: shop, body: { scale: { ams: 2 } } })
+  expect(await untilEnded(2)).toMatchObject({ cause: 'scale', image: first.image })
+
+  expect(
+    await call('setSecrets', { params: shop, body: { values: { A: '2' }, stage: true } }),
+  ).toEqual({ release: null })
+  const { release } = await call<{ release: ReleaseReply }>('setSecrets', {
+    params: shop,
+    body: { values: { A: '2' } },
+  })
+  expect(release).toMatchObject({ version: 3, cause: 'secrets', image: first.image })
+  expect(release.plan.map((step) => step.kind)).toEqual(['replace', 'replace', 'replace'])
+  expect((await untilEnded(3)).status).toBe('complete')
+})
+
+test('what can not be done says why with its code', async () => {
+  await expect(deploy({ regions: ['fra'] })).rejects.toMatchObject({ code: 'unknown_region' })
+  await expect(deploy({ config: config('registry.internal/missing') })).rejects.toMatchObject({
+    code: 'image_not_found',
+  })
+  await expect(
+    deploy({ config: { ...config(), guest: { memory_mb: 4096 } } }),
+  ).rejects.toMatchObject({ code: 'no_room' })
+  await expect(call('getRelease', { params: { ...shop, version: 9 } })).rejects.toMatchObject({
+    code: 'not_found',
+  })
+  for (const name of ['listReleases', 'appStatus', 'listSecrets'] as const)
+    await expect(call(name, { params: { app: 'nobody' } })).rejects.toMatchObject({
+      code: 'not_found',
+    })
+  expect(releaseReply.array().parse(await server.call('listReleases', { params: shop }))).toEqual(
+    [],
+  )
+})
