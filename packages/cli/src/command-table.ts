@@ -28,6 +28,7 @@ export const NOUNS: Readonly<Record<string, string>> = {
   machine: 'List, look at, start, stop and destroy machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
+  playground: 'Simulated hosts in several regions on this machine',
 }
 
 export const COMMANDS: readonly CommandGroup[] = [
@@ -134,6 +135,26 @@ export const COMMANDS: readonly CommandGroup[] = [
   {
     title: 'Servers',
     commands: [
+      {
+        words: ['playground', 'up'],
+        summary: 'Raise simulated hosts on this machine',
+        load: async () => (await import('./playground/commands.ts')).upCommand,
+      },
+      {
+        words: ['playground', 'status'],
+        summary: 'What runs where, and how it is reached',
+        load: async () => (await import('./playground/commands.ts')).statusCommand,
+      },
+      {
+        words: ['playground', 'fault'],
+        summary: 'Break it on purpose',
+        load: async () => (await import('./playground/commands.ts')).faultCommand,
+      },
+      {
+        words: ['playground', 'down'],
+        summary: 'Remove everything of it from this machine',
+        load: async () => (await import('./playground/commands.ts')).downCommand,
+      },
       {
         words: ['regions'],
         summary: 'Regions with hosts',

@@ -1,7 +1,7 @@
 import { Command, type CommanderError } from 'commander'
-import { closest } from 'fastest-levenshtein'
 import type { CliContext } from './cli-context.ts'
 import { COMMANDS, type CommandEntry, NOUNS } from './command-table.ts'
+import { nearest } from './config/reader.ts'
 import { explain } from './failure/explain.ts'
 import { type ExitCode, usage } from './failure/failure.ts'
 import { styleOf } from './terminal/style.ts'
@@ -18,8 +18,8 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   } catch (error) {
     // Commander has already said what is wrong with the command line, or helped. Commands that come from sources
     // beside the bundle have a class of their own.
-    if (error instanceof Error && error.name === 'CommanderError')
-      return (error as CommanderError).exitCode === 0 ? 0 : 2
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    if (code.startsWith('commander.')) return (error as CommanderError).exitCode === 0 ? 0 : 2
     return tell(error, context)
   }
 }
@@ -82,30 +82,33 @@ async function programFor(args: readonly string[], context: CliContext): Promise
 
 function unknownCommand(word: string) {
   const words = [...new Set(ENTRIES.map((entry) => entry.words[0]))]
+  const meant = PEERS_WORDS[word] ?? nearest(word, words, (one) => one)
   return usage(`there is no command "${word}"`, [
-    ...(word === '' ? [] : [`roost ${PEERS_WORDS[word] ?? closest(word, words)}`]),
+    ...(meant === null ? [] : [`roost ${meant}`]),
     'roost --help',
   ])
 }
 
 function unknownVerb(noun: string, verb: string, entries: readonly CommandEntry[]) {
   const verbs = entries.map(({ words }) => words[1] ?? '')
+  const known = (SYNONYMS[verb] ?? []).find((one) => verbs.includes(one))
+  const meant = known ?? nearest(verb, verbs, (one) => one)
   return usage(`there is no command "${noun} ${verb}"`, [
-    `roost ${noun} ${SYNONYMS[verb] !== undefined && verbs.includes(SYNONYMS[verb]) ? SYNONYMS[verb] : closest(verb, verbs)}`,
+    ...(meant === null ? [] : [`roost ${noun} ${meant}`]),
     `roost ${noun} --help`,
   ])
 }
 
 /** Words that people know from elsewhere. */
-const SYNONYMS: Readonly<Record<string, string>> = {
-  ls: 'list',
-  rm: 'destroy',
-  remove: 'destroy',
-  delete: 'destroy',
-  new: 'create',
-  add: 'set',
-  show: 'status',
-  kill: 'stop',
+const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
+  ls: ['list'],
+  rm: ['destroy', 'unset'],
+  remove: ['destroy', 'unset'],
+  delete: ['destroy', 'unset'],
+  new: ['create'],
+  add: ['set', 'create'],
+  show: ['status', 'list'],
+  kill: ['stop'],
 }
 const PEERS_WORDS: Readonly<Record<string, string>> = {
   app: 'apps list',
