@@ -25,6 +25,8 @@ export const YOUR_ERRORS = {
   },
   no_room: {
     status: 422,
+    /** What the Machines API calls it. */
+    as: 'insufficient_capacity',
     meaning: 'No host of the region has the memory or the cpus that were asked for.',
   },
   unknown_region: {

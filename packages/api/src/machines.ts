@@ -225,4 +225,10 @@ export type AppReply = z.infer<typeof appReply>
 
 export const appListReply = z.object({ total_apps: z.number(), apps: z.array(appReply) })
 export const okReply = z.object({ ok: z.literal(true) })
-export const errorReply = z.looseObject({ error: z.string(), status: z.string().optional() })
+/** `code` is one of `ERRORS`; `status` the same, or what the Machines API calls it. */
+export const errorReply = z.looseObject({
+  error: z.string(),
+  status: z.string().optional(),
+  code: z.string().optional(),
+  request_id: z.string().optional(),
+})

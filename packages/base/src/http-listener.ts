@@ -19,8 +19,11 @@ export interface ListenerTls {
 export interface ListenerOptions {
   readonly log: Logger
   readonly tls?: ListenerTls
-  /** HTTP status by error code: api's `ERRORS`. What is not in it answers 500. */
-  readonly errors: Readonly<Record<string, { readonly status: number }>>
+  /**
+   * HTTP status by error code: api's `ERRORS`. What is not in it answers 500. `as` is what the field `status` of the reply says
+   * where clients know the error by another name; `code` always has ours.
+   */
+  readonly errors: Readonly<Record<string, { readonly status: number; readonly as?: string }>>
   /** JSON bodies above this are refused with 413. Streams are not counted. Default 1 MB. */
   readonly bodyBytesMax?: number
   /** A whole request, uploads included, must have arrived by then. Default 30 min. */
@@ -29,7 +32,7 @@ export interface ListenerOptions {
 }
 
 /**
- * A fastify app that listens on any number of addresses. Errors answer `{error, status, request_id}`; request ids are also in
+ * A fastify app that listens on any number of addresses. Errors answer `{error, status, code, request_id}`; request ids are also in
  * the header `fly-request-id`. Bodies of `application/gzip`, `application/x-tar` and `application/octet-stream` reach
  * handlers as streams; all others are read as JSON (an empty one is `undefined`).
  */
@@ -87,7 +90,7 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
           ? {}
           : { stack: error.stack }),
       })
-    reply.code(status).send(errorBody(code, text, request))
+    reply.code(status).send(errorBody(code, text, request, errors[code]?.as))
   })
 
   const servers: Server[] = []
@@ -218,6 +221,6 @@ function explain(
   return { status: 500, code: 'internal', text: 'internal error' }
 }
 
-function errorBody(code: string, text: string, request: FastifyRequest) {
-  return { error: text, status: code, request_id: request.id }
+function errorBody(code: string, text: string, request: FastifyRequest, as = code) {
+  return { error: text, status: as, code, request_id: request.id }
 }

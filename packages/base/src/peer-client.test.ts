@@ -98,6 +98,7 @@ test('what nobody expected shows nothing of itself', async () => {
   expect(reply.json()).toEqual({
     error: 'internal error',
     status: 'internal',
+    code: 'internal',
     request_id: reply.headers['fly-request-id'],
   })
 })

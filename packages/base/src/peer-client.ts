@@ -188,13 +188,11 @@ async function textOf(body: AsyncIterable<unknown>, bytesMax: number): Promise<s
 function replyError(status: number, text: string): PlatformError {
   const retry = status >= 500 || status === 408 || status === 429 ? 'later' : 'never'
   try {
-    const body = JSON.parse(text) as { error?: unknown; status?: unknown }
+    const body = JSON.parse(text) as { error?: unknown; code?: unknown }
     if (typeof body.error === 'string')
-      return new PlatformError(
-        typeof body.status === 'string' ? body.status : 'internal',
-        body.error,
-        { retry },
-      )
+      return new PlatformError(typeof body.code === 'string' ? body.code : 'internal', body.error, {
+        retry,
+      })
   } catch {
     // Not ours: shown as it is.
   }
