@@ -1,3 +1,4 @@
+import type { Host } from '@roost/core'
 import { z } from 'zod'
 
 /** The files that `roost up` and the playground write and the programs read, one per program: `--config FILE`. Paths are absolute. */
@@ -44,6 +45,8 @@ export const agentConfig = z.object({
   /** Sockets and secrets. Must be on tmpfs; the agent refuses otherwise. */
   runDir: z.string(),
   serverUrl: z.string(),
+  /** The hosts that there were when this one joined: the way to the server leads over the mesh, before it has said anything. */
+  knownHosts: z.array(z.custom<Host>((v) => typeof v === 'object' && v !== null)).default([]),
   tls,
   /** Its own RPC, on the mesh address. */
   listen: endpoint,

@@ -1,12 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import { conformanceConfig, describeRuntime } from '../runtime.conformance.ts'
 import type { MachineSpec } from '../runtime.ts'
-import {
-  busyboxLayers,
-  newMachineId,
-  raiseTrialHost,
-  type TrialHost,
-} from './trial-host.ts'
+import { busyboxLayers, newMachineId, raiseTrialHost, type TrialHost } from './trial-host.ts'
 
 const trial: { host: TrialHost | null } = { host: null }
 const host = (): TrialHost => {

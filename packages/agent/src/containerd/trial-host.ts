@@ -1,6 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -125,7 +135,14 @@ export async function raiseTrialHost(): Promise<TrialHost> {
       await showLogFileSystemTo(socket, rawLogs)
       const storeDir = join(dir, 'data', 'logs')
       mkdirSync(storeDir, { recursive: true })
-      const logs = new LogKeeper({ rawDir: rawLogs, storeDir, region: 'ams', host: name, clock, log })
+      const logs = new LogKeeper({
+        rawDir: rawLogs,
+        storeDir,
+        region: 'ams',
+        host: name,
+        clock,
+        log,
+      })
       const network = new HostNetwork({
         hostNumber: 1,
         wireguard: {
@@ -271,11 +288,7 @@ export function busyboxLayers(
   ]
 }
 
-async function pushImage(
-  url: string,
-  repository: string,
-  image: TrialImage,
-): Promise<ImageToPull> {
+async function pushImage(url: string, repository: string, image: TrialImage): Promise<ImageToPull> {
   const layers = await Promise.all(image.layers.map(tarOf))
   const architecture = image.architecture ?? 'amd64'
   const config = Buffer.from(

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   type FSWatcher,
   fstatSync,
   openSync,
@@ -138,23 +139,37 @@ export class LogKeeper implements MachineLogs {
     }
   }
 
-  /** The last `lines` lines and, with `follow`, what comes until `signal` aborts. A reader that is too slow misses lines and is told. */
+  /** Whether it ever said something here. */
+  has(id: MachineId): boolean {
+    return existsSync(join(this.#options.storeDir, id)) || existsSync(this.file(id))
+  }
+
+  /**
+   * The last `lines` lines (only those after a time, if `after` is given). With `follow`, then null to say that this was all
+   * there was, and what comes until `signal` aborts. A reader that is too slow misses lines and is told.
+   */
   async *readLogs(options: {
     readonly machine: MachineId
     readonly lines: number
     readonly follow: boolean
+    /** RFC 3339. */
+    readonly after?: string | undefined
     readonly signal: AbortSignal
-  }): AsyncIterable<LogLine> {
+  }): AsyncGenerator<LogLine | null> {
     const { machine: id, signal } = options
     const machine = this.#machine(id)
     const follower: Follower = { queue: [], dropped: 0, wake: () => {} }
     // No line can come between these two.
     if (options.follow) machine.followers.add(follower)
-    const stored = machine.segments.tail(Math.max(0, Math.min(LINES_MAX, options.lines)))
+    const after = options.after === undefined ? 0 : Date.parse(options.after)
+    const stored = machine.segments
+      .tail(Math.max(0, Math.min(LINES_MAX, options.lines)))
+      .filter(({ at }) => !(at <= after))
     const wake = () => follower.wake()
     signal.addEventListener('abort', wake)
     try {
       for (const line of stored) yield this.#logLine(id, line)
+      if (options.follow) yield null
       while (options.follow && !signal.aborted) {
         if (follower.dropped > 0) {
           const message = `[roost] ${follower.dropped} lines left out: they came faster than they were read`

@@ -1,0 +1,78 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { systemClock } from '@roost/base'
+import type { CheckSpec, CheckStatus, MachineId } from '@roost/core'
+import { afterEach, expect, test, vi } from 'vitest'
+import { createProbeChecks } from './probe-checks.ts'
+
+const open: { servers: Server[]; ends: (() => void)[] } = { servers: [], ends: [] }
+afterEach(() => {
+  for (const end of open.ends.splice(0)) end()
+  for (const server of open.servers.splice(0)) server.close().closeAllConnections()
+})
+
+async function serve(status: () => number, port = 0): Promise<number> {
+  const server = createServer((_request, reply) => reply.writeHead(status()).end())
+  open.servers.push(server)
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  return (server.address() as AddressInfo).port
+}
+
+function check(spec: Partial<CheckSpec>, known: CheckStatus['status'] = 'warning') {
+  const full: CheckSpec = {
+    name: 'servicecheck-00-tcp-1',
+    type: 'tcp',
+    port: 1,
+    interval_ms: 50,
+    timeout_ms: 500,
+    grace_period_ms: 0,
+    ...spec,
+  }
+  const heard: CheckStatus[] = []
+  const target = {
+    id: '3d8d0000000001' as MachineId,
+    address: '127.0.0.1',
+    startedAt: Date.now(),
+    specs: [full],
+    known: [{ name: full.name, status: known, output: '', updatedAt: 0 }],
+  }
+  const checks = createProbeChecks({ clock: systemClock })
+  open.ends.push(checks.start(target, (statuses) => heard.push(...statuses)))
+  return heard
+}
+const LIMIT = { timeout: 5000, interval: 10 }
+
+test('a port that listens passes, is said once, and fails when it is gone', async () => {
+  const port = await serve(() => 200)
+  const heard = check({ port })
+  await vi.waitFor(() => expect(heard.map((s) => s.status)).toEqual(['passing']), LIMIT)
+  for (const server of open.servers.splice(0)) server.close().closeAllConnections()
+  await vi.waitFor(() => expect(heard.map((s) => s.status)).toEqual(['passing', 'critical']), LIMIT)
+  expect(heard[1]?.output).toContain('ECONNREFUSED')
+})
+
+test('nothing is said of a failure in the grace period', async () => {
+  const port = await serve(() => 200)
+  for (const server of open.servers.splice(0)) server.close()
+  const heard = check({ port, grace_period_ms: 60_000 })
+  await serve(() => 200, port)
+  await vi.waitFor(() => expect(heard.map((s) => s.status)).toEqual(['passing']), LIMIT)
+})
+
+test('http wants a 2xx', async () => {
+  let status = 503
+  const port = await serve(() => status)
+  const heard = check({ type: 'http', port, path: '/up' })
+  await vi.waitFor(() => expect(heard.at(-1)?.output).toBe('status 503'), LIMIT)
+  status = 204
+  await vi.waitFor(() => expect(heard.at(-1)?.status).toBe('passing'), LIMIT)
+})
+
+test('an answer that does not come in time is a failure', async () => {
+  const server = createServer(() => {})
+  open.servers.push(server)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const heard = check({ type: 'http', port, timeout_ms: 50 })
+  await vi.waitFor(() => expect(heard.at(-1)?.output).toBe('no answer within 50 ms'), LIMIT)
+})

@@ -1,0 +1,251 @@
+import { mkdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type AgentConfig, agentConfig, type RecordValues } from '@roost/api'
+import {
+  backoffMs,
+  createLogger,
+  createRecordCache,
+  describeError,
+  type Logger,
+  PlatformError,
+  type RecordCache,
+  startLoop,
+  systemClock,
+  untilShutdown,
+} from '@roost/base'
+import type { Host, HostId, MachineId } from '@roost/core'
+import { createProbeChecks } from './check/probe-checks.ts'
+import { openCgroups } from './containerd/cgroup.ts'
+import { ContainerdClient } from './containerd/client.ts'
+import { ContainerdRuntime } from './containerd/containerd-runtime.ts'
+import { ImageStore } from './containerd/image-store.ts'
+import { MachineDirs } from './containerd/machine-dir.ts'
+import { placesOf } from './image/places.ts'
+import { ImagePuller } from './image/puller.ts'
+import { mountLogFileSystem, showLogFileSystemTo } from './log/file-system.ts'
+import { LogKeeper } from './log/machine-logs.ts'
+import { followControlPlane } from './machine/follow-control-plane.ts'
+import { createMachineKeeper } from './machine/keep-machines.ts'
+import { openRecordStore } from './machine/record-store.ts'
+import { HostNetwork } from './network/host-network.ts'
+import { createAgentListener } from './rpc/listener.ts'
+import { createServerClient } from './rpc/server-client.ts'
+import { assertTmpfs } from './secret/environment-file.ts'
+import { readOrMakeSealingKey, secretOpener } from './secret/sealed-secrets.ts'
+
+const NETWORK_PERIOD_MS = 2000
+const RETAIN_PERIOD_MS = 600_000
+const clock = systemClock
+
+/**
+ * One host's agent. It starts from what it remembers, in this order: the mesh, by which everything else is reached; its own
+ * listener; containerd; the machines. The server may be gone all the while.
+ */
+async function run(config: AgentConfig, log: Logger): Promise<void> {
+  const { dataDir, runDir } = config
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  mkdirSync(runDir, { recursive: true, mode: 0o711 })
+  assertTmpfs(runDir)
+  const tls = readTls(config)
+  const closers: (() => Promise<void> | void)[] = []
+  untilShutdown(log, closers)
+
+  const cache = createRecordCache<RecordValues>({ file: join(dataDir, 'records.sqlite'), log })
+  closers.push(() => cache.close())
+  const server = createServerClient({ url: config.serverUrl, tls })
+  closers.push(() => server.close())
+
+  const network = new HostNetwork({ ...config, clock, log })
+  await untilDone('bring up the mesh', log, () => network.ensure(meshView(cache, config)))
+  const networking = startLoop({
+    name: 'network',
+    periodMs: NETWORK_PERIOD_MS,
+    clock,
+    log,
+    lap: () => network.ensure(meshView(cache, config)),
+  })
+  closers.push(() => networking.stop())
+
+  const rawDir = config.logs.dir
+  const imageFile = join(dataDir, 'logs.ext4')
+  await untilDone('mount the file system for logs', log, () =>
+    mountLogFileSystem({ dir: rawDir, imageFile, sizeMb: config.logs.sizeMb }),
+  )
+  const storeDir = join(dataDir, 'logs')
+  mkdirSync(storeDir, { recursive: true, mode: 0o700 })
+  const { region, hostName } = config
+  const logs = new LogKeeper({ rawDir, storeDir, region, host: hostName, clock, log })
+  logs.start()
+  closers.push(() => logs.stop())
+
+  const client = new ContainerdClient(config.containerd.address, config.containerd.namespace)
+  closers.push(() => client.close())
+  const listener = createAgentListener({
+    tls: { key: tls.key, certificate: tls.certificate, clientCa: tls.ca },
+    logs,
+    health: async () => ({ host: config.hostId, containerd: await client.version() }),
+    clock,
+    log,
+  })
+  closers.push(() => listener.close())
+  await untilDone('listen', log, () => listener.listen([config.listen]))
+
+  const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, log })
+  await untilDone('reach containerd', log, async () => {
+    await client.version()
+    await showLogFileSystemTo(config.containerd.address, rawDir)
+    await runtime.open()
+  })
+  void runtime.followEvents()
+  closers.push(() => runtime.close())
+
+  const store = openRecordStore({ file: join(dataDir, 'machines.sqlite'), log })
+  closers.push(() => store.close())
+  const open = secretOpener(await readOrMakeSealingKey(config.sealingKeyFile))
+  const self = meshView(cache, config).hosts.find((host) => host.id === config.hostId)
+  const keeper = createMachineKeeper({
+    runtime,
+    checks: createProbeChecks({ clock }),
+    clock,
+    log,
+    store,
+    host: {
+      id: config.hostId as HostId,
+      ...(self === undefined ? {} : { publicAddress: self.publicAddress }),
+    },
+    unseal: (sealed, assignment) => open(sealed, assignment.id),
+    onStatus: (status) => link.report(status),
+  })
+  closers.push(() => keeper.stop())
+  const link = followControlPlane({
+    controlPlane: server,
+    cache,
+    clock,
+    log,
+    onRecords: () => {
+      keeper.setAssignments(cache.list('assignment'))
+      networking.wake()
+    },
+    statuses: () => keeper.statuses(),
+  })
+  closers.push(() => link.stop())
+
+  const retaining = startLoop({
+    name: 'drop old logs',
+    periodMs: RETAIN_PERIOD_MS,
+    clock,
+    log,
+    lap: async () => {
+      if (cache.revision() > 0)
+        logs.retain(new Set<MachineId>(cache.list('assignment').map(({ id }) => id)))
+    },
+  })
+  closers.push(() => retaining.stop())
+  log.info('ready', { host: hostName, containerd: await client.version() })
+}
+
+function makeRuntime(parts: {
+  readonly config: AgentConfig
+  readonly client: ContainerdClient
+  readonly network: HostNetwork
+  readonly logs: LogKeeper
+  readonly cache: RecordCache<RecordValues>
+  readonly tls: Tls
+  readonly server: ReturnType<typeof createServerClient>
+  readonly log: Logger
+}): ContainerdRuntime {
+  const { config, client, cache, tls, server } = parts
+  const store = new ImageStore(client)
+  const puller = new ImagePuller({
+    store,
+    places: (repository) => {
+      const registry = cache.get('settings', 'settings')?.registry
+      if (!registry)
+        throw new PlatformError('unavailable', `pull ${repository}`, {
+          cause: new Error('the server has not yet said where images are'),
+          retry: 'later',
+        })
+      return placesOf(repository, {
+        ...registry,
+        ca: tls.ca,
+        token: (inner, signal) => server.registryToken(inner, false, signal),
+      })
+    },
+  })
+  return new ContainerdRuntime({
+    ...parts,
+    store,
+    puller,
+    cgroups: openCgroups(),
+    dirs: new MachineDirs(config.runDir),
+    cgroupParent: config.cgroupParent,
+    runDir: config.runDir,
+    nameservers: config.nameservers,
+    clock,
+  })
+}
+
+/** What was heard, or, before anything was, what the host was told when it joined. */
+function meshView(cache: RecordCache<RecordValues>, config: AgentConfig) {
+  const hosts = cache.list('host')
+  return {
+    hosts: hosts.length > 0 ? hosts : (config.knownHosts as readonly Host[]),
+    networks: cache.get('settings', 'settings')?.networks ?? [],
+  }
+}
+
+/** What a host can't do without is tried until it works: whoever mends the host should not have to start us too. */
+async function untilDone(
+  what: string,
+  log: Logger,
+  attempt: () => Promise<unknown>,
+): Promise<void> {
+  for (let failures = 0; ; failures++) {
+    try {
+      await attempt()
+      return
+    } catch (error) {
+      if (error instanceof PlatformError && error.retry === 'never') throw error
+      if (failures === 0 || failures % 20 === 0) log.warn(`${what}: trying again`, { error })
+      await clock.sleep(backoffMs(failures, 50, 2000))
+    }
+  }
+}
+
+interface Tls {
+  readonly ca: string
+  readonly certificate: string
+  readonly key: string
+}
+
+function readTls({ tls }: AgentConfig): Tls {
+  return {
+    ca: readFileSync(tls.ca, 'utf8'),
+    certificate: readFileSync(tls.certificate, 'utf8'),
+    key: readFileSync(tls.key, 'utf8'),
+  }
+}
+
+function readConfig(): AgentConfig {
+  const { values } = parseArgs({ options: { config: { type: 'string' } } })
+  if (values.config === undefined) throw new Error('usage: main.ts --config FILE')
+  const parsed = agentConfig.safeParse(JSON.parse(readFileSync(values.config, 'utf8')))
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  throw new Error(`${values.config}: ${issue?.path.join('.')}: ${issue?.message}`)
+}
+
+try {
+  const config = readConfig()
+  if (config.logFile !== undefined) mkdirSync(dirname(config.logFile), { recursive: true })
+  const log = createLogger({ program: 'agent', file: config.logFile })
+  run(config, log).catch((error: unknown) => {
+    log.error('can not start', { error })
+    process.stderr.write(`agent: ${describeError(error)}\n`)
+    process.exit(1)
+  })
+} catch (error) {
+  process.stderr.write(`agent: ${describeError(error)}\n`)
+  process.exit(2)
+}
