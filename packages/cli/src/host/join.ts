@@ -1,5 +1,5 @@
 import type { KeyObject, X509Certificate } from 'node:crypto'
-import { Agent, request } from 'node:https'
+import { request } from 'node:https'
 import { isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { createApiClient, type Fetch } from '@roost/api'
@@ -29,7 +29,6 @@ function fetchFrom(serverUrl: string, authority: KeyObject): Fetch {
             ...init.headers,
             'content-length': Buffer.byteLength(String(init.body ?? '')),
           },
-          agent: new Agent({ keepAlive: false, maxSockets: 1 }),
           createConnection: () => socket,
           timeout: init.timeoutMs,
         },

@@ -8,7 +8,8 @@ import { mountPoints, quietly, readSysctl, removeIfEmpty, writeSysctl } from './
  */
 const STATE = '/var/lib/roost'
 const RECORD = join(STATE, 'machine.json')
-export const HOST_STATE = join(STATE, 'host')
+/** One folder for each real host: `host`, or in tests the name of its network namespace. */
+export const HOST_STATE = join(STATE, 'hosts')
 export const PLAYGROUND_STATE = join(STATE, 'playground')
 const FOLDERS = [
   '/run/containerd/s',
@@ -18,6 +19,7 @@ const FOLDERS = [
   '/run/netns',
   '/etc/netns',
   PLAYGROUND_STATE,
+  HOST_STATE,
   STATE,
 ]
 const SYSCTLS = ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding']
@@ -46,10 +48,11 @@ export function recordMachine(): void {
   writeFileSync(RECORD, JSON.stringify(record))
 }
 
-/** Names of all installations whose state lies on this machine: playgrounds, and `host` for a real one. */
+/** Names of all installations whose state lies on this machine, real hosts and playgrounds. */
 export function installations(): string[] {
-  const playgrounds = existsSync(PLAYGROUND_STATE) ? readdirSync(PLAYGROUND_STATE) : []
-  return [...playgrounds, ...(existsSync(HOST_STATE) ? ['host'] : [])]
+  return [PLAYGROUND_STATE, HOST_STATE].flatMap((folder) =>
+    existsSync(folder) ? readdirSync(folder) : [],
+  )
 }
 
 /** Call when an installation's own things are gone. Does nothing while there are others. */

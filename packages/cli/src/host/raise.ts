@@ -10,7 +10,7 @@ import {
   serverConfig,
 } from '@roost/api'
 import { describeError, PlatformError, runCommand } from '@roost/base'
-import { hostMeshIpv4, hostMeshIpv6 } from '@roost/core'
+import { hostMeshIpv4, hostMeshIpv6, hostSubnetIpv4 } from '@roost/core'
 import { clientFor } from '../session/connect.ts'
 import { join } from './join.ts'
 import { joinTicket } from './join-token.ts'
@@ -19,6 +19,7 @@ import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
 import { type Program, pidOf, startProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
 import { ourProgram } from './source-root.ts'
+import { quietly } from './sweep.ts'
 
 /** How a server is reached by whoever wants a host to join it. */
 export interface ServerAccess {
@@ -57,9 +58,9 @@ export async function raiseServer(spec: HostSpec, say: Progress): Promise<Server
   for (const folder of [layout.configDir, layout.keyDir, layout.logDir])
     mkdirSync(folder, { recursive: true, mode: 0o700 })
   say(spec.name, 'starting the server')
-  await addMeshAddresses(spec, FIRST_NUMBER)
+  await addPrivatePlanes(spec, FIRST_NUMBER)
   const mesh = hostMeshIpv4({ number: FIRST_NUMBER })
-  const url = `https://${spec.publicAddress}:${PORTS.api}`
+  const url = apiUrlOf(spec)
   const tokenBundle = `${layout.dataDirOf('server')}/registry-tokens.pem`
   const config: ServerConfig = serverConfig.parse({
     dataDir: layout.dataDirOf('server'),
@@ -151,7 +152,7 @@ export async function startJoined(spec: HostSpec, say: Progress): Promise<void> 
   const { hostNumber } = agentConfig.parse(
     JSON.parse(readFileSync(layout.configOf('agent'), 'utf8')),
   )
-  await addMeshAddresses(spec, hostNumber)
+  await addPrivatePlanes(spec, hostNumber)
   for (const folder of [layout.pidDir, layout.containerd.state])
     mkdirSync(folder, { recursive: true, mode: 0o711 })
   say(spec.name, 'starting agent and edge')
@@ -208,18 +209,32 @@ disabled_plugins = ${JSON.stringify(disabled)}
 `
 }
 
+/** The planes that only the mesh carries (see core's subnet.ts). */
+const PRIVATE_NETWORKS = ['10.210.0.0/16', 'fdaa::/16'] as const
+
 /**
  * The host's own private addresses, on its loopback device from the start: the server, and what else listens on them, must not wait for
- * the agent to make the mesh, and goes on while the mesh is being made again.
+ * the agent to make the mesh, and goes on while the mesh is being made again. As long as there is no mesh, other private addresses are
+ * nowhere: packets for them must not go to the internet.
  */
-async function addMeshAddresses(spec: HostSpec, number: number): Promise<void> {
+async function addPrivatePlanes(spec: HostSpec, number: number): Promise<void> {
   const lines = [
     `addr replace ${hostMeshIpv4({ number })}/32 dev lo`,
     `addr replace ${hostMeshIpv6({ number })}/128 dev lo nodad`,
+    ...PRIVATE_NETWORKS.map((network) => `route replace unreachable ${network} metric 4096`),
   ]
   await runCommand(['ip', ...(spec.netns === null ? [] : ['-n', spec.netns]), '-batch', '-'], {
     input: `${lines.join('\n')}\n`,
   })
+}
+
+/** For a real host: in a namespace of its own they vanish with it. */
+export async function removePrivatePlanes(number: number): Promise<void> {
+  await quietly(['ip', 'addr', 'del', `${hostMeshIpv4({ number })}/32`, 'dev', 'lo'])
+  await quietly(['ip', 'addr', 'del', `${hostMeshIpv6({ number })}/128`, 'dev', 'lo'])
+  for (const network of PRIVATE_NETWORKS)
+    await quietly(['ip', 'route', 'del', 'unreachable', network, 'metric', '4096'])
+  await quietly(['ip', 'route', 'del', 'unreachable', hostSubnetIpv4({ number })])
 }
 
 interface ServerInit {
@@ -255,7 +270,7 @@ async function untilHealthy(url: string, ca: string, layout: HostLayout): Promis
 function agentAndEdgeConfig(
   spec: HostSpec,
   layout: HostLayout,
-  joined: { host_id: string; number: number; server_url: string },
+  joined: { host_id: string; number: number; server_url: string; hosts: readonly unknown[] },
 ): { agent: AgentConfig; edge: EdgeConfig } {
   const mesh = hostMeshIpv4({ number: joined.number })
   const tlsOf = (program: string) => ({
@@ -273,6 +288,7 @@ function agentAndEdgeConfig(
     agent: agentConfig.parse({
       ...common,
       hostNumber: joined.number,
+      knownHosts: joined.hosts,
       dataDir: layout.dataDirOf('agent'),
       runDir: layout.runDirOf('agent'),
       tls: tlsOf('agent'),
@@ -305,6 +321,11 @@ function agentAndEdgeConfig(
       logFile: `${layout.logDir}/edge.log`,
     }),
   }
+}
+
+/** Of the server on this host. */
+export function apiUrlOf(spec: HostSpec): string {
+  return `https://${spec.publicAddress}:${PORTS.api}`
 }
 
 export function hasJoined(spec: HostSpec): boolean {

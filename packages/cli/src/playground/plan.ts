@@ -81,6 +81,7 @@ export function planPlayground(options: {
 }
 
 export function checkName(name: string): void {
+  if (name === 'host') throw invalid('"host" is what a real host is called')
   if (!NAME.test(name))
     throw invalid(
       `"${name}" is no name for a playground: 1 to 11 small letters and digits, the first a letter`,

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { Failure } from '../failure/failure.ts'
 import { type HostSpec, layoutOf } from '../host/layout.ts'
 import { isAlive, type ProcessMarks } from '../host/processes.ts'
+import { apiUrlOf as hostApiUrlOf } from '../host/raise.ts'
 import {
   checkName,
   DEFAULT_NAME,
@@ -103,6 +104,11 @@ export function hostSpecOf(plan: PlaygroundPlan, region: RegionPlan): HostSpec {
           }
         : null,
   }
+}
+
+/** Where the playground's server answers. */
+export function apiUrlOf(plan: PlaygroundPlan): string {
+  return hostApiUrlOf(hostSpecOf(plan, plan.regions[0] as RegionPlan))
 }
 
 export function tokenFileOf(plan: PlaygroundPlan): string {

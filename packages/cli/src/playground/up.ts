@@ -22,7 +22,14 @@ import { clientFor } from '../session/connect.ts'
 import { saveContext } from '../session/contexts.ts'
 import { raiseNetwork, raiseUplink } from './network.ts'
 import { type PlaygroundPlan, planPlayground, type RegionPlan } from './plan.ts'
-import { hostSpecOf, lockPlayground, readState, tokenFileOf, writeState } from './state.ts'
+import {
+  apiUrlOf,
+  hostSpecOf,
+  lockPlayground,
+  readState,
+  tokenFileOf,
+  writeState,
+} from './state.ts'
 import { type PlaygroundStatus, playgroundStatus } from './status.ts'
 import { untilWanAnswers, wanProgram, writeWanConfig } from './wan-program.ts'
 
@@ -191,10 +198,6 @@ function refuseSecond(plan: PlaygroundPlan): void {
       why: `on its interface ${taken[0]}`,
       fix: 'choose another network, for example --network 198.19',
     })
-}
-
-export function apiUrlOf(plan: PlaygroundPlan): string {
-  return `https://${plan.regions[0]?.address}:${PORTS.api}`
 }
 
 export function caFileOf(plan: PlaygroundPlan): string {

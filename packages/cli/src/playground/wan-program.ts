@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../failure/failure.ts'
+import { machineResolvers } from '../host/machine-resolvers.ts'
 import type { Program } from '../host/programs.ts'
 import { sourceRoot } from '../host/source-root.ts'
 import { portsOf } from './network.ts'
@@ -54,16 +55,6 @@ export function writeWanConfig(plan: PlaygroundPlan): void {
   }
   mkdirSync(wanPidDir(plan), { recursive: true })
   writeFileSync(join(plan.stateDir, 'wan.json'), `${JSON.stringify(config, null, 2)}\n`)
-}
-
-/** Whom this machine asks for names, as far as a namespace of its own can ask them too. */
-export function machineResolvers(): string[] {
-  const file = ['/run/systemd/resolve/resolv.conf', '/etc/resolv.conf'].find(existsSync)
-  if (file === undefined) return []
-  return [...readFileSync(file, 'utf8').matchAll(/^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$/gm)]
-    .map((match) => match[1] as string)
-    .filter((address) => !address.startsWith('127.'))
-    .slice(0, 3)
 }
 
 /** Asks the running WAN; its complaint becomes ours. */
