@@ -91,7 +91,7 @@ async function untilEnded(version: number): Promise<ReleaseReply> {
 
 test('a deploy is planned, rolled out, listed and told', async () => {
   const plan = await deploy({ plan_only: true })
-  expect(plan).toMatchObject({ version: 0, status: 'pending' })
+  expect(plan).toMatchObject({ version: 1, status: 'pending' })
   expect(plan.plan.map((step) => `${step.kind} ${step.region} ${step.host}`).sort()).toEqual([
     'create ams ams-1',
     'create iad iad-1',

@@ -243,6 +243,7 @@ describe('a release that fails leaves the old one serving and says why', () => {
       expect((await store.read((reader) => getApp(reader, shop)))?.release).toBe(1)
       const told = await events(2)
       expect(told.some((e) => e.message.includes('boom!'))).toBe(true)
+      expect(told.at(-1)?.message).toContain('it said last: boom!')
       expect(told.at(-1)).toMatchObject({ status: 'failed' })
     })
 

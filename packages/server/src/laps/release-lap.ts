@@ -230,10 +230,10 @@ async function doStep(
       const timeouts = [...machines.values()].map((m) => m.assignment.config.stop_config.timeout_ms)
       const next = await enter({
         status: 'reverting',
-        reason: step.reason,
+        reason: withLastLine(step.reason, lines),
         deadline: now + retireTimeMs(timeouts),
       })
-      await tell(next, `giving up: ${step.reason}`)
+      await tell(next, `giving up: ${next.reason}`)
       const machine = step.machine === null ? null : machines.get(step.machine)
       if (machine && lines.length > 0)
         await tellRelease(
@@ -255,6 +255,12 @@ async function doStep(
     default:
       return assertNever(step)
   }
+}
+
+/** The line that most often says why, for those who see nothing but the reason. */
+function withLastLine(reason: string, lines: readonly string[]): string {
+  const last = lines.findLast((line) => line.trim() !== '')?.trim()
+  return last === undefined ? reason : `${reason}; it said last: ${last.slice(0, 200)}`
 }
 
 async function createMachines(

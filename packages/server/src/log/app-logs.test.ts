@@ -6,6 +6,7 @@ import { createIds } from '../ids.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { networkNumber, putApp } from '../store/apps.ts'
 import { putHost } from '../store/hosts.ts'
+import { markDestroyed } from '../store/machines.ts'
 import { openSqlite } from '../store/sqlite/open-sqlite.ts'
 import { appLogs } from './app-logs.ts'
 import { createLineQueue } from './line-queue.ts'
@@ -122,6 +123,8 @@ async function open() {
       { app: shop, lines: 100, follow: false, ...request },
       stop.signal,
     )
+  const destroy = (id: MachineId, at: number) =>
+    store.transaction((tx) => markDestroyed(tx, id, at))
   /** What goes to the one who follows this machine now. */
   const followed = (id: MachineId) =>
     vi.waitFor(() => {
@@ -129,7 +132,7 @@ async function open() {
       if (queue === undefined) throw new Error('nobody follows it')
       return queue
     })
-  return { machine, line, past, followed, dead, logs, asked, stop }
+  return { machine, line, past, destroy, followed, dead, logs, asked, stop }
 }
 
 async function all(lines: AsyncIterable<LogLine>): Promise<string[]> {
@@ -148,6 +151,17 @@ test('lines of all machines come in the order of time, and only the newest of th
   expect(await all(logs({ lines: 0 }))).toEqual([])
   expect(await all(logs({ region: 'iad' }))).toEqual(['b2', 'b4'])
   expect(await all(logs({ machine: a }))).toEqual(['a1', 'a3', 'a5'])
+})
+
+test('a machine that has just gone still tells why, and one that went long ago does not', async () => {
+  const { machine, line, past, destroy, logs } = await open()
+  const [a, b] = [await machine(AMS), await machine(AMS)]
+  past.set(a, [line(a, AMS, 1, 'a1')])
+  past.set(b, [line(b, AMS, 2, 'b2')])
+  await destroy(a, Date.now() - 60_000)
+  expect(await all(logs())).toEqual(['a1', 'b2'])
+  await destroy(a, Date.now() - 7_200_000)
+  expect(await all(logs())).toEqual(['b2'])
 })
 
 test('a host that does not answer is named once, and the others are told', async () => {

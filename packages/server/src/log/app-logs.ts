@@ -25,6 +25,9 @@ const READERS_MAX = 500
 /** Hosts that have not told their past by then are not waited for: it comes when it comes. */
 const PAST_MS = 3_000
 const LOOK_MS = 1_000
+/** Machines that are gone for less still tell why: those of a release that failed, most of all. */
+const GONE_MS = 3_600_000
+const GONE_MAX = 50
 const PAUSE_MS = 1_000
 
 type Item =
@@ -95,21 +98,26 @@ function byTime(a: LogLine, b: LogLine): number {
 interface LoggedMachine {
   readonly id: MachineId
   readonly host: Host
+  /** Destroyed not long ago: it has only a past. */
+  readonly gone: boolean
 }
 
 async function findMachines(
-  deps: Pick<LogDeps, 'store'>,
+  deps: Pick<LogDeps, 'store' | 'clock'>,
   request: AppLogsRequest,
 ): Promise<LoggedMachine[]> {
+  const goneAfter = deps.clock.now() - GONE_MS
   return deps.store.read(async (reader) => {
     const hosts = new Map((await listHosts(reader)).map((h) => [h.id, h]))
-    const machines = await listMachines(reader, { app: request.app })
-    return machines.flatMap(({ assignment: a }) => {
+    const machines = await listMachines(reader, { app: request.app, destroyed: true })
+    const gone = machines.filter((m) => (m.destroyedAt ?? 0) > goneAfter).slice(-GONE_MAX)
+    const there = machines.filter((m) => m.destroyedAt === null)
+    return [...gone, ...there].flatMap(({ assignment: a, destroyedAt }) => {
       const host = hosts.get(a.host)
       const wanted =
         (request.machine === undefined || request.machine === a.id) &&
         (request.region === undefined || request.region === a.region)
-      return wanted && host !== undefined ? [{ id: a.id, host }] : []
+      return wanted && host !== undefined ? [{ id: a.id, host, gone: destroyedAt !== null }] : []
     })
   })
 }
@@ -133,7 +141,8 @@ function createReaders(
     add(machine, lines) {
       if (known.has(machine.id) || known.size >= READERS_MAX) return false
       known.add(machine.id)
-      void readMachine(deps, machine, { lines, follow: request.follow }, queue, silent, signal)
+      const follow = request.follow && !machine.gone
+      void readMachine(deps, machine, { lines, follow }, queue, silent, signal)
       return true
     },
     keep(machines) {
@@ -216,7 +225,7 @@ async function lookForMachines(
     const machines = await findMachines(deps, request).catch(() => null)
     if (machines !== null) {
       readers.keep(machines)
-      for (const machine of machines) readers.add(machine, 10_000)
+      for (const machine of machines) if (!machine.gone) readers.add(machine, 10_000)
     }
     await deps.clock.sleep(LOOK_MS, signal)
   }

@@ -59,7 +59,7 @@ export async function createRelease(tx: Tx, request: ReleaseRequest, deps: Deps)
   return release
 }
 
-/** What it would do now. Nothing is stored, and its version is 0. */
+/** What it would do now, with the version that it would have. Nothing is stored. */
 export async function previewRelease(
   reader: Reader,
   request: ReleaseRequest,
@@ -67,7 +67,7 @@ export async function previewRelease(
 ): Promise<Release> {
   const { app, release } = await draftRelease(reader, request, deps.now)
   const plan = await planOrThrow(reader, app, release, deps)
-  return { ...release, version: 0, plan }
+  return { ...release, plan }
 }
 
 async function draftRelease(
