@@ -74,6 +74,7 @@ export class HostNetwork implements MachineNetwork {
     mkdirSync(this.#stateDir, { recursive: true, mode: 0o700 })
     this.#wireguard = new Wireguard({
       ...options.wireguard,
+      configFile: join(options.runDir, 'wireguard.conf'),
       logFile: join(options.dataDir, 'wireguard.log'),
       clock: options.clock,
       log: options.log,

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { existsSync, openSync, readFileSync } from 'node:fs'
+import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { type Clock, type Logger, PlatformError, runCommand } from '@roost/base'
 
@@ -14,6 +14,8 @@ export interface WireguardOptions {
   readonly interface: string
   readonly listenPort: number
   readonly privateKeyFile: string
+  /** Written for a moment, with the private key in it: on tmpfs. */
+  readonly configFile: string
   /** Output of the user-space implementation. */
   readonly logFile: string
   readonly clock: Clock
@@ -52,7 +54,7 @@ export class Wireguard {
 
   /** Brings peers in line; sessions of those that stay go on. */
   async configure(peers: readonly Peer[]): Promise<void> {
-    const { interface: name, listenPort, privateKeyFile } = this.#options
+    const { interface: name, listenPort, privateKeyFile, configFile } = this.#options
     const text = [
       '[Interface]',
       `ListenPort = ${listenPort}`,
@@ -67,7 +69,13 @@ export class Wireguard {
       '',
     ].join('\n')
     if (text === this.#applied) return
-    await runCommand(['wg', 'syncconf', name, '/dev/stdin'], { input: text })
+    // By a file: the standard input of a child is a socket here, and /dev/stdin can't be opened then.
+    writeFileSync(configFile, text, { mode: 0o600 })
+    try {
+      await runCommand(['wg', 'syncconf', name, configFile])
+    } finally {
+      rmSync(configFile, { force: true })
+    }
     this.#applied = text
   }
 
