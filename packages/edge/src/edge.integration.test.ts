@@ -401,6 +401,8 @@ async function raise(options: { slots?: number; server?: Fake; dir?: string } = 
       asker: {
         alive: async ({ id, region }) => {
           if (dead.has(region)) throw new Error('dead')
+          // Each has its own distance, or chance would rank them.
+          await systemClock.sleep(region === 'iad' ? 15 : 60)
           return { host: id, region, serving: true, round_trip_ms: {} }
         },
         knock: async () => {},
@@ -562,15 +564,14 @@ describe('an edge with a real HAProxy', () => {
     await once(socket, 'open')
 
     const traffic = load(150)
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 8; round++) {
       await applied(server.put('machine', two.machine, view(two)))
       const hits = two.hits.count
       await until('the new one is used', () => two.hits.count > hits)
       await applied(server.put('machine', one.machine, view(one, { routed: false })))
-      expect(edge.current.status().draining).toContainEqual({
-        machine: one.machine,
-        sessions: expect.any(Number),
-      })
+      await until('its WebSocket is counted', () =>
+        edge.current.status().draining.some((d) => d.machine === one.machine),
+      )
       await applied(server.put('machine', one.machine, view(one)))
       await applied(server.put('machine', two.machine, null))
     }
@@ -589,7 +590,7 @@ describe('an edge with a real HAProxy', () => {
     await until('and the server hears it', () => server.beats.at(-1)?.draining.length === 0)
     await traffic.stop()
     expect(traffic.failures).toEqual([])
-    expect(traffic.sent()).toBeGreaterThan(200)
+    expect(traffic.sent()).toBeGreaterThan(100)
   })
 
   test('a machine that dies costs no request that may be repeated, and what is near takes over before what is far', async () => {

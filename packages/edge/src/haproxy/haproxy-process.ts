@@ -15,7 +15,7 @@ export interface HaproxyProcess {
   start(what: ProxyStart): Promise<void>
   /** A new worker takes over the listeners; the old one finishes what it has. Keeps the old one when the new file is wrong. */
   reload(what: ProxyStart): Promise<void>
-  /** Workers that were replaced and still carry somebody's connections, with their `show stat` of servers. */
+  /** Workers that were replaced and still carry somebody's connections, with their `show stat` of servers. Throws when unknown. */
   oldWorkers(): Promise<readonly string[]>
   /** Ends it at once. */
   stop(): Promise<void>
@@ -76,25 +76,27 @@ export function createHaproxyProcess(options: {
     }
   }
 
-  async function endAll(): Promise<void> {
-    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-      const deadline = clock.now() + 2000
-      for (let sent = false; ; sent = true) {
-        const pids = await ourPids(files.config)
-        if (pids.length === 0) return
-        if (!sent) for (const pid of pids) kill(pid, signal)
-        if (clock.now() > deadline) break
-        await clock.sleep(20)
-      }
+  /** The master passes a SIGTERM on; what does not end by it is killed. */
+  async function endAll(gently: boolean): Promise<void> {
+    const master = gently ? await masterPid() : null
+    if (master !== null) kill(master, 'SIGTERM')
+    const patientUntil = clock.now() + (master === null ? 0 : 2000)
+    const deadline = patientUntil + 2000
+    for (;;) {
+      const pids = await ourPids(files.config)
+      if (pids.length === 0) return
+      if (clock.now() >= patientUntil) for (const pid of pids) kill(pid, 'SIGKILL')
+      if (clock.now() > deadline)
+        throw new PlatformError('internal', 'end HAProxy', { retry: 'later' })
+      await clock.sleep(20)
     }
-    throw new PlatformError('internal', 'end HAProxy', { retry: 'later' })
   }
 
   return {
     running,
     async start(what) {
       // One that still listens would take a share of the new connections to where nobody steers it.
-      await endAll()
+      await endAll(false)
       await write(what)
       await rm(files.pid, { force: true })
       await runCommand(
@@ -123,7 +125,9 @@ export function createHaproxyProcess(options: {
       log.info('HAProxy reloaded', { mark: what.mark })
     },
     async oldWorkers() {
-      const listing = await askOnce(files.masterSocket, 'show proc').catch(() => '')
+      const listing = await askOnce(files.masterSocket, 'show proc')
+      if (!listing.includes('# workers'))
+        throw new PlatformError('unavailable', 'ask for old workers', { retry: 'later' })
       const old = listing.split('# old workers')[1]?.split('\n# ')[0] ?? ''
       const pids = [...old.matchAll(/^(\d+)\s+worker/gm)].map((match) => match[1] ?? '')
       return Promise.all(
@@ -133,7 +137,7 @@ export function createHaproxyProcess(options: {
         ),
       )
     },
-    stop: endAll,
+    stop: () => endAll(true),
   }
 }
 

@@ -16,6 +16,7 @@ export interface DesiredProxy {
 export interface ProxyStatus {
   /** The last revision that HAProxy serves in full; 0 before the first. */
   readonly applied: Revision
+  /** Machines that left and are still used by somebody. */
   readonly draining: readonly Draining[]
   readonly serving: boolean
 }
@@ -53,6 +54,8 @@ export function startProxyController(options: {
   let slots = 0
   let troubles = ''
   let certificateAt = ''
+  // There may be some from before this program started.
+  let oldWorkers = true
 
   function setStatus(next: ProxyStatus): void {
     const same =
@@ -96,6 +99,7 @@ export function startProxyController(options: {
 
   async function reload(desired: DesiredProxy): Promise<void> {
     const observed = await observe().catch(() => NOTHING_OBSERVED)
+    oldWorkers = true
     await options.process.reload(config(slots, planFor(desired, observed, slots)))
     api.disconnect()
     certificateAt = ''
@@ -161,8 +165,10 @@ export function startProxyController(options: {
 
     const settled = plan.commands.length === 0 && plan.missingSlots === 0
     say(settled ? [] : refused)
-    leaving = plan.draining.length > 0 || plan.deletions.length > 0
-    const draining = merge(plan.draining, leaving ? await stillOnOldWorkers(plan) : [])
+    const draining = merge(plan.draining, await stillOnOldWorkers(desired)).filter(
+      ({ sessions }) => sessions > 0,
+    )
+    leaving = draining.length > 0 || plan.deletions.length > 0
     setStatus({
       applied: settled ? desired.revision : status.applied,
       draining,
@@ -171,14 +177,20 @@ export function startProxyController(options: {
   }
 
   /** After a reload, those who were connected before it are still with the old worker. */
-  async function stillOnOldWorkers(plan: ProxyPlan): Promise<readonly Draining[]> {
-    const gone = new Set(plan.draining.map(({ machine }) => machine))
-    return (await options.process.oldWorkers()).flatMap((csv) =>
-      [...(csv.startsWith('#') ? parseServers(csv) : new Map()).values()]
-        .flat()
-        .flatMap(({ entry, sessions }) =>
-          entry !== null && gone.has(entry.machine) ? [{ machine: entry.machine, sessions }] : [],
-        ),
+  async function stillOnOldWorkers(desired: DesiredProxy): Promise<readonly Draining[]> {
+    if (!oldWorkers) return []
+    const answers = await options.process.oldWorkers().catch(() => null)
+    // The master is busy for a moment after a reload.
+    if (answers === null) return []
+    oldWorkers = answers.length > 0
+    const serving = new Set(desired.routes.flatMap((route) => route.targets.map((t) => t.machine)))
+    return answers.flatMap((csv) =>
+      (csv.startsWith('#') ? [...parseServers(csv).values()].flat() : []).flatMap(
+        ({ entry, sessions }) =>
+          entry === null || sessions === 0 || serving.has(entry.machine)
+            ? []
+            : [{ machine: entry.machine, sessions }],
+      ),
     )
   }
 

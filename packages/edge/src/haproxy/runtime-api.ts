@@ -75,13 +75,16 @@ export function createRuntimeApi(options: {
   }
 }
 
-/** One line (or payload) on a connection of its own; resolves with all that HAProxy says until it closes it. */
+/**
+ * One line (or payload) on a connection of its own; resolves with all that HAProxy says until it closes it. The master closes
+ * only what the other side has closed for writing.
+ */
 export function askOnce(path: string, text: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(path)
     const chunks: Buffer[] = []
     socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error('no answer')))
-    socket.on('connect', () => socket.write(text.endsWith('\n') ? text : `${text}\n`))
+    socket.on('connect', () => socket.end(text.endsWith('\n') ? text : `${text}\n`))
     socket.on('data', (chunk) => chunks.push(chunk))
     socket.on('error', (cause) =>
       reject(new PlatformError('unavailable', 'ask HAProxy', { cause, retry: 'later' })),

@@ -70,7 +70,7 @@ export function startProber(options: {
   async function visit(neighbour: Neighbour): Promise<void> {
     if (neighbour.asking) return
     neighbour.asking = true
-    const before = { alive: neighbour.isAlive(clock.now()), trip: neighbour.shownMs }
+    const tripBefore = neighbour.shownMs
     try {
       await ask(neighbour)
       neighbour.failures = 0
@@ -83,10 +83,17 @@ export function startProber(options: {
     } finally {
       neighbour.asking = false
     }
+    if (!tellAlive(neighbour) && neighbour.shownMs !== tripBefore) options.onChange()
+  }
+
+  /** Death comes with time as well as with an answer: what counts is what was told before. */
+  function tellAlive(neighbour: Neighbour): boolean {
     const alive = neighbour.isAlive(clock.now())
-    if (alive !== before.alive)
-      log.warn(alive ? 'edge is back' : 'edge is dead', { of: neighbour.host.name })
-    if (alive !== before.alive || neighbour.shownMs !== before.trip) options.onChange()
+    if (alive === neighbour.toldAlive) return false
+    neighbour.toldAlive = alive
+    log.warn(alive ? 'edge is back' : 'edge is dead', { of: neighbour.host.name })
+    options.onChange()
+    return true
   }
 
   const ended = (async () => {
@@ -96,6 +103,7 @@ export function startProber(options: {
         const neighbour = known.get(host.id) ?? createNeighbour(host)
         neighbour.host = host
         known.set(host.id, neighbour)
+        tellAlive(neighbour)
         void visit(neighbour)
       }
       for (const id of known.keys()) {
@@ -125,6 +133,7 @@ type Measured = ReadonlyMap<HostId, number>
 interface Neighbour {
   host: Host
   asking: boolean
+  toldAlive: boolean
   failures: number
   heardAt: number | null
   measured: Measured
@@ -139,6 +148,7 @@ function createNeighbour(host: Host): Neighbour {
   return {
     host,
     asking: false,
+    toldAlive: true,
     failures: 0,
     heardAt: null,
     measured: new Map(),
