@@ -305,9 +305,11 @@ export class ContainerdRuntime implements Runtime {
     const startedAt = Number(container.labels[STARTED]) || null
     if (task && isRunning(task)) return { id, stamp, state: 'running', startedAt, exit: null }
     if (task?.status === taskType.Status.STOPPED) {
+      // Before its cgroup goes with the task: that knows why it was killed.
+      const exit = this.#exitOf(container, task)
       // A shim costs some memory, so it goes as soon as we have seen the exit; but never in another's turn.
       if (!this.#turns.has(id)) await this.#inTurn(id, () => this.#reap(id)).catch(() => {})
-      return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, task) }
+      return { id, stamp, state: 'exited', startedAt, exit }
     }
     if (startedAt === null) return { id, stamp, state: 'created', startedAt, exit: null }
     if (task) return { id, stamp, state: 'created', startedAt: null, exit: null }

@@ -121,7 +121,7 @@ export async function raiseTrialHost(): Promise<TrialHost> {
     },
     async killContainerd() {
       const child = running.containerd
-      if (!child || child.exitCode !== null) return
+      if (!child || child.exitCode !== null || child.signalCode !== null) return
       const ended = new Promise((resolve) => child.once('exit', resolve))
       child.kill('SIGKILL')
       await ended
@@ -194,6 +194,8 @@ export async function raiseTrialHost(): Promise<TrialHost> {
     },
     push: (repository, image) => pushImage(registryUrl, repository, image),
     async close() {
+      const dead = running.containerd?.exitCode !== null || running.containerd.signalCode !== null
+      if (dead) await host.startContainerd()
       const agent = await host.openAgent()
       for (const { id } of await agent.runtime.list()) await agent.runtime.remove(id)
       await agent.close()

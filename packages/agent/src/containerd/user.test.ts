@@ -9,20 +9,20 @@ test('no user is root', () => {
   expect(resolveUser('', passwd, group)).toEqual({
     uid: 0,
     gid: 0,
-    additionalGids: [29],
+    additionalGids: [0, 29],
     home: '/root',
   })
-  expect(resolveUser('', '', '')).toEqual({ uid: 0, gid: 0, additionalGids: [], home: '/' })
+  expect(resolveUser('', '', '')).toEqual({ uid: 0, gid: 0, additionalGids: [0], home: '/' })
 })
 
 test('a name brings its group, the groups that list it and its home', () => {
-  const node = { uid: 1000, gid: 1001, additionalGids: [29, 44], home: '/home/node' }
+  const node = { uid: 1000, gid: 1001, additionalGids: [1001, 29, 44], home: '/home/node' }
   expect(resolveUser('node', passwd, group)).toEqual(node)
   expect(resolveUser('1000', passwd, group)).toEqual(node)
 })
 
 test('a named group stands alone', () => {
-  expect(resolveUser('node:video', passwd, group)).toMatchObject({ gid: 44, additionalGids: [] })
+  expect(resolveUser('node:video', passwd, group)).toMatchObject({ gid: 44, additionalGids: [44] })
   expect(resolveUser('node:7', passwd, group)).toMatchObject({ uid: 1000, gid: 7 })
 })
 
@@ -30,7 +30,7 @@ test('an unknown number stands for itself, an unknown name is refused', () => {
   expect(resolveUser('4242', passwd, group)).toEqual({
     uid: 4242,
     gid: 0,
-    additionalGids: [],
+    additionalGids: [0],
     home: '/',
   })
   expect(() => resolveUser('nobody', passwd, group)).toThrow('user "nobody" is not in /etc/passwd')

@@ -10,7 +10,8 @@ export interface ImageUser {
 /**
  * Whom `USER` of an image means, by the image's own /etc/passwd and /etc/group: `name`, `uid`, `name:group`, `uid:gid`.
  * The rules are those of Docker: an unknown name is an error, an unknown number stands for itself (with group 0), and
- * groups that list the user count only where no group was named.
+ * groups that list the user count only where no group was named. The main group is also among the additional ones, so that
+ * a file can't shut it out by giving it less than others.
  */
 export function resolveUser(user: string, passwd: string, group: string): ImageUser {
   const [name = '', groupName] = user.split(':')
@@ -27,14 +28,13 @@ export function resolveUser(user: string, passwd: string, group: string): ImageU
     const found = groups.find((row) => row[0] === groupName)
     if (!found && !isId(groupName)) throw unknown('group', groupName, '/etc/group')
     const gid = found ? Number(found[2]) : Number(groupName)
-    return { uid, gid, additionalGids: [], home: homeOf(entry) }
+    return { uid, gid, additionalGids: [gid], home: homeOf(entry) }
   }
   const gid = entry && isId(entry[3]) ? Number(entry[3]) : 0
   const additionalGids = groups
     .filter((row) => entry && (row[3] ?? '').split(',').includes(entry[0] ?? ''))
     .map((row) => Number(row[2]))
-    .filter((id) => id !== gid)
-  return { uid, gid, additionalGids: [...new Set(additionalGids)], home: homeOf(entry) }
+  return { uid, gid, additionalGids: [...new Set([gid, ...additionalGids])], home: homeOf(entry) }
 }
 
 function rows(text: string): string[][] {
