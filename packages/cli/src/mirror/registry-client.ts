@@ -53,13 +53,13 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
         const outgoing = (secure ? httpsRequest : httpRequest)(url, {
           method: call.method,
           headers,
-          agent: false,
           timeout: idleMs,
           ...(options.ca === undefined ? {} : { ca: options.ca }),
           ...(options.signal === undefined ? {} : { signal: options.signal }),
           ...(options.netns === undefined
-            ? {}
-            : { createConnection: () => connectFrom(options.netns ?? '', url, options.ca) }),
+            ? { agent: false }
+            : // Only without an agent is this asked for.
+              { createConnection: () => connectFrom(options.netns ?? '', url, options.ca) }),
         })
         outgoing.on('timeout', () =>
           outgoing.destroy(new Error(`no byte for ${idleMs} ms from ${url.host}`)),
