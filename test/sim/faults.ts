@@ -19,6 +19,7 @@ export const FAULTS = [
   'stop ignored',
   'hint withheld',
   'container vanished',
+  'stray container',
 ] as const
 export type Fault = (typeof FAULTS)[number]
 
@@ -37,6 +38,7 @@ export interface FaultPlan {
   readonly serverKilledEveryMs: number
   readonly cutEveryMs: number
   readonly containerVanishesEveryMs: number
+  readonly strayEveryMs: number
   /** Of the deaths of an agent, how many take its disk with them. */
   readonly diskLost: number
   /** Of machines, how many misbehave in some way. */
@@ -57,6 +59,7 @@ export const CHAOS: FaultPlan = {
   serverKilledEveryMs: 20_000,
   cutEveryMs: 30_000,
   containerVanishesEveryMs: 60_000,
+  strayEveryMs: 120_000,
   diskLost: 0.1,
   misbehaving: 0.5,
 }
@@ -74,5 +77,6 @@ export const CALM: FaultPlan = {
   serverKilledEveryMs: Number.POSITIVE_INFINITY,
   cutEveryMs: Number.POSITIVE_INFINITY,
   containerVanishesEveryMs: Number.POSITIVE_INFINITY,
+  strayEveryMs: Number.POSITIVE_INFINITY,
   misbehaving: 0,
 }

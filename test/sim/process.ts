@@ -10,7 +10,10 @@ export interface SimProcess {
   kill(): void
   /** Aborts when it dies: for the other ends of its connections. */
   readonly gone: AbortSignal
+  /** For its own waiting: nothing comes after its death. */
   gate<T>(work: Promise<T>): Promise<T>
+  /** For others who wait for it: its death breaks the connection. */
+  linked<T>(work: Promise<T>): Promise<T>
   clock(clock: Clock): Clock
 }
 
@@ -27,12 +30,33 @@ export function createProcess(name: string): SimProcess {
         },
       )
     })
+  const waiting = new Set<(error: Error) => void>()
+  const linked = <T>(work: Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const ended = () => waiting.delete(reject)
+      waiting.add(reject)
+      gate(work).then(
+        (value) => {
+          ended()
+          resolve(value)
+        },
+        (error: unknown) => {
+          ended()
+          reject(error)
+        },
+      )
+    })
   return {
     name,
     alive: () => !death.signal.aborted,
-    kill: () => death.abort(),
+    kill: () => {
+      death.abort()
+      for (const reject of waiting) reject(new Error('connection reset'))
+      waiting.clear()
+    },
     gone: death.signal,
     gate,
+    linked,
     clock: (clock) => ({
       now: () => clock.now(),
       sleep: (ms, signal) => gate(clock.sleep(ms, signal)),

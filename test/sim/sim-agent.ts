@@ -15,7 +15,7 @@ import { openRecordStore } from '../../packages/agent/src/machine/record-store.t
 import type { Runtime } from '../../packages/agent/src/runtime.ts'
 import type { RecordValues } from '../../packages/api/src/index.ts'
 import { type Clock, createRecordCache, type Logger } from '../../packages/base/src/index.ts'
-import type { Host, MachineStatus } from '../../packages/core/src/index.ts'
+import type { Assignment, Host, MachineId, MachineStatus } from '../../packages/core/src/index.ts'
 import { createProcess, type SimProcess } from './process.ts'
 import type { SimNetwork } from './sim-network.ts'
 import type { SimServer } from './sim-server.ts'
@@ -23,6 +23,8 @@ import type { SimServer } from './sim-server.ts'
 export interface SimAgent {
   readonly host: Host
   readonly fake: FakeHost
+  /** What it last heard that is wanted; null when it is dead or nobody wants it. */
+  heard(id: MachineId): Assignment | null
   alive(): boolean
   kill(options?: { readonly loseDisk?: boolean }): void
   start(): void
@@ -88,6 +90,7 @@ export function createSimAgent(options: {
   return {
     host,
     fake,
+    heard: (id) => running?.cache.get('assignment', id) ?? null,
     alive: () => running !== null,
     kill: ({ loseDisk = false } = {}) => {
       if (running === null) return

@@ -33,7 +33,7 @@ import type { Store } from '../../packages/server/src/store/store.ts'
 import { acceptStatuses } from '../../packages/server/src/watch/accept-statuses.ts'
 import { createPresence } from '../../packages/server/src/watch/presence.ts'
 import { watch } from '../../packages/server/src/watch/watch.ts'
-import { createProcess, type SimProcess } from './process.ts'
+import { createProcess } from './process.ts'
 import type { Random } from './random.ts'
 
 export const APP = 'shop' as AppName
@@ -108,8 +108,6 @@ export async function createSimServer(options: {
     if (running === null) throw new Error('connection refused')
     return running
   }
-  const on = <T>(process: SimProcess, work: Promise<T>) =>
-    Promise.race([process.gate(work), broken(process)])
 
   return {
     store,
@@ -125,7 +123,7 @@ export async function createSimServer(options: {
       const { process, clock: own } = up()
       const events = watch({ store, clock: own }, { program, host }, since, signal)
       for (;;) {
-        const next = await on(process, events.next())
+        const next = await process.linked(events.next())
         if (next.done) return
         yield next.value
       }
@@ -133,7 +131,7 @@ export async function createSimServer(options: {
     async report(host, statuses) {
       const { process } = up()
       const work = store.transaction((tx) => acceptStatuses(tx, host, statuses, clock.now()))
-      await on(process, work)
+      await process.linked(work)
     },
     async heartbeat(program, host, beat) {
       const { presence } = up()
@@ -183,13 +181,4 @@ export async function createSimServer(options: {
     newInstance: () => ids.instanceId(clock.now()),
     machines: () => store.read((reader) => listMachines(reader, {})),
   }
-}
-
-/** A call into a program that dies meanwhile breaks. */
-function broken(process: SimProcess): Promise<never> {
-  return new Promise((_, reject) => {
-    const fail = () => reject(new Error('connection reset'))
-    if (process.gone.aborted) fail()
-    else process.gone.addEventListener('abort', fail, { once: true })
-  })
 }

@@ -38,11 +38,15 @@ export interface SimResult {
 }
 
 const START = Date.UTC(2026, 0, 1)
-const CHAOS_MS = 60_000
+const CHAOS_MS = 45_000
 /** Long enough for the longest pause, drain and stop after each other. */
-const SETTLE_MS_MAX = 300_000
-const CONFIRM_MS = 10_000
-const MACHINES_MAX = 10
+const SETTLE_MS_MAX = 120_000
+const CONFIRM_MS = 6_000
+/** What is asked while nothing goes wrong, after all has settled. */
+const QUIET_ACTIVE_MS = 12_000
+const MACHINES_MAX = 12
+/** So long after the last disturbance the server knows all edges, and they all records. */
+const QUIET_MS = 10_000
 const EVENTS_MAX = 400_000
 const REGIONS = ['ams', 'iad', 'syd'] as const
 
@@ -88,6 +92,9 @@ export async function simulate(seed: number): Promise<SimResult> {
   const problems: string[] = []
   let events = 0
   let seenStarts = 0
+  const seenStops = new Map<HostId, number>()
+  /** When something last happened to a host's edge, its connection or the server. */
+  const disturbedAt = new Map<string, number>()
 
   /** It never goes back: what starts is never older than what started before. */
   function watchStarts(): void {
@@ -108,18 +115,38 @@ export async function simulate(seed: number): Promise<SimResult> {
     }
   }
 
+  /** Nothing is stopped before its drain is over, nor, in quiet times, while somebody uses it through an edge. */
+  function watchStops(): void {
+    for (const agent of agents) {
+      const { stops } = agent.fake
+      for (const { id, signal } of stops.slice(seenStops.get(agent.host.id) ?? 0)) {
+        const drain = agent.heard(id)?.drain
+        if (!drain || clock.now() >= drain.deadline) continue
+        if (!drain.done) problems.push(`${id} was stopped (${signal}) in the middle of its drain`)
+        for (const edge of edges) {
+          const quietMs = clock.now() - Math.max(0, ...disturbedAt.values())
+          if (edge.alive() && quietMs >= QUIET_MS && edge.sessions().has(id))
+            problems.push(`${id} was stopped though ${edge.host.name} has sessions on it`)
+        }
+      }
+      seenStops.set(agent.host.id, stops.length)
+    }
+  }
+
   async function run(until: number, between: (elapsedMs: number) => void): Promise<void> {
     while (clock.now() < until) {
       if (++events > EVENTS_MAX) throw new Error(`more than ${EVENTS_MAX} events: somebody spins`)
       const before = clock.now()
       await clock.step(until)
       watchStarts()
+      watchStops()
       between(clock.now() - before)
       await settle()
     }
   }
 
   const dice = random.fork()
+  const disturb = (what: string) => disturbedAt.set(what, clock.now())
   const inMs = (ms: number, deed: () => void) => void clock.sleep(ms).then(deed)
   const happens = (elapsedMs: number, everyMs: number) => dice.chance(elapsedMs / everyMs)
 
@@ -142,25 +169,34 @@ export async function simulate(seed: number): Promise<SimResult> {
         count('edge killed')
         say(`${edge.host.name} edge killed`)
         edge.kill()
-        inMs(dice.int(10, 15_000), edge.start)
+        disturb(edge.host.name)
+        inMs(dice.int(10, 15_000), () => {
+          edge.start()
+          disturb(edge.host.name)
+        })
       }
       if (!network.isCut(agent.host.name) && happens(elapsedMs, plan.cutEveryMs)) {
         say(`${agent.host.name} cut off`)
         network.cut(agent.host.name)
+        disturb(agent.host.name)
         inMs(dice.int(500, 25_000), () => {
           say(`${agent.host.name} healed`)
           network.heal(agent.host.name)
+          disturb(agent.host.name)
         })
       }
       if (happens(elapsedMs, plan.containerVanishesEveryMs)) vanish(agent.fake)
+      if (happens(elapsedMs, plan.strayEveryMs)) stray(agent.fake)
     }
     if (server.alive() && happens(elapsedMs, plan.serverKilledEveryMs)) {
       count('server killed')
       say('server killed')
       server.kill()
+      disturb('server')
       inMs(dice.int(10, 8000), () => {
         say('server starts')
         server.start()
+        disturb('server')
       })
     }
   }
@@ -171,6 +207,30 @@ export async function simulate(seed: number): Promise<SimResult> {
     say(`container of ${id} vanishes`)
     count('container vanished')
     fake.machines.delete(id)
+  }
+
+  /** One that runs and that nobody knows, as after a restored backup of the server. */
+  function stray(fake: FakeHost): void {
+    const id = dice.int(0, 0xffffff).toString(16).padStart(14, 'f') as MachineId
+    say(`stray container ${id}`)
+    count('stray container')
+    const config = configFrom(dice, 0)
+    fake.machines.set(id, {
+      spec: {
+        id,
+        stamp: '1/STRAY',
+        image: { repository: 'registry.internal/stray', digest: 'sha256:stray' },
+        config,
+        hostname: id,
+        ipv4: '10.210.4.99',
+        ipv6: 'fdaa::99',
+      },
+      state: 'running',
+      startedAt: clock.now(),
+      exit: null,
+      runs: 1,
+      environment: {},
+    })
   }
 
   const person = createPerson(random.fork(), say, async (wish) => {
@@ -203,13 +263,29 @@ export async function simulate(seed: number): Promise<SimResult> {
     )
   })
 
+  /** Until all is as it was asked, and stays so. Returns how long that took. */
+  async function settles(look: () => Promise<readonly string[]>): Promise<number> {
+    const from = clock.now()
+    let quietSince: number | null = null
+    for (;;) {
+      await run(clock.now() + 1000, () => {})
+      const open = await look()
+      if (open.length > 0) quietSince = null
+      else quietSince ??= clock.now()
+      if (quietSince !== null && clock.now() - quietSince >= CONFIRM_MS) return quietSince - from
+      if (clock.now() < from + SETTLE_MS_MAX) continue
+      problems.push(...open)
+      return SETTLE_MS_MAX
+    }
+  }
+
   let settledMs = 0
   try {
     let nextWish = clock.now()
     await run(START + CHAOS_MS, (elapsedMs) => {
       chaos(elapsedMs)
       if (clock.now() < nextWish) return
-      nextWish = clock.now() + dice.int(200, 3500)
+      nextWish = clock.now() + dice.int(200, 2500)
       void person(plan)
     })
 
@@ -221,19 +297,18 @@ export async function simulate(seed: number): Promise<SimResult> {
       agent.start()
       edges[n]?.start()
     }
-    const calmAt = clock.now()
     const look = async () => unsettled({ machines: await server.machines(), fakes, misbehaviours })
-    let open: readonly string[] = []
-    let quietSince: number | null = null
-    while (clock.now() < calmAt + SETTLE_MS_MAX) {
-      await run(clock.now() + 1000, () => {})
-      open = await look()
-      if (open.length > 0) quietSince = null
-      else quietSince ??= clock.now()
-      if (quietSince !== null && clock.now() - quietSince >= CONFIRM_MS) break
+    settledMs = await settles(look)
+    if (problems.length === 0) {
+      say('the person goes on, in quiet times')
+      let next = clock.now()
+      await run(clock.now() + QUIET_ACTIVE_MS, () => {
+        if (clock.now() < next) return
+        next = clock.now() + dice.int(200, 2000)
+        void person(plan)
+      })
+      await settles(look)
     }
-    settledMs = (quietSince ?? clock.now()) - calmAt
-    problems.push(...open)
   } catch (error) {
     problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error))
   }

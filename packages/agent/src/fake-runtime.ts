@@ -36,6 +36,8 @@ export interface FakeHost {
   readonly misbehaviours: Map<MachineId, Misbehaviour>
   /** How often each deed has failed by now, by machine. */
   readonly failed: Map<string, number>
+  /** Every stop of something that ran, when it began. */
+  readonly stops: { readonly id: MachineId; readonly signal: string; readonly at: Instant }[]
   /** Every start that happened, oldest first. */
   readonly starts: { readonly id: MachineId; readonly stamp: string; readonly at: Instant }[]
   readonly listeners: Set<(id: MachineId) => void>
@@ -59,6 +61,7 @@ export function createFakeHost(): FakeHost {
     missing: new Set(),
     misbehaviours: new Map(),
     failed: new Map(),
+    stops: [],
     starts: [],
     listeners: new Set(),
     faults: new Map(),
@@ -195,6 +198,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     async stop(id, how, signal) {
       const machine = host.machines.get(id)
       if (machine?.state !== 'running') return
+      host.stops.push({ id, signal: how.signal, at: clock.now() })
       const run = machine.runs
       const { ignoresStop = false, stopTakesMs = 1 } = behaviour(id)
       const number = SIGNAL_NUMBERS[how.signal] ?? 15
