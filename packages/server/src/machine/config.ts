@@ -24,7 +24,7 @@ export function machineConfig(input: MachineConfigInput): MachineConfig {
     checks: Object.fromEntries(
       Object.entries(input.checks ?? {}).map(([name, check]) => [
         name,
-        checkOf(check, `checks.${name}`, services[0]?.internal_port),
+        checkOf(check, `config.checks.${name}`, services[0]?.internal_port),
       ]),
     ),
     restart: {

@@ -1,0 +1,118 @@
+import { machineConfigInput } from '@roost/api'
+import { describe, expect, test } from 'vitest'
+import { configReply, goDuration, machineConfig } from './config.ts'
+
+const read = (input: object) =>
+  machineConfig(machineConfigInput.parse({ image: 'registry.internal/shop', ...input }))
+const service = (input: object) =>
+  read({ services: [{ protocol: 'tcp', internal_port: 8080, ...input }] }).services[0]
+
+describe('machineConfig', () => {
+  test('gives a service the defaults of the Machines API', () => {
+    expect(service({})).toEqual({
+      protocol: 'tcp',
+      internal_port: 8080,
+      ports: [],
+      checks: [],
+      concurrency: { type: 'connections', soft_limit: 20, hard_limit: null },
+      autostop: 'off',
+      autostart: false,
+      min_machines_running: 0,
+    })
+  })
+
+  test('reads autostop in both forms, and durations in both', () => {
+    expect(service({ autostop: true })?.autostop).toBe('stop')
+    expect(service({ autostop: false })?.autostop).toBe('off')
+    expect(service({ autostop: 'suspend' })?.autostop).toBe('suspend')
+    expect(
+      service({
+        checks: [{ type: 'tcp', interval: '1m30s', timeout: 2_000_000_000, grace_period: '5s' }],
+      })?.checks,
+    ).toEqual([
+      { type: 'tcp', port: 8080, interval_ms: 90_000, timeout_ms: 2000, grace_period_ms: 5000 },
+    ])
+  })
+
+  test('takes a hard limit alone for the soft one, too', () => {
+    expect(service({ concurrency: { type: 'requests', hard_limit: 50 } })?.concurrency).toEqual({
+      type: 'requests',
+      soft_limit: 50,
+      hard_limit: 50,
+    })
+  })
+
+  test('knows sizes by name, and gives memory by the number of cpus', () => {
+    expect(read({ size: 'performance-2x' }).guest).toEqual({
+      cpu_kind: 'performance',
+      cpus: 2,
+      memory_mb: 4096,
+    })
+    expect(read({ guest: { cpus: 4 } }).guest.memory_mb).toBe(1024)
+    expect(read({ guest: { cpus: 2, memory_mb: 300 } }).guest.memory_mb).toBe(300)
+  })
+
+  test.each([
+    [{ size: 'huge' }, 'config.size: huge is no size such as shared-cpu-1x'],
+    [{ guest: { cpus: 3 } }, 'config.guest.cpus: invalid number of CPUs 3 for shared'],
+    [{ stop_config: { timeout: '10m' } }, 'config.stop_config.timeout: at most 300s'],
+    [
+      { services: [{ protocol: 'tcp', internal_port: 1, ports: [{ handlers: ['tls'] }] }] },
+      'config.services[0].ports[0].port is missing',
+    ],
+    [
+      {
+        services: [
+          { protocol: 'tcp', internal_port: 1, ports: [{ port: 1, handlers: ['pg_tls'] }] },
+        ],
+      },
+      'config.services[0].ports[0].handlers: pg_tls is not supported',
+    ],
+    [
+      {
+        services: [{ protocol: 'tcp', internal_port: 1, ports: [{ start_port: 1, end_port: 9 }] }],
+      },
+      'config.services[0].ports[0].start_port: port ranges are not supported',
+    ],
+    [{ checks: { alive: { type: 'tcp' } } }, 'config.checks.alive.port is missing'],
+    [
+      { checks: { alive: { port: 1, protocol: 'https' } } },
+      'config.checks.alive.protocol: https is not supported',
+    ],
+  ])('refuses %o', (input, text) => {
+    expect(() => read(input)).toThrow(text)
+  })
+
+  test('what it shows can be sent again', () => {
+    const config = read({
+      env: { A: '1' },
+      init: { cmd: ['a', 'b'] },
+      services: [
+        {
+          protocol: 'tcp',
+          internal_port: 8080,
+          autostop: 'stop',
+          autostart: true,
+          ports: [{ port: 80, handlers: ['http'], force_https: true }],
+          checks: [{ type: 'http', path: '/', interval: '15s' }],
+          concurrency: { type: 'requests', soft_limit: 5, hard_limit: 10 },
+        },
+      ],
+      checks: { alive: { port: 8080 } },
+      stop_config: { signal: 'SIGTERM', timeout: '1m' },
+      metadata: { role: 'web' },
+    })
+    expect(read(configReply(config))).toEqual(config)
+  })
+})
+
+test.each([
+  [0, '0s'],
+  [250, '250ms'],
+  [1500, '1.5s'],
+  [15_000, '15s'],
+  [90_000, '1m30s'],
+  [3_600_000, '1h0m0s'],
+])('%d ms is %s', (ms, text) => {
+  expect(goDuration(ms)).toBe(text)
+})
