@@ -18,12 +18,12 @@ ${groups.join('\n\n')}
 Each command explains itself: roost COMMAND --help. Most know --json.
 
 Begin with:
-  $ roost playground up --regions ams,iad,syd   # three simulated hosts on this machine
+  $ roost playground up --regions ams,iad,syd   # three simulated hosts
   $ cd my-app && roost launch                   # a folder with a Dockerfile
 
 Environment:
-  ROOST_API_URL, ROOST_API_TOKEN   server and token, before those of roost auth login
-  ROOST_API_CA                     its certificate authority, path of a PEM file
+  ROOST_API_URL, ROOST_API_TOKEN   server and token; else those of auth login
+  ROOST_API_CA                     path of its authority in PEM
   ROOST_APP                        the app, where -a is not given
   NO_COLOR                         no colours
 `

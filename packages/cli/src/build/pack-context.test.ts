@@ -27,7 +27,7 @@ async function packed(context: Partial<ContextToPack> = {}): Promise<Record<stri
     .pipe(extract())
   for await (const entry of tar) {
     const chunks: Buffer[] = []
-    for await (const chunk of entry) chunks.push(chunk)
+    for await (const chunk of entry) chunks.push(chunk as Buffer)
     const { name, type, linkname, uid } = entry.header
     expect(uid).toBe(0)
     if (type === 'file') found[name] = Buffer.concat(chunks).toString()

@@ -274,8 +274,14 @@ export function nearest<T>(
   const same = (name: string) => name.toLowerCase().replace(/[-_]/g, '')
   const best = closest(same(word), among.map(nameOf).map(same))
   const limit = Math.max(1, Math.floor(Math.max(word.length, best.length) * 0.4))
-  if (distance(same(word), best) > limit) return null
+  // Two letters that changed places count as two mistakes, which is much for a short word.
+  const mixedUp = letters(same(word)) === letters(best)
+  if (distance(same(word), best) > limit && !mixedUp) return null
   return among.find((one) => same(nameOf(one)) === best) ?? null
+}
+
+function letters(word: string): string {
+  return [...word].sort().join('')
 }
 
 /** For each key the sections that know it: `internal_port` → `http_service`, `services`. */

@@ -1,7 +1,7 @@
 import type { CliContext } from '../cli-context.ts'
 import { printJson } from '../command-options.ts'
 import { releaseFailure } from '../deploy/deployment.ts'
-import { planText, watchRelease } from '../deploy/release-progress.ts'
+import { watchRelease } from '../deploy/release-progress.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { progressOn } from '../terminal/progress.ts'
 
@@ -32,9 +32,7 @@ export async function changeSecrets(
       if (options.json) printJson(context, { names, release: null })
       return
     }
-    progress.line(
-      planText(release, `Release v${release.version} of ${app} brings ${names.join(', ')}`),
-    )
+    progress.line(`Release v${release.version} of ${app} brings ${names.join(', ')}`)
     const ended = await watchRelease(client, { app, version: release.version }, progress, {
       signal: context.interrupted(),
       waitTimeoutMs: WAIT_TIMEOUT_MS,
