@@ -393,3 +393,17 @@ test('a dead edge is not waited for', async () => {
   await release('sha256:2')
   expect((await ended(2, 30_000))?.status).toBe('complete')
 })
+
+test('old machines stay while a living edge has not carried the new ones out', async () => {
+  const { release, ended, until, world, events, machines, clock } = await open()
+  await release('sha256:1', { regions: REGIONS })
+  await ended(1)
+  world.stuckEdges.add('00000000000003' as HostId)
+  await release('sha256:2')
+  const from = clock.now()
+  await until(async () => clock.now() - from > 15_000, 20_000)
+  expect((await events(2)).map((e) => e.message).join('\n')).toContain('edges are being told')
+  expect((await machines()).filter((m) => m.assignment.routed)).toHaveLength(6)
+  world.stuckEdges.clear()
+  expect((await ended(2))?.status).toBe('complete')
+})

@@ -219,12 +219,12 @@ async function doStep(
       await retireMachines(tx, release, step.machines, now)
       return release
     case 'commit': {
-      const deadline = now + (await retireMachines(tx, release, step.machines, now))
-      const next = await enter({ status: 'draining', deadline })
       const app = await getApp(tx, release.app)
       if (app !== null) await putApp(tx, { ...app, release: release.version })
-      await tell(next, `release ${release.version} serves`)
-      return next
+      const serving: Release = { ...release, status: 'draining' }
+      await tell(serving, `release ${release.version} serves`)
+      const drainMs = await retireMachines(tx, serving, step.machines, now)
+      return enter({ status: 'draining', deadline: now + drainMs })
     }
     case 'revert': {
       const timeouts = [...machines.values()].map((m) => m.assignment.config.stop_config.timeout_ms)
@@ -271,7 +271,7 @@ async function createMachines(
   now: Instant,
 ): Promise<void> {
   const hosts = new Map((await listHosts(tx)).map((h) => [h.id, h]))
-  for (const { target, host: hostId, region } of replacements) {
+  for (const { source, target, host: hostId, region } of replacements) {
     if (target === null || hostId === null) continue
     const host = hosts.get(hostId)
     if (host === undefined)
@@ -290,16 +290,9 @@ async function createMachines(
         source: 'flyd',
       },
     )
-    await tellRelease(
-      tx,
-      release,
-      `machine ${target} is created in ${region} on ${host.name}`,
-      now,
-      {
-        machine: target,
-        region,
-      },
-    )
+    const whose = source === null ? '' : `, for ${source}`
+    const message = `machine ${target} is created in ${region} on ${host.name}${whose}`
+    await tellRelease(tx, release, message, now, { machine: target, region })
   }
 }
 

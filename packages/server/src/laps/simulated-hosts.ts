@@ -57,6 +57,8 @@ export interface SimulatedHosts {
   tick(): Promise<void>
   readonly deadAgents: Set<HostId>
   readonly deadEdges: Set<HostId>
+  /** Edges that live and carry nothing out. */
+  readonly stuckEdges: Set<HostId>
   /** Sessions that edges report on machines that left rotation. */
   readonly sessions: Map<MachineId, number>
   /** Machines that run now, by what they were made from. */
@@ -76,6 +78,7 @@ export function simulateHosts(options: {
   const told = new Map<MachineId, { text: string; sequence: number }>()
   const deadAgents = new Set<HostId>()
   const deadEdges = new Set<HostId>()
+  const stuckEdges = new Set<HostId>()
   const sessions = new Map<MachineId, number>()
   const up = new Set<MachineId>()
 
@@ -114,6 +117,7 @@ export function simulateHosts(options: {
   return {
     deadAgents,
     deadEdges,
+    stuckEdges,
     sessions,
     running: () => [...up],
     async tick() {
@@ -132,7 +136,7 @@ export function simulateHosts(options: {
         if (!deadEdges.has(host.id))
           presence.edgeHeard(host.id, {
             seenAt: now,
-            applied,
+            applied: stuckEdges.has(host.id) ? 0 : applied,
             draining: [...sessions].map(([machine, count]) => ({ machine, sessions: count })),
           })
         if (deadAgents.has(host.id)) continue

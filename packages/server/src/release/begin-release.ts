@@ -77,7 +77,8 @@ export async function beginRelease(
       `there is no room to start all beside what runs: it is done in ${plan.waves} waves`,
       now,
     )
-  for (const line of plan.lines) await tellRelease(tx, begun, line, now)
+  if (plan.replacements.length === 0)
+    for (const line of plan.lines) await tellRelease(tx, begun, line, now)
   return begun
 }
 
