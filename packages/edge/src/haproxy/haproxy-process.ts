@@ -16,9 +16,14 @@ export interface HaproxyProcess {
   /** A new worker takes over the listeners; the old one finishes what it has. Keeps the old one when the new file is wrong. */
   reload(what: ProxyStart): Promise<void>
   /** Workers that were replaced and still carry somebody's connections, with their `show stat` of servers. Throws when unknown. */
-  oldWorkers(): Promise<readonly string[]>
+  oldWorkers(): Promise<readonly OldWorker[]>
   /** Ends it at once. */
   stop(): Promise<void>
+}
+export interface OldWorker {
+  /** Its `show stat` of servers; empty when it ended in this moment. */
+  readonly servers: string
+  send(command: string): Promise<string>
 }
 export interface RunningHaproxy {
   readonly mark: string
@@ -131,10 +136,10 @@ export function createHaproxyProcess(options: {
       const old = listing.split('# old workers')[1]?.split('\n# ')[0] ?? ''
       const pids = [...old.matchAll(/^(\d+)\s+worker/gm)].map((match) => match[1] ?? '')
       return Promise.all(
-        // One that ends in this moment has nobody left on it.
-        pids.map((pid) =>
-          askOnce(files.masterSocket, `@!${pid} show stat -1 4 -1`).catch(() => ''),
-        ),
+        pids.map(async (pid) => {
+          const send = (command: string) => askOnce(files.masterSocket, `@!${pid} ${command}`)
+          return { servers: await send('show stat -1 4 -1').catch(() => ''), send }
+        }),
       )
     },
     stop: () => endAll(true),

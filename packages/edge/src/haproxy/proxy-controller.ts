@@ -176,22 +176,29 @@ export function startProxyController(options: {
     })
   }
 
-  /** After a reload, those who were connected before it are still with the old worker. */
+  /**
+   * After a reload, those who were connected before it are still with the old worker, which must not send them to what has left
+   * since. What they still use counts.
+   */
   async function stillOnOldWorkers(desired: DesiredProxy): Promise<readonly Draining[]> {
     if (!oldWorkers) return []
-    const answers = await options.process.oldWorkers().catch(() => null)
+    const workers = await options.process.oldWorkers().catch(() => null)
     // The master is busy for a moment after a reload.
-    if (answers === null) return []
-    oldWorkers = answers.length > 0
+    if (workers === null) return []
+    oldWorkers = workers.length > 0
     const serving = new Set(desired.routes.flatMap((route) => route.targets.map((t) => t.machine)))
-    return answers.flatMap((csv) =>
-      (csv.startsWith('#') ? [...parseServers(csv).values()].flat() : []).flatMap(
-        ({ entry, sessions }) =>
-          entry === null || sessions === 0 || serving.has(entry.machine)
-            ? []
-            : [{ machine: entry.machine, sessions }],
-      ),
-    )
+    const draining: Draining[] = []
+    for (const { servers, send } of workers) {
+      if (!servers.startsWith('#')) continue
+      for (const [slot, found] of parseServers(servers)) {
+        for (const { name, entry, maint, sessions } of found) {
+          if (entry === null || serving.has(entry.machine)) continue
+          if (!maint) await send(`set server ${slot}/${name} state maint`)
+          draining.push({ machine: entry.machine, sessions })
+        }
+      }
+    }
+    return draining
   }
 
   async function installCertificate(): Promise<void> {

@@ -55,6 +55,8 @@ export function renderConfig(
     // Open WebSockets live on in the worker that was replaced, for so long.
     '  hard-stop-after 1h',
     '  mworker-max-reloads 50',
+    // Kept connections end with an answer that says so. Ended all at once, some would meet a request on its way.
+    '  close-spread-time 5s',
     // Fewer files than wished for is no reason not to serve.
     '  no strict-limits',
     // Idle connections of many apps are not thrown away at a quarter of the files.
