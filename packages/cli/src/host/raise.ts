@@ -267,6 +267,8 @@ async function untilHealthy(url: string, ca: string, layout: HostLayout): Promis
   }
 }
 
+type JoinReply = Awaited<ReturnType<typeof join>>
+
 function agentAndEdgeConfig(
   spec: HostSpec,
   layout: HostLayout,
@@ -288,6 +290,7 @@ function agentAndEdgeConfig(
     agent: agentConfig.parse({
       ...common,
       hostNumber: joined.number,
+      knownHosts: joined.hosts,
       knownHosts: joined.hosts,
       dataDir: layout.dataDirOf('agent'),
       runDir: layout.runDirOf('agent'),

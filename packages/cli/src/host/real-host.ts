@@ -158,6 +158,24 @@ export function hostStatus(spec: HostSpec): HostStatus {
   }
 }
 
+/** How this host's own registry is reached and written to; null where there is none. */
+export function ownRegistry(netns?: string): {
+  readonly apiUrl: string
+  readonly apiToken: string
+  readonly registryUrl: string
+  readonly ca: string
+} | null {
+  const spec = knownSpec(netns)
+  const number = spec === null ? null : hostNumberOf(spec)
+  if (spec === null || spec.server === null || number === null) return null
+  return {
+    apiUrl: apiUrlOf(spec),
+    apiToken: readFileSync(spec.server.tokenFile, 'utf8').trim(),
+    registryUrl: `https://${hostMeshIpv4({ number })}:${PORTS.registry}`,
+    ca: readFileSync(layoutOf(spec).ca, 'utf8'),
+  }
+}
+
 function idOf(netns: string | undefined): string {
   return netns ?? 'host'
 }
