@@ -108,8 +108,9 @@ async function openKey(file: string, clock: Clock) {
     throw error
   })
   if (kept !== null) {
-    const certificate = new x509.X509Certificate(kept.slice(kept.indexOf('-----BEGIN CERTIFICATE')))
-    return { key: await importPKCS8(kept, 'ES256'), certificate }
+    const at = kept.indexOf('-----BEGIN CERTIFICATE')
+    const certificate = new x509.X509Certificate(kept.slice(at))
+    return { key: await importPKCS8(kept.slice(0, at).trim(), 'ES256'), certificate }
   }
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
   const certificate = await x509.X509CertificateGenerator.createSelfSigned(

@@ -1,0 +1,355 @@
+import { spawn } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { PlatformError } from '@roost/base'
+import { reachableNameservers } from './builder-network.ts'
+
+export interface BuildahOptions {
+  readonly dataDir: string
+  /** File of the network namespace that it and its steps live in. */
+  readonly netnsPath: string
+  /** Parent of the cgroups of steps. */
+  readonly cgroupParent: string
+  readonly nameservers: readonly string[]
+}
+
+export interface RegistryPlace {
+  /** `registry.internal`. */
+  readonly name: string
+  /** `10.210.4.1:5000`. */
+  readonly host: string
+  /** PEM of the authority that signed its certificate. */
+  readonly ca: string
+}
+
+export interface BuildahRun {
+  readonly args: readonly string[]
+  readonly signal: AbortSignal
+  /** Where `--mount=type=cache` and temporary files of this run are kept. */
+  readonly tmpDir: string
+  /** Read-only for steps, whatever they mount. */
+  readonly readOnly?: readonly string[]
+  readonly timeoutMs: number
+  /** Called for each line of standard output and error, at most 4000 characters. The next waits until it is done. */
+  readonly onLine?: (line: string) => void | Promise<void>
+}
+
+/**
+ * Runs buildah in namespaces of its own: the builder's network, a mount namespace with our resolv.conf, hosts file and
+ * directories in the places that it won't be told about, and a PID namespace. Ending the latter ends everything that a build
+ * started, its containers included, and with the last process all its mounts are gone.
+ */
+export interface Buildah {
+  /** Writes its configuration files; call it again when the registry or its password changed. */
+  configure(registry: RegistryPlace, password: string): void
+  /** Ends with the exit code; a signal or the timeout kills it and throws. */
+  run(run: BuildahRun): Promise<number>
+  /** Standard output of a short command. */
+  query(args: readonly string[], run: Omit<BuildahRun, 'args' | 'onLine'>): Promise<string>
+  /** Arguments for `bud` that follow from this machine: limits that it lets us give, authorities that its owner added. */
+  readonly machineArguments: readonly string[]
+  readonly configDir: string
+  /** Removes cgroups of steps that are no more. */
+  sweepCgroups(): void
+}
+
+const LINE_CHARS_MAX = 4000
+const SETUP = `
+set -e
+mount --bind "$ROOST_CONFIG/resolv.conf" /etc/resolv.conf
+mount --bind "$ROOST_CONFIG/hosts" /etc/hosts
+mkdir -p /run/runc /var/lib/containers/cache
+mount --bind "$ROOST_STATE/runc" /run/runc
+mount --bind "$ROOST_STATE/blobs" /var/lib/containers/cache
+while [ "$1" != -- ]; do
+  mount -t overlay -o "ro,lowerdir=$1:$ROOST_STATE/empty" overlay "$1"
+  shift
+done
+shift
+unset ROOST_CONFIG ROOST_STATE
+exec "$@"
+`
+
+/**
+ * Where the owner of this machine added authorities of his own (a proxy that looks into TLS), steps of builds must believe them as
+ * the machine does, or they fetch nothing. buildah has no environment that only steps get, so its runtime is a script that
+ * adds it, and the machine's bundle on a tmpfs, to the description of each step before runc reads it: no trace is in the image.
+ */
+const OWN_AUTHORITIES = '/usr/local/share/ca-certificates'
+const AUTHORITY_BUNDLE = '/etc/ssl/certs/ca-certificates.crt'
+const AUTHORITIES_INSIDE = '/dev/roost-authorities.crt'
+const AUTHORITY_VARIABLES = [
+  'SSL_CERT_FILE',
+  'NODE_EXTRA_CA_CERTS',
+  'CURL_CA_BUNDLE',
+  'REQUESTS_CA_BUNDLE',
+  'PIP_CERT',
+  'GIT_SSL_CAINFO',
+  'CARGO_HTTP_CAINFO',
+]
+const TRUSTING_RUNTIME = `#!/bin/sh
+for word; do
+  [ "$before" != --bundle ] || bundle=$word
+  before=$word
+done
+if [ -n "$bundle" ]; then
+  jq -c '
+    (.process.env // [] | map(split("=")[0])) as $set
+    | .process.env += [ "${AUTHORITY_VARIABLES.join('", "')}" | select(IN($set[]) | not) | . + "=${AUTHORITIES_INSIDE}" ]
+    | .mounts += [{ destination: "${AUTHORITIES_INSIDE}", type: "bind", source: "${AUTHORITY_BUNDLE}", options: ["bind", "ro"] }]
+  ' "$bundle/config.json" > "$bundle/config.new" && mv "$bundle/config.new" "$bundle/config.json" || exit 1
+fi
+exec runc "$@"
+`
+
+export function openBuildah(options: BuildahOptions): Buildah {
+  const configDir = join(options.dataDir, 'config')
+  const stateDir = join(options.dataDir, 'state')
+  const storageDir = join(options.dataDir, 'storage')
+  for (const dir of [
+    join(configDir, 'certs'),
+    join(configDir, 'home'),
+    join(stateDir, 'runc'),
+    join(stateDir, 'blobs'),
+    join(stateDir, 'empty'),
+    join(stateDir, 'run'),
+    storageDir,
+  ])
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+
+  function environment(run: { tmpDir: string }): NodeJS.ProcessEnv {
+    return {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      LANG: 'C.UTF-8',
+      HOME: join(configDir, 'home'),
+      TMPDIR: run.tmpDir,
+      ROOST_CONFIG: configDir,
+      ROOST_STATE: stateDir,
+      CONTAINERS_CONF: join(configDir, 'containers.conf'),
+      CONTAINERS_STORAGE_CONF: join(configDir, 'storage.conf'),
+      CONTAINERS_REGISTRIES_CONF: join(configDir, 'registries.conf'),
+      REGISTRY_AUTH_FILE: join(configDir, 'auth.json'),
+    }
+  }
+
+  function start(run: Omit<BuildahRun, 'onLine'>) {
+    mkdirSync(run.tmpDir, { recursive: true, mode: 0o700 })
+    return spawn(
+      // When the agent is killed, the kernel ends `unshare` too, and with it all the rest.
+      'setpriv',
+      [
+        '--pdeathsig=SIGKILL',
+        'nsenter',
+        `--net=${options.netnsPath}`,
+        'unshare',
+        '--mount',
+        '--pid',
+        '--fork',
+        '--kill-child=SIGKILL',
+        '--mount-proc',
+        '--propagation=slave',
+        'sh',
+        '-c',
+        SETUP,
+        'roost-build',
+        ...(run.readOnly ?? []),
+        '--',
+        'buildah',
+        ...run.args,
+      ],
+      { env: environment(run), cwd: '/', detached: true, stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+  }
+
+  async function run(given: BuildahRun, collect?: (chunk: Buffer) => void): Promise<number> {
+    given.signal.throwIfAborted()
+    const child = start(given)
+    let late = false
+    // The whole group: `unshare` dies, the kernel kills the PID namespace of its child.
+    const kill = () => {
+      if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+        try {
+          process.kill(-child.pid, 'SIGKILL')
+        } catch {
+          // It ended in between.
+        }
+    }
+    const timer = setTimeout(() => {
+      late = true
+      kill()
+    }, given.timeoutMs)
+    given.signal.addEventListener('abort', kill, { once: true })
+    const exited = new Promise<number>((resolve, reject) => {
+      child.on('error', (cause) =>
+        reject(new PlatformError('internal', 'start buildah', { cause, retry: 'later' })),
+      )
+      child.on('close', (code) => resolve(code ?? 137))
+    })
+    try {
+      const tell = async (line: string) => {
+        await given.onLine?.(line)
+      }
+      const reading = [
+        collect === undefined
+          ? eachLine(child.stdout, tell)
+          : new Promise<void>((resolve) => {
+              child.stdout.on('data', collect)
+              child.stdout.on('end', resolve)
+              child.stdout.on('error', () => resolve())
+            }),
+        eachLine(child.stderr, tell),
+      ]
+      const results = await Promise.allSettled([exited, ...reading])
+      given.signal.throwIfAborted()
+      if (late)
+        throw new PlatformError('timeout', `buildah ${given.args[0]}`, {
+          cause: new Error(`no end after ${Math.round(given.timeoutMs / 60_000)} min`),
+        })
+      for (const result of results) if (result.status === 'rejected') throw result.reason
+      return await exited
+    } finally {
+      clearTimeout(timer)
+      given.signal.removeEventListener('abort', kill)
+      kill()
+    }
+  }
+
+  return {
+    configDir,
+    machineArguments: [
+      ...ulimits(),
+      `--runtime=${addsAuthorities() ? join(configDir, 'runtime') : 'runc'}`,
+    ],
+    configure(registry, password) {
+      const write = (name: string, text: string, mode = 0o600) =>
+        replaceFile(join(configDir, name), text, mode)
+      write(
+        'storage.conf',
+        `[storage]\ndriver = "overlay"\ngraphroot = "${storageDir}"\nrunroot = "${join(stateDir, 'run')}"\n`,
+      )
+      write('containers.conf', '[containers]\n')
+      write('runtime', TRUSTING_RUNTIME, 0o700)
+      write('policy.json', '{"default":[{"type":"insecureAcceptAnything"}]}')
+      write('certs/ca.crt', registry.ca)
+      write(
+        'registries.conf',
+        [
+          'unqualified-search-registries = ["docker.io"]',
+          'short-name-mode = "disabled"',
+          '[[registry]]',
+          'prefix = "docker.io"',
+          'location = "docker.io"',
+          '[[registry.mirror]]',
+          `location = "${registry.host}/docker.io"`,
+          '[[registry]]',
+          `prefix = "${registry.name}"`,
+          `location = "${registry.host}"`,
+          '',
+        ].join('\n'),
+      )
+      const auth = Buffer.from(`builder:${password}`).toString('base64')
+      write('auth.json', JSON.stringify({ auths: { [registry.host]: { auth } } }))
+      const nameservers = reachableNameservers(options.nameservers)
+      // A file that is bind-mounted must keep its inode: written in place.
+      writeFileSync(
+        join(configDir, 'resolv.conf'),
+        nameservers.map((address) => `nameserver ${address}\n`).join(''),
+      )
+      writeFileSync(
+        join(configDir, 'hosts'),
+        `127.0.0.1 localhost\n${registry.host.replace(/:\d+$/, '')} ${registry.name}\n`,
+      )
+    },
+    run,
+    async query(args, rest) {
+      const chunks: Buffer[] = []
+      const lines: string[] = []
+      const code = await run(
+        { ...rest, args, onLine: (line) => void (lines.length < 50 && lines.push(line)) },
+        (chunk) => void (chunks.length < 4000 && chunks.push(chunk)),
+      )
+      if (code !== 0)
+        throw new PlatformError('internal', `buildah ${args[0]}`, {
+          cause: new Error(lines.slice(-5).join('\n')),
+          retry: 'later',
+        })
+      return Buffer.concat(chunks).toString('utf8').trim()
+    },
+    sweepCgroups() {
+      const root = '/sys/fs/cgroup'
+      for (const base of [root, ...readdirSync(root).map((name) => join(root, name))])
+        removeCgroups(join(base, options.cgroupParent))
+    },
+  }
+}
+
+function addsAuthorities(): boolean {
+  try {
+    const own = readdirSync(OWN_AUTHORITIES).some((name) => name.endsWith('.crt'))
+    return own && existsSync(AUTHORITY_BUNDLE)
+  } catch {
+    return false
+  }
+}
+
+/** A limit above what we have ourselves is refused by kernels where we lack the right to raise it. */
+function ulimits(): string[] {
+  const text = readFileSync('/proc/self/limits', 'utf8')
+  const hard = (name: string, wanted: number) => {
+    const value = new RegExp(`^${name}\\s+\\S+\\s+(\\S+)`, 'm').exec(text)?.[1] ?? ''
+    return value === 'unlimited' ? wanted : Math.min(wanted, Number(value) || wanted)
+  }
+  const files = hard('Max open files', 1_048_576)
+  const processes = hard('Max processes', 65_536)
+  return [`--ulimit=nofile=${files}:${files}`, `--ulimit=nproc=${processes}:${processes}`]
+}
+
+async function eachLine(source: Readable, tell: (line: string) => Promise<void>): Promise<void> {
+  let rest = ''
+  source.setEncoding('utf8')
+  for await (const chunk of source as AsyncIterable<string>) {
+    // A carriage return is a progress display redrawing its line.
+    const lines = (rest + chunk).split(/\r?\n|\r/)
+    rest = lines.pop() ?? ''
+    for (const line of lines) await tell(line.slice(0, LINE_CHARS_MAX))
+    while (rest.length > LINE_CHARS_MAX) {
+      await tell(rest.slice(0, LINE_CHARS_MAX))
+      rest = rest.slice(LINE_CHARS_MAX)
+    }
+  }
+  if (rest !== '') await tell(rest)
+}
+
+/** A reader finds the old file or the new one, never half of one. */
+function replaceFile(path: string, text: string, mode: number): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  const draft = `${path}.draft`
+  writeFileSync(draft, text, { mode })
+  renameSync(draft, path)
+}
+
+function removeCgroups(path: string): void {
+  let names: string[]
+  try {
+    names = readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name)
+  } catch {
+    return
+  }
+  for (const name of names) removeCgroups(join(path, name))
+  try {
+    rmdirSync(path)
+  } catch {
+    // Processes are still in it.
+  }
+}
