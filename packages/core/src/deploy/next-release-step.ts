@@ -1,5 +1,6 @@
 import type { HostId, Instant, MachineId, RegionCode } from '../id.ts'
 import { assertNever } from '../id.ts'
+import { UNCHECKED } from '../machine/checks-of.ts'
 import { type Assignment, isReady, type MachineStatus } from '../machine/machine.ts'
 import { isFinal, type Release, type Replacement } from './release.ts'
 
@@ -242,6 +243,8 @@ function checkText(status: MachineStatus): string {
   )
   if (failing === undefined) return 'its checks do not pass'
   const [, , type, port] = failing.name.split('-')
+  // What failed in the grace period is not said.
+  if (failing.output === UNCHECKED) return `its check on port ${port} is still waited for`
   const what =
     type === 'tcp' ? `nothing listens on port ${port}` : `the check on port ${port} (${type}) fails`
   const output = failing.output.trim()

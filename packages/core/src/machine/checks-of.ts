@@ -27,12 +27,15 @@ export function checksOf(config: Pick<MachineConfig, 'services' | 'checks'>): re
   ]
 }
 
+/** What a check says before it has anything to say. */
+export const UNCHECKED = 'not checked yet'
+
 /** Before their first result, checks are critical: nothing is sent to a machine on trust. */
 export function uncheckedStatuses(specs: readonly CheckSpec[], now: Instant): CheckStatus[] {
   return specs.map(({ name }) => ({
     name,
     status: 'critical',
-    output: 'not checked yet',
+    output: UNCHECKED,
     updatedAt: now,
   }))
 }
