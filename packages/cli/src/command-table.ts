@@ -28,6 +28,7 @@ export const NOUNS: Readonly<Record<string, string>> = {
   machine: 'List, look at, start, stop and destroy machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
+  mirror: 'Base images of Docker Hub in the own registry',
   playground: 'Simulated hosts in several regions on this machine',
 }
 
@@ -136,6 +137,16 @@ export const COMMANDS: readonly CommandGroup[] = [
     title: 'Servers',
     commands: [
       {
+        words: ['up'],
+        summary: 'Make this machine a host',
+        load: async () => (await import('./host/commands.ts')).upCommand,
+      },
+      {
+        words: ['down'],
+        summary: 'Stop everything of this host',
+        load: async () => (await import('./host/commands.ts')).downCommand,
+      },
+      {
         words: ['playground', 'up'],
         summary: 'Raise simulated hosts on this machine',
         load: async () => (await import('./playground/commands.ts')).upCommand,
@@ -154,6 +165,16 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['playground', 'down'],
         summary: 'Remove everything of it from this machine',
         load: async () => (await import('./playground/commands.ts')).downCommand,
+      },
+      {
+        words: ['mirror', 'seed'],
+        summary: 'Bring base images into the registry',
+        load: async () => (await import('./mirror/commands.ts')).seedCommand,
+      },
+      {
+        words: ['mirror', 'list'],
+        summary: 'Base images, and whether the registry has them',
+        load: async () => (await import('./mirror/commands.ts')).listCommand,
       },
       {
         words: ['regions'],
