@@ -267,8 +267,6 @@ async function untilHealthy(url: string, ca: string, layout: HostLayout): Promis
   }
 }
 
-type JoinReply = Awaited<ReturnType<typeof join>>
-
 function agentAndEdgeConfig(
   spec: HostSpec,
   layout: HostLayout,
@@ -290,7 +288,6 @@ function agentAndEdgeConfig(
     agent: agentConfig.parse({
       ...common,
       hostNumber: joined.number,
-      knownHosts: joined.hosts,
       knownHosts: joined.hosts,
       dataDir: layout.dataDirOf('agent'),
       runDir: layout.runDirOf('agent'),
