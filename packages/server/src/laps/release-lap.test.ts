@@ -283,6 +283,23 @@ test('a server that is killed at any moment goes on, and makes no machine twice'
   }
 })
 
+test('a server that was away longer than the release may take does not give it up for that', async () => {
+  const { release, ended, world, killLaps, startLaps, clock, presence } = await open()
+  await release('sha256:1', { regions: REGIONS })
+  await ended(1)
+  await release('sha256:2')
+  await clock.advance(10)
+  await killLaps()
+  for (let n = 0; n < 200; n++) {
+    await world.tick()
+    await clock.advance(1_000)
+  }
+  for (const number of [1, 2, 3]) presence.forget(`${number}`.padStart(14, '0') as HostId)
+  startLaps()
+  await clock.advance(10)
+  expect((await ended(2))?.status).toBe('complete')
+})
+
 test('a second release waits for the first, and says so', async () => {
   const { release, ended, events, versions } = await open()
   await release('sha256:1', { regions: REGIONS })

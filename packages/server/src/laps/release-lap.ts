@@ -35,6 +35,7 @@ export type ReleaseLapDeps = Pick<
 const PERIOD_MS = 1_000
 /** Steps of one release in one lap. The next lap goes on. */
 const STEPS_MAX = 50
+const AWAY_GRACE_MS = 15_000
 const LINES_SHOWN = 20
 
 /**
@@ -107,7 +108,9 @@ async function advance(lap: Lap, first: Release, earlier: number | null): Promis
     const now = clock.now()
     const machines = await store.read((reader) => viewMachines(lap, reader, release, now))
     await tellProgress(lap, release, machines, now)
-    const step = nextReleaseStep(release, { machines, earlier }, now)
+    // A server that was away must hear its edges before it calls the time over.
+    const deadline = Math.max(release.deadline, lap.startedAt + AWAY_GRACE_MS)
+    const step = nextReleaseStep({ ...release, deadline }, { machines, earlier }, now)
     if (step.kind === 'settled') return now + PERIOD_MS
     if (step.kind === 'wait') {
       if (release.status === 'pending')
@@ -160,7 +163,7 @@ function viewMachine(
     region,
     host,
     hostName: hostNames.get(host) ?? host,
-    hostSilentMs: now - lap.presence.agentSeenAt(host),
+    hostSilentMs: now - Math.max(lap.startedAt, lap.presence.agentSeenAt(host)),
     assignment,
     status,
     readyMs: readySince === null ? null : now - readySince,
