@@ -143,6 +143,11 @@ export class ContainerdRuntime implements Runtime {
     )
   }
 
+  async look(id: MachineId): Promise<RuntimeMachine | null> {
+    const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
+    return container ? this.#look(container, task) : null
+  }
+
   async pull(image: MachineSpec['image'], signal: AbortSignal): Promise<void> {
     await this.#options.puller.pull(image, signal)
   }

@@ -223,7 +223,7 @@ export async function raiseTrialHost(): Promise<TrialHost> {
 }
 
 /** Our network namespace from now on; what is returned leads back. Sockets and children follow the main thread. */
-function enterNetns(name: string): () => void {
+export function enterNetns(name: string): () => void {
   const libc = koffi.load('libc.so.6')
   const setns = libc.func('int setns(int fd, int nstype)')
   const enter = (path: string) => {

@@ -87,6 +87,7 @@ table inet ${TABLE} {
   chain input {
     type filter hook input priority filter; policy accept;
     iifname @links jump from_machine
+    iifname ${mesh} ct state established,related accept
     iifname ${mesh} ip saddr != @hosts4 counter drop
     iifname ${mesh} ip6 saddr != @hosts6 counter drop
   }
