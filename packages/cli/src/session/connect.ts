@@ -84,15 +84,14 @@ const SILENCE_MS_MAX = 30 * 60_000
 function fetchFrom(serverUrl: string, ca: string | null): Fetch {
   const state: { agent: Agent | null } = { agent: null }
   return async (url, init) => {
-    // Not before it is needed: help and complaints about the command line should not wait for it.
-    const undici = await import('undici')
-    state.agent ??= new undici.Agent({
+    const { Agent, request } = await import('./send-request.ts')
+    state.agent ??= new Agent({
       connect: { timeout: CONNECT_TIMEOUT_MS, ...(ca === null ? {} : { ca: authorities(ca) }) },
     })
     const signal = init.signal as AbortSignal | undefined
     const sent = init.body === undefined ? null : outgoing(init.body)
     try {
-      const reply = await undici.request(url, {
+      const reply = await request(url, {
         method: init.method as 'GET',
         headers: init.headers,
         body: sent?.body ?? null,
