@@ -141,11 +141,14 @@ async function serve(config: ServerConfig): Promise<void> {
     () => internal.close(),
     () => api.close(),
   ])
-  await internal.listen([config.internal])
-  await api.listen(config.api.addresses.map((address) => ({ address, port: config.api.port })))
+  const internalAt = await internal.listen([config.internal])
+  const apiAt = await api.listen(
+    config.api.addresses.map((address) => ({ address, port: config.api.port })),
+  )
+  const shown = (at: typeof apiAt) => at.map(({ address, port }) => `${address}:${port}`)
   log.info('serving', {
-    api: config.api.addresses.map((address) => `${address}:${config.api.port}`),
-    internal: `${config.internal.address}:${config.internal.port}`,
+    api: shown(apiAt),
+    internal: shown(internalAt),
     startMs: Math.round(performance.now()),
   })
 }

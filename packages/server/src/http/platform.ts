@@ -9,7 +9,6 @@ export function platformHandlers(
   deps: Deps,
 ): Pick<Handlers, 'platformRegions' | 'listRegions' | 'whoami' | 'health' | 'openapi'> {
   const { store, installation } = deps
-  const document = openApiDocument(installation.version)
 
   const regions = () =>
     store.read(async (reader) => {
@@ -75,7 +74,7 @@ export function platformHandlers(
       return { ok: true }
     },
 
-    openapi: async () => document,
+    openapi: async () => openApiDocument(installation.version),
   }
 }
 
