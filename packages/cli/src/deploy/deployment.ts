@@ -112,7 +112,9 @@ export async function deployApp(
     signal,
     waitTimeoutMs,
   })
-  if (ended.status === 'failed') throw releaseFailure(ended, before.release !== null)
+  // Before anything serves, the status tells of the newest try.
+  const hadRelease = before.release !== null && before.release.status !== 'failed'
+  if (ended.status === 'failed') throw releaseFailure(ended, hadRelease)
   const done = result(ended, performance.now() - releaseStart)
   progress.line(doneText(done, prebuilt !== undefined, progress))
   return done
