@@ -62,7 +62,6 @@ export function renderConfig(
     // Idle connections of many apps are not thrown away at a quarter of the files.
     '  tune.pool-low-fd-ratio 80',
     '  tune.pool-high-fd-ratio 90',
-    '  tune.ssl.default-dh-param 2048',
     ...(shape.https ? ['  ssl-default-bind-options ssl-min-ver TLSv1.2'] : []),
     ...(shape.user ? [`  user ${shape.user}`, `  group ${shape.user}`] : []),
     '',

@@ -1,0 +1,54 @@
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { silentLogger } from '@roost/base'
+import { afterEach, expect, test } from 'vitest'
+import { type DnsServer, startDnsServer } from './dns-server.ts'
+
+const servers: DnsServer[] = []
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.close()
+})
+async function echo(): Promise<DnsServer> {
+  const server = await startDnsServer({
+    address: '127.0.0.1',
+    port: 0,
+    answer: (message, source, transport) => {
+      if (message.toString() === 'throw') throw new Error('it broke')
+      return message.toString() === 'garbage'
+        ? null
+        : Buffer.from(`${message} ${source} ${transport}`)
+    },
+    log: silentLogger,
+  })
+  servers.push(server)
+  return server
+}
+const framed = (text: string) => {
+  const head = Buffer.alloc(2)
+  head.writeUInt16BE(text.length)
+  return Buffer.concat([head, Buffer.from(text)])
+}
+
+test('over UDP garbage gets no answer and what comes after it does', async () => {
+  const { port } = await echo()
+  const client = createSocket('udp4')
+  client.send('garbage', port, '127.0.0.1')
+  client.send('throw', port, '127.0.0.1')
+  client.send('hello', port, '127.0.0.1')
+  const [reply] = await once(client, 'message')
+  expect(String(reply)).toBe('hello 127.0.0.1 udp')
+  client.close()
+})
+
+test('over TCP several questions, in whatever pieces; too long a one ends it', async () => {
+  const { port } = await echo()
+  const client = connect(port, '127.0.0.1')
+  for (const byte of framed('one')) client.write(Buffer.from([byte]))
+  client.write(framed('two'))
+  let text = ''
+  while (!text.includes('two 127')) text += String((await once(client, 'data'))[0])
+  expect(text).toContain('one 127.0.0.1 tcp')
+  client.write(Buffer.from([0xff, 0xff, 1]))
+  await once(client, 'close')
+})

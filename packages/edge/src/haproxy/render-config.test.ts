@@ -1,0 +1,83 @@
+import type { MachineId } from '@roost/core'
+import { describe, expect, test } from 'vitest'
+import { type Entry, entryName, parseEntryName } from './entry.ts'
+import { type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
+
+const shape: ProxyShape = {
+  region: 'ams',
+  http: { address: '198.18.1.1', port: 80 },
+  https: { address: '198.18.1.1', port: 443, certificateFile: '/data/certificate.pem' },
+  slots: 3,
+  maxConnections: 1000,
+  files: {
+    config: '/run/haproxy.cfg',
+    pid: '/run/haproxy.pid',
+    socket: '/run/haproxy.sock',
+    masterSocket: '/run/master.sock',
+    hostsMap: '/run/hosts.map',
+    secureMap: '/run/secure.map',
+  },
+  user: null,
+}
+const entry: Entry = {
+  machine: '00000000000001' as MachineId,
+  role: 'active',
+  number: 0,
+  address: '10.210.4.2',
+  port: 8080,
+  maxConnections: 25,
+  far: false,
+}
+
+describe('the configuration', () => {
+  test('holds the servers of each slot, and its mark does not depend on them', () => {
+    const empty = renderConfig(shape, new Map())
+    const { text, mark } = renderConfig(shape, new Map([['s1', [entry]]]))
+    expect(text).toMatch(
+      /backend s1\n {2}server 00000000000001\.a0 10\.210\.4\.2:8080 .*maxconn 25 check/,
+    )
+    expect(mark).toBe(empty.mark)
+    expect(slotsOfMark(mark)).toBe(3)
+    expect(text).toContain(`description ${mark}\n`)
+  })
+
+  test('another number of slots, port or region is another mark', () => {
+    const marks = [
+      shape,
+      { ...shape, slots: 4 },
+      { ...shape, region: 'iad' },
+      { ...shape, https: null },
+    ].map((s) => renderConfig(s, new Map()).mark)
+    expect(new Set(marks).size).toBe(4)
+    expect(slotsOfMark('someone else')).toBeNull()
+  })
+
+  test('without TLS nobody is sent to it', () => {
+    const { text } = renderConfig({ ...shape, https: null }, new Map())
+    expect(text).not.toContain('redirect')
+    expect(text).not.toContain('bind 198.18.1.1:443')
+  })
+
+  test('text that is no address never gets into it', () => {
+    for (const bad of [
+      { address: '10.0.0.1; shutdown sessions' },
+      { address: 'localhost' },
+      { port: 0 },
+      { port: 1.5 },
+      { machine: '1\n' as MachineId },
+      { maxConnections: -1 },
+    ])
+      expect(() => renderConfig(shape, new Map([['s0', [{ ...entry, ...bad }]]]))).toThrow(
+        'not a server',
+      )
+  })
+
+  test('a name says whose server it is', () => {
+    expect(parseEntryName(entryName({ ...entry, role: 'backup', number: 12 }))).toEqual({
+      machine: entry.machine,
+      role: 'backup',
+      number: 12,
+    })
+    expect(parseEntryName('m0')).toBeNull()
+  })
+})

@@ -1,0 +1,64 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { RecordValues } from '@roost/api'
+import { createRecordCache, type Logger, silentLogger } from '@roost/base'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { createGoodRecords } from './good-records.ts'
+
+let dir: string
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'roost-records-'))
+})
+afterEach(() => rm(dir, { recursive: true, force: true }))
+
+function setUp() {
+  const cache = createRecordCache<RecordValues>({ file: ':memory:', log: silentLogger })
+  const errors: unknown[] = []
+  const log: Logger = {
+    ...silentLogger,
+    error: (_message, fields) => errors.push(fields?.['record']),
+  }
+  let revision = 0
+  const put = (kind: string, id: string, value: unknown) => {
+    revision += 1
+    cache.apply([
+      { type: 'record', revision, kind, id, value },
+      { type: 'synced', revision },
+    ])
+  }
+  const open = () => createGoodRecords({ cache, file: join(dir, 'last-good.json'), log })
+  return { put, open, errors }
+}
+
+test('the last good version of a bad record goes on, also over a restart; it is said once', () => {
+  const { put, open, errors } = setUp()
+  put('app', 'shop', { name: 'shop', release: 1 })
+  put('app', 'blog', { name: 'blog', release: 1 })
+  const records = open()
+  put('app', 'shop', { name: 'sh op', release: 2 })
+  put('app', 'blog', { name: 'blog', release: 2 })
+  records.refresh()
+  records.refresh()
+  const releases = (r: typeof records) =>
+    Object.fromEntries(r.list('app').map(({ name, release }) => [name, release]))
+  expect(releases(records)).toEqual({ shop: 1, blog: 2 })
+  expect(errors).toEqual(['app sh op: name is "sh op"'])
+  expect(releases(open())).toEqual({ shop: 1, blog: 2 })
+  put('app', 'shop', { name: 'shop', release: 3 })
+  records.refresh()
+  expect(releases(records)).toEqual({ shop: 3, blog: 2 })
+})
+
+test('what is gone is gone, good or bad', () => {
+  const { put, open } = setUp()
+  put('app', 'shop', { name: 'shop' })
+  const records = open()
+  put('app', 'shop', 'garbage')
+  records.refresh()
+  expect(records.list('app')).toHaveLength(1)
+  put('app', 'shop', null)
+  records.refresh()
+  expect(records.list('app')).toHaveLength(0)
+  expect(open().list('app')).toHaveLength(0)
+})
