@@ -15,6 +15,8 @@ import {
   untilShutdown,
 } from '@roost/base'
 import type { Host, HostId, MachineId } from '@roost/core'
+import { type Builder, createBuilder } from './build/builder.ts'
+import { registerBuildRoutes } from './build/routes.ts'
 import { createProbeChecks } from './check/probe-checks.ts'
 import { openCgroups } from './containerd/cgroup.ts'
 import { ContainerdClient } from './containerd/client.ts'
@@ -88,7 +90,12 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
     clock,
     log,
   })
-  closers.push(() => listener.close())
+  const builder = makeBuilder({ config, cache, tls, server, log })
+  registerBuildRoutes(listener.app, { builder })
+  closers.push(
+    () => builder?.close(),
+    () => listener.close(),
+  )
   await untilDone('listen', log, () => listener.listen([config.listen]))
 
   const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, log })
@@ -184,6 +191,30 @@ function makeRuntime(parts: {
     nameservers: config.nameservers,
     clock,
   })
+}
+
+function makeBuilder(parts: {
+  readonly config: AgentConfig
+  readonly cache: RecordCache<RecordValues>
+  readonly tls: Tls
+  readonly server: ReturnType<typeof createServerClient>
+  readonly log: Logger
+}): Builder | null {
+  const { config, cache, tls, server, log } = parts
+  if (config.builder === null) return null
+  const builder = createBuilder({
+    ...config.builder,
+    cgroupParent: `${config.cgroupParent}/build`,
+    uplink: config.uplink,
+    nameservers: config.nameservers,
+    ca: tls.ca,
+    registry: () => cache.get('settings', 'settings')?.registry ?? null,
+    registryToken: (repository, push, signal) => server.registryToken(repository, push, signal),
+    clock,
+    log: log.child({ part: 'builder' }),
+  })
+  void builder.sweep().catch((error: unknown) => log.warn('sweep what builds had left', { error }))
+  return builder
 }
 
 /** What was heard, or, before anything was, what the host was told when it joined. */

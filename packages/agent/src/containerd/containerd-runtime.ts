@@ -139,13 +139,13 @@ export class ContainerdRuntime implements Runtime {
     ])
     const byId = new Map(running.tasks.map((task) => [task.id, task]))
     return Promise.all(
-      found.containers.map((container) => this.#look(container, byId.get(container.id))),
+      found.containers.map((container) => this.#shown(container, byId.get(container.id))),
     )
   }
 
   async look(id: MachineId): Promise<RuntimeMachine | null> {
     const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
-    return container ? this.#look(container, task) : null
+    return container ? this.#shown(container, task) : null
   }
 
   async pull(image: MachineSpec['image'], signal: AbortSignal): Promise<void> {
@@ -302,7 +302,7 @@ export class ContainerdRuntime implements Runtime {
 
   // ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #look(container: Container, task: Task | undefined): Promise<RuntimeMachine> {
+  async #shown(container: Container, task: Task | undefined): Promise<RuntimeMachine> {
     const id = container.id as MachineId
     const stamp = container.labels[STAMP]
     if (stamp === undefined || !container.extensions[EXTENSION])
