@@ -58,7 +58,12 @@ test('.dockerignore is followed, with exceptions, and never hides the Dockerfile
     'node_modules/p/index.js': 'p',
     README: 'r',
   })
-  expect(Object.keys(await packed()).sort()).toEqual(['Dockerfile', 'src/a.js', 'src/keep.log'])
+  expect(Object.keys(await packed()).sort()).toEqual([
+    '.dockerignore',
+    'Dockerfile',
+    'src/a.js',
+    'src/keep.log',
+  ])
 })
 
 test("a Dockerfile's own ignore file goes before the general one, and a named one before both", async () => {
@@ -72,9 +77,14 @@ test("a Dockerfile's own ignore file goes before the general one, and a named on
   })
   expect(Object.keys(await packed({ dockerfile: 'docker/web' }))).not.toContain('b')
   expect(Object.keys(await packed({ dockerfile: 'docker/web' }))).toContain('a')
-  expect(
-    Object.keys(await packed({ dockerfile: 'docker/web', ignorefile: 'other' })).sort(),
-  ).toEqual(['docker/web', 'docker/web.dockerignore'])
+  const own = await packed({ dockerfile: 'docker/web', ignorefile: 'other' })
+  expect(Object.keys(own).sort()).toEqual([
+    '.dockerignore',
+    'docker/web',
+    'docker/web.dockerignore',
+  ])
+  // The builder follows it too, under the name that it knows.
+  expect(own['.dockerignore']).toBe('a\nb\nother\n.dockerignore\n.dockerignore\n')
 })
 
 test('the same folder gives the same bytes', async () => {

@@ -17,7 +17,16 @@ export interface ContextToPack {
   readonly dockerfile: string
   /** Default: `<dockerfile>.dockerignore`, then `.dockerignore`. */
   readonly ignorefile?: string | undefined
+  /** Told now and then how much was read so far. */
+  readonly onProgress?: (read: { readonly files: number; readonly bytes: number }) => void
 }
+
+/** What a builder takes; beyond it, something was sent by mistake. */
+const BYTES_MAX = 2_000_000_000
+const FILES_MAX = 200_000
+const IGNORE_FILE = '.dockerignore'
+/** Smaller files are read whole: a stream for each of thousands takes longer than their bytes. */
+const SMALL_BYTES = 256_000
 
 interface Found {
   /** With `/`, without one at its start. */
@@ -46,13 +55,25 @@ export async function* packContext(context: ContextToPack): AsyncGenerator<Uint8
   }
 }
 
-async function feed(
-  tar: Pack,
-  { folder, dockerfile }: ContextToPack,
-  ignored: Rules,
-): Promise<void> {
+async function feed(tar: Pack, context: ContextToPack, ignored: Rules): Promise<void> {
+  const { folder, dockerfile } = context
+  const weights = new Map<string, number>()
+  let files = 0
+  let bytes = 0
+  // The builder hides from COPY what this names, so it must be the one that was followed.
+  if (ignored.text !== null)
+    tar.entry({ name: IGNORE_FILE, mode: 0o644, mtime: new Date(0) }, ignored.text)
   for await (const { path, stats } of filesIn(folder, ignored, dockerfile)) {
     if (tar.destroyed) return
+    if (path === IGNORE_FILE && ignored.text !== null) continue
+    files++
+    if (stats.isFile()) {
+      bytes += stats.size
+      const top = path.split('/')[0] ?? ''
+      weights.set(top, (weights.get(top) ?? 0) + stats.size)
+    }
+    if (bytes > BYTES_MAX || files > FILES_MAX) throw tooMuch(weights)
+    context.onProgress?.({ files, bytes })
     // Names of users mean nothing on the builder; everything belongs to root there, as with docker build.
     const header = { name: path, mode: stats.mode & 0o7777, mtime: stats.mtime, uid: 0, gid: 0 }
     if (stats.isDirectory()) tar.entry({ ...header, type: 'directory' })
@@ -68,14 +89,19 @@ async function addFile(
   path: string,
   header: { readonly name: string; readonly size: number },
 ): Promise<void> {
-  if (header.size === 0) {
-    tar.entry(header, '')
-    return
-  }
-  const entry = tar.entry(header)
   try {
+    if (header.size <= SMALL_BYTES) {
+      // One that changed its size meanwhile is sent as it is now.
+      const content = await readFile(path)
+      await new Promise<void>((resolve, reject) => {
+        tar.entry({ ...header, size: content.length }, content, (error) =>
+          error ? reject(error) : resolve(),
+        )
+      })
+      return
+    }
     // A log that grows meanwhile is sent as long as it was.
-    await pipeline(createReadStream(path, { end: header.size - 1 }), entry)
+    await pipeline(createReadStream(path, { end: header.size - 1 }), tar.entry(header))
   } catch (cause) {
     if (tar.destroyed) return
     throw new Failure(`${path} can't be sent to the builder`, {
@@ -86,8 +112,22 @@ async function addFile(
   }
 }
 
+function tooMuch(weights: ReadonlyMap<string, number>): Failure {
+  const heaviest = [...weights].sort((a, b) => b[1] - a[1]).slice(0, 3)
+  const shown = heaviest.map(([name, bytes]) => `${name} (${Math.round(bytes / 1e6)} MB)`)
+  return new Failure(
+    `the folder has more than ${BYTES_MAX / 1e9} GB or ${FILES_MAX / 1000},000 files to send to the builder`,
+    {
+      why: `the largest so far: ${shown.join(', ')}`,
+      fix: 'name what the image does not need in .dockerignore',
+    },
+  )
+}
+
 interface Rules {
   readonly rules: Ignore
+  /** Text of the ignore file that is followed, for the builder; null: there is none. */
+  readonly text: string | null
   /** Without `!` a folder that is ignored need not be looked into. */
   readonly hasExceptions: boolean
 }
@@ -98,8 +138,12 @@ async function ignoreRules({ folder, dockerfile, ignorefile }: ContextToPack): P
   const path = [ignorefile, `${dockerfile}.dockerignore`, '.dockerignore']
     .flatMap((name) => (name === undefined ? [] : [at(folder, name)]))
     .find((file) => existsSync(file))
-  const lines = path === undefined ? [] : (await readFile(path, 'utf8')).split('\n')
+  const text = path === undefined ? null : await readFile(path, 'utf8')
+  const lines = text?.split('\n') ?? []
+  const isGeneral = path === join(folder, IGNORE_FILE)
   return {
+    // One that stands in for it is no file of the folder.
+    text: text === null || isGeneral ? text : `${text.trimEnd()}\n${IGNORE_FILE}\n`,
     rules: newRules({ ignorecase: false }).add(lines),
     hasExceptions: lines.some((line) => line.trim().startsWith('!')),
   }
