@@ -116,6 +116,7 @@ function gatedRuntime(process: SimProcess, fake: FakeHost, clock: Clock): Runtim
   return {
     ...runtime,
     list: () => process.gate(runtime.list()),
+    look: (...args) => process.gate(runtime.look(...args)),
     pull: (...args) => process.gate(runtime.pull(...args)),
     create: (...args) => process.gate(runtime.create(...args)),
     start: (...args) => process.gate(runtime.start(...args)),

@@ -39,6 +39,7 @@ describeRuntime('fake', async () => {
       host.misbehaviours.set(spec.id, PROGRAMS[program] ?? {})
       return spec
     },
+    ready: async () => {},
     close: async () => {},
   }
 })

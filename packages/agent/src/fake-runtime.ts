@@ -133,13 +133,13 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
   return {
     async list() {
       await clock.sleep(1)
-      return [...host.machines.values()].map(({ spec, state, startedAt, exit }) => ({
-        id: spec.id,
-        stamp: spec.stamp,
-        state,
-        startedAt,
-        exit,
-      }))
+      return [...host.machines.values()].map(shown)
+    },
+
+    async look(id) {
+      await clock.sleep(1)
+      const machine = host.machines.get(id)
+      return machine ? shown(machine) : null
     },
 
     async pull(image, signal) {
@@ -224,6 +224,10 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       return () => host.listeners.delete(heard)
     },
   }
+}
+
+function shown({ spec, state, startedAt, exit }: FakeMachine): RuntimeMachine {
+  return { id: spec.id, stamp: spec.stamp, state, startedAt, exit }
 }
 
 function existing(host: FakeHost, id: MachineId, deed: string): FakeMachine {

@@ -12,6 +12,8 @@ export interface RuntimeUnderTest {
    * code 7. `deaf` ignores every signal that can be ignored. `broken` has a program that does not exist.
    */
   spec(program: 'serves' | 'exits' | 'deaf' | 'broken'): Promise<MachineSpec>
+  /** Resolves when a program that runs has set up how it takes signals; a start returns before that. */
+  ready(id: MachineId): Promise<void>
   close(): Promise<void>
 }
 
@@ -36,12 +38,13 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
     async function shown(runtime: Runtime, id: MachineId) {
       return (await runtime.list()).find((machine) => machine.id === id)
     }
-    async function launched(program: Parameters<RuntimeUnderTest['spec']>[0]) {
+    async function launched(program: 'serves' | 'deaf') {
       const under = await open()
       const spec = await under.spec(program)
       await under.runtime.pull(spec.image, NEVER)
       await under.runtime.create(spec, NEVER)
       await under.runtime.start(spec.id, { GREETING: 'hello' }, NEVER)
+      await under.ready(spec.id)
       return { ...under, spec, look: () => shown(under.runtime, spec.id) }
     }
 
@@ -78,6 +81,13 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       await runtime.remove(spec.id)
       await runtime.remove(spec.id)
       await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 5000 })
+    })
+
+    test('one that is looked at alone is as in the listing', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      expect(await runtime.look(spec.id)).toEqual(await look())
+      await runtime.remove(spec.id)
+      expect(await runtime.look(spec.id)).toBeNull()
     })
 
     test('a stop sends its signal and returns when nothing is left', async () => {

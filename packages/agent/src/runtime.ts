@@ -7,6 +7,8 @@ import type { MachineConfig, MachineId } from '@roost/core'
 export interface Runtime {
   /** Everything of ours that exists on this host, running or not, whoever made it. The truth after any crash. */
   list(): Promise<readonly RuntimeMachine[]>
+  /** What `list` shows of this one; null when it shows nothing. Costs the same however many others there are. */
+  look(id: MachineId): Promise<RuntimeMachine | null>
   /** Fetches and unpacks, unless it is there. */
   pull(image: ImageToPull, signal: AbortSignal): Promise<void>
   /** Network namespace, root file system and container, ready to start. What exists of the same id and stamp stays. */

@@ -31,7 +31,7 @@ afterAll(async () => {
 const programs = {
   serves: ['sh', '-c', 'trap "exit 0" TERM; echo ready; while :; do sleep 0.05; done'],
   exits: ['sh', '-c', 'echo bye; exit 7'],
-  deaf: ['sh', '-c', 'trap "" TERM INT HUP; while :; do sleep 0.05; done'],
+  deaf: ['sh', '-c', 'trap "" TERM INT HUP; echo ready; while :; do sleep 0.05; done'],
   broken: ['/bin/nothing-here'],
 }
 
@@ -61,6 +61,12 @@ describeRuntime('containerd', async () => {
       return other.runtime
     },
     spec: (program) => specOf(programs[program]),
+    ready: (id) =>
+      eventually(async () => {
+        const asked = { machine: id, lines: 10, follow: false, signal: NEVER }
+        for await (const line of agent.logs.readLogs(asked)) if (line?.message === 'ready') return
+        throw new Error(`${id} is not ready`)
+      }),
     async close() {
       await agent.close()
       for (const other of others) await other.close()

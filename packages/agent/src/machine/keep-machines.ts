@@ -32,7 +32,6 @@ import {
 } from '@roost/core'
 import type { Checks } from '../checks.ts'
 import type { Environment, Runtime, RuntimeMachine } from '../runtime.ts'
-import { createLook } from './look.ts'
 import type { RecordStore } from './record-store.ts'
 import { createSlots } from './slots.ts'
 
@@ -77,7 +76,8 @@ const STOPS_AT_ONCE = 64
 const STEPS_PER_LAP_MAX = 20
 const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
-const LIST_MS_MAX = 30_000
+const LOOK_MS_MAX = 30_000
+const LOOK_PAUSE_MS = 500
 const DEED_MS_MAX: Readonly<Record<Deed, number>> = {
   pull: 900_000,
   create: 120_000,
@@ -120,7 +120,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   const kept = new Map(store.load().map((machine) => [machine.record.id, machine]))
   let wanted: ReadonlyMap<MachineId, Assignment> | null = null
 
-  const look = createLook(() => within(runtime.list(), LIST_MS_MAX, 'look at the runtime'))
+  /** One complaint for all machines, when the runtime falls silent. */
+  let silent = false
   const doers = createDoers(options)
 
   async function within<T>(work: Promise<T>, ms: number, doing: string): Promise<T> {
@@ -208,7 +209,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   async function lap(entry: Entry, signal: AbortSignal): Promise<void> {
     entry.pause?.abort()
     for (let n = 0; n < STEPS_PER_LAP_MAX && !signal.aborted; n++) {
-      const shown = (await look()).get(entry.id)
+      const shown = await lookAt(entry)
+      if (shown === undefined) return
       // Nothing was heard yet, or this machine was forgotten while we looked.
       if (wanted === null || entries.get(entry.id) !== entry) return
       const assignment = assignmentOf(entry.id)
@@ -227,6 +229,21 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       await perform(entry, step, assignment)
     }
     entry.loop.wake()
+  }
+
+  /** undefined: the runtime did not answer, and it will be tried again. */
+  async function lookAt(entry: Entry): Promise<RuntimeMachine | null | undefined> {
+    try {
+      const shown = await within(runtime.look(entry.id), LOOK_MS_MAX, 'look at the runtime')
+      silent = false
+      return shown
+    } catch (error) {
+      if (stopping.signal.aborted) return undefined
+      if (!silent) log.warn('look at the runtime', { error })
+      silent = true
+      wakeAt(entry, clock.now() + LOOK_PAUSE_MS)
+      return undefined
+    }
   }
 
   async function perform(entry: Entry, step: Doable, assignment: Assignment | null): Promise<void> {
@@ -338,10 +355,11 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   /** Finds what changed without a hint, and what exists though nobody knows it. */
   async function sweep(): Promise<void> {
     if (wanted === null) return
-    const shown = await look()
-    for (const id of shown.keys()) if (!entries.has(id as MachineId)) enter(id as MachineId)
+    const all = await within(runtime.list(), LOOK_MS_MAX, 'look at the runtime')
+    const shown = new Map(all.map((machine) => [machine.id, machine]))
+    for (const id of shown.keys()) if (!entries.has(id)) enter(id)
     for (const entry of entries.values()) {
-      const now = observedFrom(shown.get(entry.id))
+      const now = observedFrom(shown.get(entry.id) ?? null)
       if (JSON.stringify(now) !== JSON.stringify(entry.record.observed)) entry.loop.wake()
     }
   }
@@ -432,8 +450,8 @@ function createDoers(options: MachineKeeperOptions): Doers {
   }
 }
 
-function observedFrom(shown: RuntimeMachine | undefined): Observed {
-  if (shown === undefined) return { state: 'absent' }
+function observedFrom(shown: RuntimeMachine | null): Observed {
+  if (shown === null) return { state: 'absent' }
   const stamp = parseStamp(shown.stamp)
   const { startedAt, exit } = shown
   switch (shown.state) {
