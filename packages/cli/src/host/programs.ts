@@ -89,12 +89,13 @@ export async function stopProgram(pidDir: string, name: string): Promise<void> {
   rmSync(join(pidDir, `${name}.stop`), { force: true })
 }
 
-/** Every program that was started here and not stopped, also one that is being started again just now. */
+/** Every program that runs, or whose keeper is just starting it again. */
 export function programsIn(pidDir: string): RunningProgram[] {
-  return namesIn(pidDir).map((name) => {
+  return namesIn(pidDir).flatMap((name) => {
     const pid = pidOf(pidDir, name)
+    if (pid === null && keeperOf(pidDir, name) === null) return []
     const since = pid === null ? null : startedAt(pid)
-    return { name, pid, since: since?.toISOString() ?? null }
+    return [{ name, pid, since: since?.toISOString() ?? null }]
   })
 }
 
