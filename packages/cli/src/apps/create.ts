@@ -1,6 +1,8 @@
+import { ApiError } from '@roost/api'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
+import { Failure } from '../failure/failure.ts'
 import { checkedAppName } from '../session/app-session.ts'
 import { connect } from '../session/connect.ts'
 
@@ -15,7 +17,15 @@ export function register(parent: Command, context: CliContext): void {
   })
   command.action(async (name: string, options: { json?: boolean }) => {
     const body = { app_name: checkedAppName(name), org_slug: 'personal' }
-    const app = await connect(context).createApp({ body })
+    const app = await connect(context)
+      .createApp({ body })
+      .catch((error: unknown) => {
+        if (!(error instanceof ApiError) || error.code !== 'name_taken') throw error
+        throw new Failure(`the name "${name}" is taken`, {
+          fix: [`roost status -a ${name}   # if it is yours`, 'or choose another one'],
+          cause: error,
+        })
+      })
     if (options.json) return printJson(context, { name: app.name, status: app.status })
     context.stdout.write(`App ${app.name} is created. Deploy to it: roost deploy -a ${app.name}\n`)
   })

@@ -60,6 +60,10 @@ function explainApiError(error: ApiError): Explanation {
       return { ...base, fixes: ['roost releases   # shows whether another release is under way'] }
     case 'internal':
       return { ...base, why: ERRORS.internal.meaning, fixes: [] }
+    case 'not_found':
+      return { ...base, fixes: /Machine$/.test(error.route) ? ['roost machine list'] : [] }
+    case 'image_not_found':
+      return { ...base, fixes: ['roost deploy   # without --image: builds one'] }
     default:
       return { ...base, fixes: [] }
   }
@@ -78,7 +82,8 @@ function unreachedServer(error: unknown): Explanation | null {
   const url = error instanceof Error && 'serverUrl' in error ? String(error.serverUrl) : null
   if (url === null) return null
   const code = codeInChain(error)
-  const cause = describeError((error as Error).cause ?? error)
+  // Node's own advice is about its flags.
+  const cause = describeError((error as Error).cause ?? error).split('; if the root CA')[0] ?? ''
   if (TLS_UNTRUSTED.has(code))
     return {
       what: `the certificate of ${url} is signed by an authority that is not known here`,

@@ -16,6 +16,10 @@ export function register(parent: Command, context: CliContext): void {
   command.action(async (options: { json?: boolean }) => {
     const hosts = await connect(context).listHosts()
     if (options.json) return printJson(context, hosts)
+    if (hosts.length === 0) {
+      context.stdout.write('No hosts yet. Make this machine one: roost up --region CODE\n')
+      return
+    }
     const style = styleOf(context, context.stdout)
     const rows = hosts.map((host) => [
       host.name,

@@ -15,6 +15,10 @@ export function register(parent: Command, context: CliContext): void {
   command.action(async (options: { json?: boolean }) => {
     const regions = await connect(context).listRegions()
     if (options.json) return printJson(context, regions)
+    if (regions.length === 0) {
+      context.stdout.write('No hosts yet. Make this machine one: roost up --region CODE\n')
+      return
+    }
     const rows = regions.map(({ code, name, hosts, free_memory_mb }) => [
       code,
       name,

@@ -26,9 +26,11 @@ export async function changeSecrets(
     })
     const names = Object.keys(values).sort()
     if (release === null) {
-      progress.line(
-        `Stored: ${names.join(', ')}. ${options.stage ? 'The next release brings it to the machines.' : 'No release runs yet; the first one will have it.'}`,
-      )
+      const done = Object.values(values).includes(null) ? 'Removed' : 'Stored'
+      const when = options.stage
+        ? 'The next release brings it to the machines.'
+        : 'There is no release yet that machines would have to hear it from.'
+      progress.line(`${done}: ${names.join(', ')}. ${when}`)
       if (options.json) printJson(context, { names, release: null })
       return
     }
