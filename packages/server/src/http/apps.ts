@@ -22,8 +22,11 @@ export function appHandlers(
     listApps: ({ query, caller }) =>
       store.read(async (reader) => {
         const slug = query.org_slug
+        // Roles are Fly's own (builders, its Postgres): no app here has one.
+        const none = Boolean(query['app_role'])
         const apps = (await listApps(reader)).filter(
-          (app) => maySeeApp(caller.policy, app.name) && (!slug || app.organization === slug),
+          (app) =>
+            !none && maySeeApp(caller.policy, app.name) && (!slug || app.organization === slug),
         )
         const counts = await machineCounts(reader)
         const networks = await networkNames(reader)

@@ -115,7 +115,11 @@ export function hostHandlers(
 }
 
 /** A host that joins; or the one that it became before, when it comes again with the same key. */
-export async function addHost(tx: Tx, deps: Pick<Deps, 'ids'>, body: JoiningHost): Promise<Host> {
+export async function addHost(
+  tx: Tx,
+  deps: Pick<Deps, 'ids' | 'clock' | 'presence'>,
+  body: JoiningHost,
+): Promise<Host> {
   if (isIP(body.public_address) !== 4)
     throw new PlatformError('invalid', `public_address: ${body.public_address} is no IPv4 address`)
   const hosts = await listHosts(tx)
@@ -144,6 +148,7 @@ export async function addHost(tx: Tx, deps: Pick<Deps, 'ids'>, body: JoiningHost
     status: 'ok',
   }
   await putHost(tx, host)
+  deps.presence.expectAgent(host.id, deps.clock.now())
   return host
 }
 

@@ -14,7 +14,9 @@ export interface EdgePresence {
 export interface Presence {
   agentHeard(host: HostId, at: Instant, applied: Revision): void
   edgeHeard(host: HostId, beat: EdgePresence): void
-  /** When the agent last spoke; before it did, when this server started. */
+  /** A host has just joined: its silence counts from now on. */
+  expectAgent(host: HostId, at: Instant): void
+  /** When the agent last spoke; before it did, when it joined or this server started. */
   agentSeenAt(host: HostId): Instant
   /** null: not since this server started. */
   agentHeardAt(host: HostId): Instant | null
@@ -27,6 +29,7 @@ export interface Presence {
 
 export function createPresence(startedAt: Instant): Presence {
   const agents = new Map<HostId, Instant>()
+  const expected = new Map<HostId, Instant>()
   const edges = new Map<HostId, EdgePresence>()
   const listeners = new Set<() => void>()
 
@@ -36,9 +39,6 @@ export function createPresence(startedAt: Instant): Presence {
     },
     edgeHeard: (host, beat) => {
       const before = edges.get(host)
-      // Two beats that overtook each other: the later word counts.
-      if (before !== undefined && before.applied > beat.applied && before.seenAt === beat.seenAt)
-        return
       edges.set(host, beat)
       const news =
         before === undefined ||
@@ -46,12 +46,16 @@ export function createPresence(startedAt: Instant): Presence {
         JSON.stringify(before.draining) !== JSON.stringify(beat.draining)
       if (news) for (const heard of [...listeners]) heard()
     },
-    agentSeenAt: (host) => agents.get(host) ?? startedAt,
+    expectAgent: (host, at) => {
+      expected.set(host, at)
+    },
+    agentSeenAt: (host) => agents.get(host) ?? expected.get(host) ?? startedAt,
     agentHeardAt: (host) => agents.get(host) ?? null,
     edge: (host) => edges.get(host) ?? null,
     edges: () => edges,
     forget: (host) => {
       agents.delete(host)
+      expected.delete(host)
       edges.delete(host)
     },
     onProgress: (heard) => {
