@@ -84,6 +84,8 @@ export async function buildImage(
     folder,
     dockerfile,
     ignorefile: flags.ignorefile ?? config.build?.ignorefile,
+    onProgress: (read) =>
+      progress.passing('context', `sending ${read.files} files, ${bytes(read.bytes)}`),
   })
   try {
     const events = client.createBuild(
@@ -97,6 +99,7 @@ export async function buildImage(
       },
     )
     for await (const event of events) {
+      progress.passing('context', null)
       if (event.kind === 'step')
         progress.line(progress.style.bold(harmless(event.name, context.stdout)))
       if (event.kind === 'output')
@@ -110,6 +113,7 @@ export async function buildImage(
       }
     }
   } catch (error) {
+    progress.passing('context', null)
     if (!signal.aborted) throw error
     throw new Failure('the build was cancelled; nothing was released', { exitCode: 130 })
   }

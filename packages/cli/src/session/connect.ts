@@ -195,6 +195,9 @@ export function readAuthority(path: string, said: string): string {
 export function checkedUrl(url: string): string {
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
     throw usage(`"${url}" is no URL of a server: it looks like https://203.0.113.7:4280`)
+  const { protocol, hostname } = new URL(url)
+  if (protocol === 'http:' && !/^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname))
+    throw usage(`${url} would send the token for all to read`, url.replace(/^http:/i, 'https:'))
   return url.replace(/\/+$/, '')
 }
 

@@ -9,6 +9,8 @@ export interface Progress {
   line(text: string): void
   update(key: string, text: string): void
   finish(key: string, how: 'done' | 'failed', text: string): void
+  /** Only where lines can change in place, until it is null: how far something has come that says nothing by itself. */
+  passing(key: string, text: string | null): void
   /** Leaves what there is to see on the screen as it is. */
   stop(): void
 }
@@ -34,6 +36,7 @@ function plainProgress(context: CliContext, screen: Screen): Progress {
     line: (text) => screen.write(`${text}\n`),
     update: say,
     finish: (key, _, text) => say(key, text),
+    passing: () => {},
     stop: () => {},
   }
 }
@@ -73,6 +76,11 @@ function liveProgress(context: CliContext, screen: Screen): Progress {
     draw()
     if (!busy()) rest()
   }
+  const busyWith = (key: string, text: string) => {
+    items.set(key, { text, state: 'busy' })
+    timer ??= setInterval(tick, FRAME_MS).unref()
+    draw()
+  }
   const rest = () => {
     if (timer !== null) clearInterval(timer)
     timer = null
@@ -84,10 +92,10 @@ function liveProgress(context: CliContext, screen: Screen): Progress {
       screen.write(`${text}\n`)
       draw()
     },
-    update(key, text) {
-      items.set(key, { text, state: 'busy' })
-      timer ??= setInterval(tick, FRAME_MS).unref()
-      draw()
+    update: busyWith,
+    passing(key, text) {
+      if (text !== null) return busyWith(key, text)
+      if (items.delete(key)) draw()
     },
     finish(key, how, text) {
       items.set(key, { text, state: how })
