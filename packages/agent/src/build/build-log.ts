@@ -11,7 +11,8 @@ export interface BuildLog {
 }
 
 const OUTPUT_CHARS_MAX = 8_000_000
-const KEPT_LINES = 40
+const KEPT_LINES = 60
+const LAST_LINES = 20
 const ESCAPE = String.fromCharCode(27)
 const MOVES = new RegExp(`${ESCAPE}\\[[0-9;?]*[A-HJKSTfhlnsu]`, 'g')
 /** All but tab and escape. */
@@ -25,7 +26,6 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
   let cut = false
   let step: { readonly text: string; readonly line: number | null } | null = null
   let sinceStep: string[] = []
-  const errors: string[] = []
 
   return {
     add(raw) {
@@ -39,9 +39,8 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
       }
       if (line.trim() === '') return null
       keep(kept, line)
-      if (/^(Error|error): /.test(line)) errors.push(line.replace(/^[eE]rror: /, ''))
-      else if (!isNoise(line)) keep(sinceStep, line)
       if (isNoise(line)) return null
+      keep(sinceStep, line)
       chars += line.length
       if (chars <= OUTPUT_CHARS_MAX) return { kind: 'output', text: line }
       if (cut) return null
@@ -53,12 +52,15 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
     },
     lastLines: (count) => kept.slice(-count),
     failure() {
-      const error = errors.at(-1) ?? kept.at(-1) ?? 'buildah ended without a word'
+      // Programs say `Error: ` too; buildah's own word is the last one.
+      const at = kept.findLastIndex((line) => line.startsWith('Error: '))
+      const error = kept[at] ?? kept.at(-1) ?? 'buildah ended without a word'
       const place =
         step === null
           ? ''
           : `${step.line === null ? '' : `Dockerfile line ${step.line}: `}${step.text}: `
-      return [place + reason(error), ...sinceStep.slice(-20)].join('\n')
+      const said = sinceStep.filter((line) => line !== error).slice(-LAST_LINES)
+      return [place + reason(error.replace(/^Error: /, '')), ...said].join('\n')
     },
   }
 
@@ -70,9 +72,13 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
 
 /** buildah's chain of contexts around what went wrong is of no use to a person. */
 function reason(error: string): string {
-  const mirrored = /initializing source docker:\/\/([^\s:]+(?::[^\s:]+)?):/.exec(error)
-  if (mirrored !== null)
-    return `image ${mirrored[1]} is neither in the mirror nor reachable on the internet (${error.slice(-300)})`
+  const image = /initializing source docker:\/\/(\S+): /.exec(error)?.[1]
+  if (image !== undefined) {
+    const cause = error.split(': ').at(-1) ?? ''
+    return /manifest unknown|denied|unauthorized/.test(cause)
+      ? `there is no image ${image}, or it is not public`
+      : `image ${image} is not in the mirror, and its registry does not answer (${cause}); see: roost mirror list`
+  }
   const exit = /while running runtime: (exit status \d+|signal: \w+)$/.exec(error)
   if (exit !== null) return exit[1] ?? error
   return error.replace(/^building at STEP ".*?": /s, '').slice(0, 2000)
@@ -81,7 +87,7 @@ function reason(error: string): string {
 /** What buildah says of its own doings. */
 function isNoise(line: string): boolean {
   return (
-    /^(Getting image source signatures|Copying (blob|config) |(\[\d+\/\d+\] )?COMMIT|Writing manifest to image destination|Storing signatures|--> [0-9a-f]{11,}$|[0-9a-f]{64}$)/.test(
+    /^(Error: (building at STEP|creating build container: initializing source) |Resolving "|Trying to pull |Getting image source signatures|Copying (blob|config) |(\[\d+\/\d+\] )?COMMIT|Writing manifest to image destination|Storing signatures|--> [0-9a-f]{11,}$|[0-9a-f]{64}$)/.test(
       line,
     ) || /^time=".*" level=(warning|error) msg=".*(exit status|cgroup)/.test(line)
   )

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import {
+  appendFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -39,6 +40,8 @@ export interface BuildahRun {
   /** Read-only for steps, whatever they mount. */
   readonly readOnly?: readonly string[]
   readonly timeoutMs: number
+  /** For what only looks after files: the builder's network may not be there yet. */
+  readonly withoutNetwork?: boolean
   /** Called for each line of standard output and error, at most 4000 characters. The next waits until it is done. */
   readonly onLine?: (line: string) => void | Promise<void>
 }
@@ -60,6 +63,8 @@ export interface Buildah {
   readonly configDir: string
   /** Removes cgroups of steps that are no more. */
   sweepCgroups(): void
+  /** Whether builds that were cut off left containers. Only true words while no build runs. */
+  hasLeftContainers(): boolean
 }
 
 const LINE_CHARS_MAX = 4000
@@ -126,6 +131,16 @@ export function openBuildah(options: BuildahOptions): Buildah {
   ])
     mkdirSync(dir, { recursive: true, mode: 0o700 })
 
+  const write = (name: string, text: string, mode = 0o600) =>
+    replaceFile(join(configDir, name), text, mode)
+  write(
+    'storage.conf',
+    `[storage]\ndriver = "overlay"\ngraphroot = "${storageDir}"\nrunroot = "${join(stateDir, 'run')}"\n`,
+  )
+  write('containers.conf', '[containers]\n')
+  write('runtime', TRUSTING_RUNTIME, 0o700)
+  for (const name of ['resolv.conf', 'hosts']) appendFileSync(join(configDir, name), '')
+
   function environment(run: { tmpDir: string }): NodeJS.ProcessEnv {
     return {
       PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -148,8 +163,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
       'setpriv',
       [
         '--pdeathsig=SIGKILL',
-        'nsenter',
-        `--net=${options.netnsPath}`,
+        ...(run.withoutNetwork ? [] : ['nsenter', `--net=${options.netnsPath}`]),
         'unshare',
         '--mount',
         '--pid',
@@ -230,14 +244,6 @@ export function openBuildah(options: BuildahOptions): Buildah {
       `--runtime=${addsAuthorities() ? join(configDir, 'runtime') : 'runc'}`,
     ],
     configure(registry, password) {
-      const write = (name: string, text: string, mode = 0o600) =>
-        replaceFile(join(configDir, name), text, mode)
-      write(
-        'storage.conf',
-        `[storage]\ndriver = "overlay"\ngraphroot = "${storageDir}"\nrunroot = "${join(stateDir, 'run')}"\n`,
-      )
-      write('containers.conf', '[containers]\n')
-      write('runtime', TRUSTING_RUNTIME, 0o700)
       write('policy.json', '{"default":[{"type":"insecureAcceptAnything"}]}')
       write('certs/ca.crt', registry.ca)
       write(
@@ -283,6 +289,14 @@ export function openBuildah(options: BuildahOptions): Buildah {
           retry: 'later',
         })
       return Buffer.concat(chunks).toString('utf8').trim()
+    },
+    hasLeftContainers() {
+      try {
+        const text = readFileSync(join(storageDir, 'overlay-containers', 'containers.json'), 'utf8')
+        return (JSON.parse(text) as unknown[]).length > 0
+      } catch {
+        return false
+      }
     },
     sweepCgroups() {
       const root = '/sys/fs/cgroup'

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { lstat, mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { dirname, join, sep } from 'node:path'
@@ -69,6 +69,8 @@ const PUSH_MS_MAX = 10 * 60_000
 const QUERY_MS_MAX = 5 * 60_000
 /** Tokens live for 15 minutes. */
 const TOKEN_REFRESH_MS = 5 * 60_000
+/** Where buildah keeps `--mount=type=cache`, inside of its temporary directory. */
+const CACHE_MOUNTS = 'buildah-cache'
 const DOCKERFILE_BYTES_MAX = 1_000_000
 
 export function createBuilder(options: BuilderOptions): Builder {
@@ -83,7 +85,9 @@ export function createBuilder(options: BuilderOptions): Builder {
   const slots = createBuildSlots({ slots: BUILDS_MAX, waiting: WAITING_MAX })
   const closing = new AbortController()
   const under = new Set<Promise<void>>()
+  const tidying = { now: Promise.resolve() }
   const workDir = join(dataDir, 'work')
+  const cachesDir = join(dataDir, 'caches')
   const platform = `linux/${process.arch === 'arm64' ? 'arm64' : 'amd64'}`
 
   async function run(...[build, context, onEvent, given]: Parameters<Builder['run']>) {
@@ -108,6 +112,7 @@ export function createBuilder(options: BuilderOptions): Builder {
         places.push(say({ kind: 'output', text }).catch(() => {}))
       })
       try {
+        await tidying.now
         await buildAndPush({ ...build, id, folder, say, signal })
       } finally {
         release()
@@ -123,7 +128,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       await rm(folder, { recursive: true, force: true }).catch((error: unknown) =>
         log.warn('remove a build folder', { folder, error }),
       )
-      if (slots.isIdle()) await tidy().catch((error: unknown) => log.warn('tidy builds', { error }))
+      await tidyWhenIdle()
     }
   }
 
@@ -135,7 +140,7 @@ export function createBuilder(options: BuilderOptions): Builder {
         log.warn('renew the token of a build', { app, error }),
       )
     }, TOKEN_REFRESH_MS)
-    const tmpDir = join(dataDir, 'caches', app)
+    const tmpDir = join(cachesDir, app)
     try {
       const startedAt = performance.now()
       const rewritten = await rewrite(build, tmpDir)
@@ -314,9 +319,29 @@ export function createBuilder(options: BuilderOptions): Builder {
     ]
   }
 
-  /** Containers of builds that were cut off; only while none runs. buildah removes those that it finishes itself. */
+  /** What builds that were cut off left behind. Only while none runs; those that come wait for it. */
   async function tidy(): Promise<void> {
     buildah.sweepCgroups()
+    for (const app of await readdir(cachesDir).catch(() => []))
+      for (const name of await readdir(join(cachesDir, app)))
+        if (name !== CACHE_MOUNTS)
+          await rm(join(cachesDir, app, name), { recursive: true, force: true })
+    if (!buildah.hasLeftContainers()) return
+    await buildah.query(['rm', '--all'], {
+      signal: AbortSignal.timeout(QUERY_MS_MAX),
+      tmpDir: join(dataDir, 'tidy'),
+      timeoutMs: QUERY_MS_MAX,
+      withoutNetwork: true,
+    })
+  }
+
+  function tidyWhenIdle(): Promise<void> {
+    if (!slots.isIdle()) return Promise.resolve()
+    const before = tidying.now
+    tidying.now = before
+      .then(tidy)
+      .catch((error: unknown) => log.warn('tidy up after builds', { error }))
+    return tidying.now
   }
 
   return {
@@ -328,7 +353,7 @@ export function createBuilder(options: BuilderOptions): Builder {
     },
     async sweep() {
       await rm(workDir, { recursive: true, force: true })
-      await tidy()
+      await tidyWhenIdle()
     },
     async close() {
       closing.abort(new PlatformError('unavailable', 'the agent is stopping', { retry: 'later' }))
