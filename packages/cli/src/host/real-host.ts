@@ -10,7 +10,7 @@ import { clientFor } from '../session/connect.ts'
 import { removeContext, saveContext } from '../session/contexts.ts'
 import { joinTicket } from './join-token.ts'
 import { type HostSpec, layoutOf } from './layout.ts'
-import { HOST_STATE, recordMachine, restoreMachine } from './machine-record.ts'
+import { HOST_STATE, recordMachine, restoreMachine, tuneMachine } from './machine-record.ts'
 import { machineResolvers } from './machine-resolvers.ts'
 import { powerOff } from './power-off.ts'
 import { processesOf, signal } from './processes.ts'
@@ -27,7 +27,7 @@ import {
   startJoined,
 } from './raise.ts'
 import { requireMachine } from './requirements.ts'
-import { mountPoints, removeIfEmpty, unmountBelow } from './sweep.ts'
+import { mountPoints, removeFolders, removeIfEmpty, unmountBelow } from './sweep.ts'
 
 /** What `roost up` may be told; everything else follows from the machine. */
 export interface HostUpOptions {
@@ -82,6 +82,7 @@ export async function hostUp(
   if ((options.server === undefined) !== (options.joinToken === undefined))
     throw usage('--server and --join-token go together')
   recordMachine()
+  tuneMachine()
   await mountRun(spec)
   const keys = await prepareHost(spec, say)
   if (spec.server !== null) {
@@ -137,7 +138,7 @@ export async function hostDown(options: {
   await unmountBelow(spec.runDir)
   rmSync(spec.runDir, { recursive: true, force: true })
   if (options.purge) {
-    rmSync(spec.dataDir, { recursive: true, force: true })
+    await removeFolders([spec.dataDir])
     removeContext(contextOf(spec))
     removeIfEmpty(HOST_STATE)
   }

@@ -137,6 +137,13 @@ function refusesConnections(path: string): Promise<boolean> {
   })
 }
 
+/** Images have tens of thousands of files: several folders at once, and not one by one from here. */
+export async function removeFolders(folders: readonly string[]): Promise<void> {
+  await Promise.all(
+    folders.map((folder) => runCommand(['rm', '-rf', '--', folder], { timeoutMs: 300_000 })),
+  )
+}
+
 export async function removeNftTable(family: string, name: string): Promise<void> {
   await quietly(['nft', 'delete', 'table', family, name])
 }

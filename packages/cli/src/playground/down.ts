@@ -8,6 +8,7 @@ import {
   removeCgroupIfEmpty,
   removeCgroups,
   removeDevice,
+  removeFolders,
   removeIfEmpty,
   removeNetns,
   removeNftTable,
@@ -32,7 +33,7 @@ export async function playgroundDown(
     if (state !== null) await removeAll(state.plan, Date.parse(state.begunAt), onProgress)
     if (state?.context) forget(state.context)
     // Last: as long as it is there, another `down` knows what to remove.
-    rmSync(stateDirOf(name), { recursive: true, force: true })
+    await removeFolders([stateDirOf(name)])
   } finally {
     unlock()
   }
@@ -57,6 +58,8 @@ async function removeAll(
   await removeNftTable('ip', plan.name)
   removeCgroups(`/roost/${plan.name}`)
   removeCgroupIfEmpty('/roost')
+  say('files')
+  await removeFolders(plan.regions.map((region) => hostSpecOf(plan, region).dataDir))
   for (const socket of await deadShimSockets(begunMs)) rmSync(socket, { force: true })
 }
 

@@ -6,7 +6,7 @@ import { describeError, runCommand } from '@roost/base'
 import { hostMeshIpv4 } from '@roost/core'
 import { Failure } from '../failure/failure.ts'
 import { layoutOf } from '../host/layout.ts'
-import { recordMachine } from '../host/machine-record.ts'
+import { recordMachine, tuneMachine } from '../host/machine-record.ts'
 import { startProgram } from '../host/programs.ts'
 import {
   joinHost,
@@ -57,6 +57,7 @@ export async function playgroundUp(options: PlaygroundUpOptions): Promise<Playgr
   try {
     refuseSecond(plan)
     recordMachine()
+    tuneMachine()
     const context = options.saveContext === false ? null : contextName(plan)
     const state = {
       version: 1,
