@@ -791,9 +791,9 @@ describe('an edge with a real HAProxy', () => {
             },
           ],
         })
-        socket.send(query, edge.current.ports.dns, `${NET}.1`)
+        socket.send(query, edge.current.ports().dns ?? 0, `${NET}.1`)
       })
-    await until('it serves', () => edge.current.status().serving)
+    await until('it serves', () => edge.current.status().applied > 0 && edge.current.ports().dns)
     expect(await ask('198.18.2.0')).toEqual({ address: '198.18.2.1', scope: 24 })
     expect((await ask('10.1.1.0')).address).toBe('198.18.1.1')
     dead.add('iad')

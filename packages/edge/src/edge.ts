@@ -35,13 +35,16 @@ export interface EdgeParts {
 }
 
 export interface Edge {
-  readonly ports: { readonly dns: number; readonly probe: number }
+  /** null while it can't be bound: an address may come later than we do. */
+  ports(): { readonly dns: number | null; readonly probe: number | null }
   status(): ProxyStatus
   /** Leaves HAProxy running, unless the configuration says otherwise. */
   close(): Promise<void>
 }
 
 const HEARTBEAT_MS = 2000
+/** How often a port that could not be bound is tried. */
+const BIND_MS = 1000
 
 /** Files of the HAProxy that belongs to this edge; others read `pid` to end it. */
 export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
@@ -78,13 +81,16 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
   })
 
+  // One that has heard nothing yet would tell everybody that there is no such app.
+  const isServing = () => controller.status().serving && controller.status().applied > 0
   // Made anew when something changed, not for each question.
   let zone: Zone | null = null
   let locate = createLocator([], parts.countryOf, log)
   let located = ''
+  let domain = settingsOf(records)?.domain
   const changed = () => {
     zone = zoneOf(records, self, prober, {
-      serving: controller.status().serving,
+      serving: isServing(),
       revision: cache.revision(),
     })
     const networks = settingsOf(records)?.clientNetworks ?? []
@@ -160,7 +166,9 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       records.refresh()
       changed()
       controller.wake()
-      certificate.wake()
+      const now = settingsOf(records)?.domain
+      if (now !== domain) certificate.wake()
+      domain = now
     },
     onConnection: (connected) => log.info(connected ? 'server is heard' : 'server is not heard'),
     clock,
@@ -168,27 +176,46 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     signal: stopping.signal,
   })
 
-  const endpoint = createAliveEndpoint({
-    tls,
-    say: () => ({
-      host: self.host,
-      region: self.region,
-      serving: controller.status().serving,
-      round_trip_ms: Object.fromEntries(prober.roundTrips()),
-    }),
+  const probe = keepOpen({
+    name: 'probes',
+    open: async () => {
+      const endpoint = createAliveEndpoint({
+        tls,
+        say: () => ({
+          host: self.host,
+          region: self.region,
+          serving: isServing(),
+          round_trip_ms: Object.fromEntries(prober.roundTrips()),
+        }),
+        log,
+      })
+      try {
+        const [bound] = await endpoint.listen([config.listen])
+        return { port: bound?.port ?? 0, close: () => endpoint.close(500) }
+      } catch (error) {
+        await endpoint.close(0)
+        throw error
+      }
+    },
+    clock,
     log,
   })
-  const [probe] = await endpoint.listen([config.listen])
-  const dns = await startDnsServer({
-    ...config.dns,
-    answer: (message, source, transport) =>
-      zone === null ? null : answerQuery(message, { zone, locate, source, transport }),
+  const dns = keepOpen({
+    name: 'dns',
+    open: () =>
+      startDnsServer({
+        ...config.dns,
+        answer: (message, source, transport) =>
+          answerQuery(message, { zone, locate, source, transport }),
+        log,
+      }),
+    clock,
     log,
   })
-  log.info('edge started', { revision: cache.revision(), dns: dns.port, probe: probe?.port })
+  log.info('edge started', { revision: cache.revision() })
 
   return {
-    ports: { dns: dns.port, probe: probe?.port ?? 0 },
+    ports: () => ({ dns: dns.port(), probe: probe.port() }),
     status: () => controller.status(),
     async close() {
       stopping.abort()
@@ -198,10 +225,45 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await controller.stop()
       await heartbeat.stop()
       await following
-      await endpoint.close(500)
+      await probe.close()
       await link.close()
       if (config.haproxy.stopOnExit) await proxy.stop()
       cache.close()
+    },
+  }
+}
+
+/** A port that is taken or an address that is not there yet stops nothing else: it is tried again. */
+function keepOpen(options: {
+  readonly name: string
+  readonly open: () => Promise<{ readonly port: number; close(): Promise<void> }>
+  readonly clock: Clock
+  readonly log: Logger
+}): { port(): number | null; close(): Promise<void> } {
+  const { name, log } = options
+  let opened: Awaited<ReturnType<typeof options.open>> | null = null
+  let failed = false
+  const loop = startLoop({
+    name,
+    periodMs: BIND_MS,
+    clock: options.clock,
+    log,
+    lap: async () => {
+      if (opened !== null) return
+      try {
+        opened = await options.open()
+        log.info('listening', { for: name, port: opened.port })
+      } catch (error) {
+        if (!failed) log.error('can not listen, tried again until it works', { for: name, error })
+        failed = true
+      }
+    },
+  })
+  return {
+    port: () => opened?.port ?? null,
+    close: async () => {
+      await loop.stop()
+      await opened?.close()
     },
   }
 }

@@ -101,6 +101,10 @@ describe('answerQuery', () => {
     expect(version.additionals?.[0]).toMatchObject({ extendedRcode: 1 })
   })
 
+  test('before anything is known, it is said that nothing is', () => {
+    expect(ask({ questions: [shop] }, { zone: null })).toMatchObject({ rcode: 'SERVFAIL' })
+  })
+
   test('recursion is not offered, the wish for it is echoed, letter case too', () => {
     const reply = ask({ questions: [{ type: 'A', name: 'ShOp.RooST.test' }], flags: 0x100 })
     expect(reply).toMatchObject({ flag_rd: true, flag_ra: false })

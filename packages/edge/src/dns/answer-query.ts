@@ -12,7 +12,8 @@ import {
 } from 'dns-packet'
 
 export interface QueryContext {
-  readonly zone: Zone
+  /** null: nothing was heard yet of what there is. */
+  readonly zone: Zone | null
   readonly locate: (address: string, prefixLength: number) => ClientPlace
   /** Who sent the packet. */
   readonly source: string
@@ -21,6 +22,7 @@ export interface QueryContext {
 }
 
 const FORMAT_ERROR = 1
+const SERVER_FAILURE = 2
 const NO_SUCH_NAME = 3
 const NOT_IMPLEMENTED = 4
 const REFUSED = 5
@@ -63,6 +65,9 @@ export function answerQuery(message: Buffer, context: QueryContext): Buffer | nu
   const opt = edns === undefined ? [] : [optRecord(0, subnet)]
   if ((question.class ?? 'IN') !== 'IN' && question.class !== 'ANY')
     return write({ ...base, flags: flags(REFUSED), additionals: opt })
+
+  if (context.zone === null)
+    return write({ ...base, flags: flags(SERVER_FAILURE), additionals: opt })
 
   const address = subnet?.ip ?? context.source
   const prefixLength = subnet?.sourcePrefixLength ?? (address.includes(':') ? 128 : 32)

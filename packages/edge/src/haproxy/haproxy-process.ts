@@ -105,7 +105,17 @@ export function createHaproxyProcess(options: {
       await write(what)
       await rm(files.pid, { force: true })
       await runCommand(
-        [binary, '-W', '-D', '-S', files.masterSocket, '-p', files.pid, '-f', files.config],
+        [
+          binary,
+          '-W',
+          '-D',
+          '-S',
+          `${files.masterSocket},mode,600`,
+          '-p',
+          files.pid,
+          '-f',
+          files.config,
+        ],
         { timeoutMs: START_MS_MAX },
       )
       await untilServing(what.mark, null)

@@ -31,6 +31,8 @@ export interface ProxyController {
 /** How often HAProxy is looked at when nothing happens, and while something leaves. */
 const LOOK_MS = 1000
 const LEAVING_MS = 200
+/** HAProxy that can't be started is tried again at once, then less and less often. */
+const RETRY_MS_MAX = 2000
 const SLOTS_MAX = 20_000
 /** Changes may make room for each other (a slot that becomes free), but not for ever. */
 const ROUNDS_MAX = 4
@@ -50,6 +52,8 @@ export function startProxyController(options: {
   let status: ProxyStatus = { applied: 0, draining: [], serving: false }
   let dirty = true
   let lookedAt = 0
+  let failures = 0
+  let notBefore = 0
   let leaving = false
   let slots = 0
   let troubles = ''
@@ -119,14 +123,17 @@ export function startProxyController(options: {
   }
 
   async function lap(): Promise<void> {
+    if (clock.now() < notBefore) return
     const due = leaving ? LEAVING_MS : LOOK_MS
     if (!dirty && clock.now() - lookedAt < due) return
     dirty = false
     try {
       await bringThere()
+      failures = 0
     } catch (error) {
-      // Tried again at once when HAProxy is gone, with the loop's pause when it can't be started.
       dirty = true
+      failures += 1
+      notBefore = clock.now() + (failures === 1 ? 0 : Math.min(RETRY_MS_MAX, 100 * 2 ** failures))
       setStatus({ ...status, serving: (await options.process.running()) !== null })
       throw error
     } finally {
