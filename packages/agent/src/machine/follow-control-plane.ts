@@ -9,6 +9,7 @@ import {
 } from '@roost/base'
 import type { MachineId, MachineStatus } from '@roost/core'
 import type { ControlPlane } from '../control-plane.ts'
+import { within } from './within.ts'
 
 /** The agent's side of its talk with the server: hears records, tells statuses, says that it lives. */
 export interface ControlPlaneLink {
@@ -44,25 +45,8 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
   let failures = 0
 
   /** With a limit of its own, since a call into a partition may hang. */
-  async function call(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    const over = new AbortController()
-    const late = new AbortController()
-    const signal = AbortSignal.any([stopping.signal, late.signal])
-    const limit = clock.sleep(CALL_MS_MAX, AbortSignal.any([over.signal, stopping.signal]))
-    const called = work(signal)
-    called.catch(() => {})
-    try {
-      await Promise.race([
-        called,
-        limit.then(() => {
-          throw new Error(stopping.signal.aborted ? 'stopping' : `no answer in ${CALL_MS_MAX} ms`)
-        }),
-      ])
-    } finally {
-      late.abort()
-      over.abort()
-    }
-  }
+  const call = (doing: string, work: (signal: AbortSignal) => Promise<void>) =>
+    within({ clock, ms: CALL_MS_MAX, signal: stopping.signal }, doing, work)
 
   const reporting = startLoop({
     name: 'report statuses',
@@ -73,12 +57,12 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
       while (unacknowledged.size > 0 && !signal.aborted) {
         const batch = [...unacknowledged.values()].slice(0, STATUSES_PER_REPORT_MAX)
         try {
-          await call((within) => controlPlane.report(batch, within))
+          await call('report statuses', (signal) => controlPlane.report(batch, signal))
           failures = 0
           for (const { id, sequence } of batch)
             if (unacknowledged.get(id)?.sequence === sequence) unacknowledged.delete(id)
         } catch (error) {
-          if (failures === 0) log.warn('report statuses', { error })
+          if (failures === 0) log.warn('not heard by the server', { error })
           await clock.sleep(backoffMs(failures++, 200, 5000), signal)
         }
       }
@@ -94,10 +78,10 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
     lap: async () => {
       try {
         const beat = { applied: cache.revision(), draining: [] }
-        await call((within) => controlPlane.heartbeat(beat, within))
+        await call('heartbeat', (signal) => controlPlane.heartbeat(beat, signal))
         silent = false
       } catch (error) {
-        if (!silent) log.warn('heartbeat', { error })
+        if (!silent) log.warn('not heard by the server', { error })
         silent = true
       }
     },

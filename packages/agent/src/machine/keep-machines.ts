@@ -9,31 +9,25 @@ import {
 import {
   type Assignment,
   attemptKey,
-  type CheckStatus,
-  checksOf,
-  type Deed,
-  formatStamp,
   type HostId,
-  imageRepository,
-  isVersion,
   type MachineId,
   type MachineRecord,
   type MachineStatus,
-  machineEnvironment,
   newRecord,
   nextStep,
   type Observation,
-  type Observed,
   observe,
-  parseStamp,
   type Step,
   statusOf,
-  uncheckedStatuses,
 } from '@roost/core'
 import type { Checks } from '../checks.ts'
 import type { Environment, Runtime, RuntimeMachine } from '../runtime.ts'
+import { createDoers, DEED_MS_MAX, type Doable, doStep } from './doers.ts'
+import { createMachineChecks, type MachineChecks } from './machine-checks.ts'
+import { observedFrom } from './observed-from.ts'
 import type { RecordStore } from './record-store.ts'
 import { createSlots } from './slots.ts'
+import { within } from './within.ts'
 
 /**
  * Brings the machines of this host to what is wanted of them: one loop for each, which looks at the runtime, asks core for
@@ -65,81 +59,49 @@ export interface MachineKeeperOptions {
   readonly unseal: (sealed: string, assignment: Assignment) => Promise<Environment>
   /** Each status that differs from the one before. Must not throw. */
   readonly onStatus: (status: MachineStatus) => void
-  /** Machines that are pulled, created, started or removed at the same time. Default 4. */
+  /** So many images are pulled at the same time, and so many machines created, started or removed. Default 4. */
   readonly atOnce?: number
-  /** Core's, unless a test plants a bug. */
-  readonly decide?: typeof nextStep
 }
 
-/** Stops mostly wait, so they have a bound of their own and never hold up a start. */
+/** Stops mostly wait, for as long as programs take. */
 const STOPS_AT_ONCE = 64
 const STEPS_PER_LAP_MAX = 20
 const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
 const LOOK_MS_MAX = 30_000
 const LOOK_PAUSE_MS = 500
-const DEED_MS_MAX: Readonly<Record<Deed, number>> = {
-  pull: 900_000,
-  create: 120_000,
-  start: 120_000,
-  stop: 30_000,
-  remove: 120_000,
-}
 
 interface Entry {
   readonly id: MachineId
   readonly loop: Loop
+  readonly checks: MachineChecks
   record: MachineRecord
   statusSequence: number
   status: MachineStatus | null
-  checks: readonly CheckStatus[]
-  checking: { readonly key: string; readonly end: () => void } | null
   /** The step that is being done, and how to leave it. */
   current: { readonly step: Step; readonly leave: AbortController } | null
   /** Ends the pause before the next lap. */
   pause: AbortController | null
 }
 
-type Doable = Extract<Step, { kind: Deed }>
-type Doers = {
-  readonly [K in Deed]: (
-    step: Extract<Step, { kind: K }>,
-    assignment: Assignment | null,
-    id: MachineId,
-    signal: AbortSignal,
-  ) => Promise<void>
-}
-
 export function createMachineKeeper(options: MachineKeeperOptions): MachineKeeper {
   const { runtime, checks, clock, log, store, host, onStatus } = options
-  const decide = options.decide ?? nextStep
-  const heavy = createSlots(options.atOnce ?? 4)
-  const stops = createSlots(STOPS_AT_ONCE)
+  const { atOnce = 4 } = options
+  // Apart from each other, since a slow registry is no reason not to start, nor a slow stop.
+  const slots = {
+    pull: createSlots(atOnce),
+    make: createSlots(atOnce),
+    stop: createSlots(STOPS_AT_ONCE),
+  }
   const stopping = new AbortController()
+  const looking = { clock, ms: LOOK_MS_MAX, signal: stopping.signal }
   const entries = new Map<MachineId, Entry>()
   const kept = new Map(store.load().map((machine) => [machine.record.id, machine]))
   let wanted: ReadonlyMap<MachineId, Assignment> | null = null
 
   /** One complaint for all machines, when the runtime falls silent. */
   let silent = false
-  const doers = createDoers(options)
-
-  async function within<T>(work: Promise<T>, ms: number, doing: string): Promise<T> {
-    const over = new AbortController()
-    work.catch(() => {})
-    const limit = clock.sleep(ms, AbortSignal.any([over.signal, stopping.signal])).then(() => {
-      throw new PlatformError('timeout', stopping.signal.aborted ? `${doing}: stopping` : doing, {
-        cause: new Error(`no end after ${ms} ms`),
-        retry: 'later',
-      })
-    })
-    limit.catch(() => {})
-    try {
-      return await Promise.race([work, limit])
-    } finally {
-      over.abort()
-    }
-  }
+  const doers = createDoers({ runtime, unseal: options.unseal, publicAddress: host.publicAddress })
 
   function enter(id: MachineId): Entry {
     const known = entries.get(id)
@@ -150,8 +112,12 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       record: memory ? { ...memory.record, doing: null } : newRecord(id),
       statusSequence: memory?.statusSequence ?? 0,
       status: null,
-      checks: memory?.checks ?? [],
-      checking: null,
+      checks: createMachineChecks({
+        checks,
+        clock,
+        remembered: memory?.checks ?? [],
+        onChange: () => tell(entry),
+      }),
       current: null,
       pause: null,
       loop: startLoop({
@@ -179,7 +145,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     store.save({
       record: entry.record,
       statusSequence: entry.statusSequence,
-      checks: entry.checks,
+      checks: entry.checks.statuses(),
     })
   }
 
@@ -197,7 +163,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const assignment = assignmentOf(entry.id)
     if (assignment === null) return
     const now = clock.now()
-    const said = statusOf(entry.record, assignment, { host: host.id, now, checks: entry.checks })
+    const seen = { host: host.id, now, checks: entry.checks.statuses() }
+    const said = statusOf(entry.record, assignment, seen)
     const { sequence: _, updatedAt: __, ...last } = entry.status ?? { sequence: 0, updatedAt: 0 }
     if (JSON.stringify(said) === JSON.stringify(last)) return
     entry.statusSequence = after(entry.statusSequence)
@@ -215,9 +182,9 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       if (wanted === null || entries.get(entry.id) !== entry) return
       const assignment = assignmentOf(entry.id)
       note(entry, { kind: 'seen', observed: observedFrom(shown), assignment })
-      check(entry, assignment)
+      entry.checks.follow(entry.record.observed, assignment)
       tell(entry)
-      const step = decide(assignment, entry.record, clock.now())
+      const step = nextStep(assignment, entry.record, clock.now())
       if (step.kind === 'settled') {
         if (assignment === null && entry.record.observed.state === 'absent') forget(entry)
         return
@@ -234,7 +201,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   /** undefined: the runtime did not answer, and it will be tried again. */
   async function lookAt(entry: Entry): Promise<RuntimeMachine | null | undefined> {
     try {
-      const shown = await within(runtime.look(entry.id), LOOK_MS_MAX, 'look at the runtime')
+      const shown = await within(looking, 'look at the runtime', () => runtime.look(entry.id))
       silent = false
       return shown
     } catch (error) {
@@ -252,14 +219,16 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const deed = step.kind
     entry.current = { step, leave }
     try {
-      await (deed === 'stop' ? stops : heavy).use(async () => {
+      await (deed === 'pull' || deed === 'stop' ? slots[deed] : slots.make).use(async () => {
         if (signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
         note(entry, { kind: 'began', deed, startGeneration })
         tell(entry)
         const ms = DEED_MS_MAX[deed] + (step.kind === 'stop' ? step.timeoutMs : 0)
-        const doing = `${deed} machine ${entry.id}`
-        await within(run(step, assignment, entry.id, signal), ms, doing)
+        const limit = { clock, ms, signal: stopping.signal }
+        await within(limit, `${deed} machine ${entry.id}`, (over) =>
+          doStep(doers, step, { id: entry.id, assignment }, AbortSignal.any([leave.signal, over])),
+        )
         const digest = step.kind === 'pull' ? { digest: step.digest } : {}
         note(entry, { kind: 'done', deed, ...digest })
       })
@@ -272,15 +241,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         note(entry, { kind: 'failed', deed, key: attemptKey(assignment), reason, final })
       }
     } finally {
-      // A deed that hangs past its limit is told to end; what it still does is seen at the next look.
-      leave.abort()
       entry.current = null
     }
-  }
-
-  function run(step: Doable, a: Assignment | null, id: MachineId, signal: AbortSignal) {
-    // One call for each member, so that a step which nobody does fails to compile in `Doers`.
-    return (doers[step.kind] as Doers[Deed])(step as never, a, id, signal)
   }
 
   function wakeAt(entry: Entry, until: number): void {
@@ -293,7 +255,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   }
 
   function forget(entry: Entry): void {
-    endChecks(entry)
+    entry.checks.end()
     entries.delete(entry.id)
     kept.delete(entry.id)
     store.remove(entry.id)
@@ -301,61 +263,10 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     void entry.loop.stop()
   }
 
-  function endChecks(entry: Entry): void {
-    entry.checking?.end()
-    entry.checking = null
-  }
-
-  /** Checks what runs, for as long as it runs. */
-  function check(entry: Entry, assignment: Assignment | null): void {
-    const { observed } = entry.record
-    if (assignment === null || observed.state !== 'running') {
-      endChecks(entry)
-      return
-    }
-    // While an older version is on its way out its own checks go on: they are not known any more to this assignment.
-    if (!isVersion(assignment, observed) && entry.checking) return
-    const specs = checksOf(assignment.config)
-    const key = JSON.stringify([observed.startedAt, specs])
-    if (entry.checking?.key === key) return
-    const adopted =
-      entry.checking === null &&
-      entry.checks.length === specs.length &&
-      entry.checks.every(
-        ({ name, updatedAt }, n) => name === specs[n]?.name && updatedAt >= observed.startedAt,
-      )
-    endChecks(entry)
-    if (!adopted) entry.checks = uncheckedStatuses(specs, clock.now())
-    if (specs.length === 0) {
-      entry.checking = { key, end: () => {} }
-      return
-    }
-    const target = {
-      id: entry.id,
-      address: assignment.privateIpv4,
-      startedAt: observed.startedAt,
-      specs,
-      known: entry.checks,
-    }
-    let ended = false
-    const end = checks.start(target, (statuses) => {
-      if (ended) return
-      entry.checks = statuses
-      tell(entry)
-    })
-    entry.checking = {
-      key,
-      end: () => {
-        ended = true
-        end()
-      },
-    }
-  }
-
   /** Finds what changed without a hint, and what exists though nobody knows it. */
   async function sweep(): Promise<void> {
     if (wanted === null) return
-    const all = await within(runtime.list(), LOOK_MS_MAX, 'look at the runtime')
+    const all = await within(looking, 'look at the runtime', () => runtime.list())
     const shown = new Map(all.map((machine) => [machine.id, machine]))
     for (const id of shown.keys()) if (!entries.has(id)) enter(id)
     for (const entry of entries.values()) {
@@ -386,7 +297,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         const generation = before?.get(entry.id)?.generation
         if (before !== null && generation === assignment?.generation) continue
         if (entry.current) {
-          const step = decide(assignment, entry.record, clock.now())
+          const step = nextStep(assignment, entry.record, clock.now())
           if (JSON.stringify(step) !== JSON.stringify(entry.current.step))
             entry.current.leave.abort()
         }
@@ -404,64 +315,10 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       stopping.abort()
       unhear()
       const all = [...entries.values()]
-      for (const entry of all) endChecks(entry)
+      for (const entry of all) entry.checks.end()
       await Promise.all([sweeping.stop(), ...all.map((entry) => entry.loop.stop())])
     },
   }
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
-
-function createDoers(options: MachineKeeperOptions): Doers {
-  const { runtime, host, unseal } = options
-  const known = (assignment: Assignment | null, id: MachineId): Assignment => {
-    if (assignment === null) throw new Error(`nobody knows machine ${id}`)
-    return assignment
-  }
-  return {
-    pull: ({ image, digest }, _, __, signal) =>
-      runtime.pull({ repository: imageRepository(image), digest }, signal),
-    create: ({ stamp }, a, id, signal) => {
-      const assignment = known(a, id)
-      const { config, imageDigest } = assignment
-      return runtime.create(
-        {
-          id,
-          stamp: formatStamp(stamp),
-          image: { repository: imageRepository(config.image), digest: imageDigest },
-          config,
-          hostname: id,
-          ipv4: assignment.privateIpv4,
-          ipv6: assignment.privateIpv6,
-        },
-        signal,
-      )
-    },
-    start: async (_, a, id, signal) => {
-      const assignment = known(a, id)
-      const { sealedSecrets } = assignment
-      const secrets = sealedSecrets === null ? {} : await unseal(sealedSecrets, assignment)
-      const publicIp = host.publicAddress === undefined ? {} : { publicIp: host.publicAddress }
-      await runtime.start(id, machineEnvironment(assignment, { secrets, ...publicIp }), signal)
-    },
-    stop: ({ signal: name, timeoutMs }, _, id, signal) =>
-      runtime.stop(id, { signal: name, timeoutMs }, signal),
-    remove: (_, __, id) => runtime.remove(id),
-  }
-}
-
-function observedFrom(shown: RuntimeMachine | null): Observed {
-  if (shown === null) return { state: 'absent' }
-  const stamp = parseStamp(shown.stamp)
-  const { startedAt, exit } = shown
-  switch (shown.state) {
-    case 'created':
-      return { state: 'created', ...stamp }
-    case 'running':
-      return { state: 'running', ...stamp, startedAt: startedAt ?? 0 }
-    case 'exited':
-      return { state: 'exited', ...stamp, startedAt, exit }
-    case 'broken':
-      return { state: 'broken', ...stamp }
-  }
-}

@@ -1,0 +1,77 @@
+import {
+  type Assignment,
+  type Deed,
+  formatStamp,
+  imageRepository,
+  type MachineId,
+  machineEnvironment,
+  type Step,
+} from '@roost/core'
+import type { Environment, Runtime } from '../runtime.ts'
+
+export type Doable = Extract<Step, { readonly kind: Deed }>
+
+/** How each step is done: idempotent, and without a result, since the next look is the result. */
+export type Doers = {
+  readonly [K in Deed]: (
+    step: Extract<Step, { kind: K }>,
+    machine: { readonly id: MachineId; readonly assignment: Assignment | null },
+    signal: AbortSignal,
+  ) => Promise<void>
+}
+
+/** Longer than this none of them may take; a stop has its own time on top. */
+export const DEED_MS_MAX: Readonly<Record<Deed, number>> = {
+  pull: 900_000,
+  create: 120_000,
+  start: 120_000,
+  stop: 30_000,
+  remove: 120_000,
+}
+
+export function createDoers(options: {
+  readonly runtime: Runtime
+  readonly publicAddress: string | undefined
+  readonly unseal: (sealed: string, assignment: Assignment) => Promise<Environment>
+}): Doers {
+  const { runtime, publicAddress, unseal } = options
+  return {
+    pull: ({ image, digest }, _, signal) =>
+      runtime.pull({ repository: imageRepository(image), digest }, signal),
+
+    create: async ({ stamp }, machine, signal) => {
+      const { id, config, imageDigest, privateIpv4, privateIpv6 } = wanted(machine)
+      const image = { repository: imageRepository(config.image), digest: imageDigest }
+      const at = { hostname: id, ipv4: privateIpv4, ipv6: privateIpv6 }
+      await runtime.create({ id, stamp: formatStamp(stamp), image, config, ...at }, signal)
+    },
+
+    start: async (_, machine, signal) => {
+      const assignment = wanted(machine)
+      const { id, sealedSecrets } = assignment
+      const secrets = sealedSecrets === null ? {} : await unseal(sealedSecrets, assignment)
+      const publicIp = publicAddress === undefined ? {} : { publicIp: publicAddress }
+      await runtime.start(id, machineEnvironment(assignment, { secrets, ...publicIp }), signal)
+    },
+
+    stop: ({ signal: name, timeoutMs }, { id }, signal) =>
+      runtime.stop(id, { signal: name, timeoutMs }, signal),
+
+    remove: (_, { id }) => runtime.remove(id),
+  }
+}
+
+export function doStep(
+  doers: Doers,
+  step: Doable,
+  machine: Parameters<Doers['pull']>[1],
+  signal: AbortSignal,
+): Promise<void> {
+  // The compiler can't see that step and doer are of the same kind.
+  return (doers[step.kind] as (...args: unknown[]) => Promise<void>)(step, machine, signal)
+}
+
+function wanted(machine: Parameters<Doers['pull']>[1]): Assignment {
+  if (machine.assignment === null) throw new Error(`nobody wants machine ${machine.id}`)
+  return machine.assignment
+}
