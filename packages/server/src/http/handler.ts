@@ -31,7 +31,7 @@ type BodyOf<Spec> = Spec extends { body: 'stream' }
 type CallerOf<Spec> = Spec extends { action: 'open' } ? Caller | null : Caller
 type LineOf<Spec> = Spec extends { line: infer S extends z.ZodType } ? z.input<S> : unknown
 
-/** `lines` routes answer with a function that is run once all checks have passed; it may throw before its first line. */
+/** `lines` routes answer with a function that is run once all checks have passed: what can be refused is refused before. */
 export type ReplyOf<Spec> = Spec extends { reply: 'lines' }
   ? (signal: AbortSignal) => AsyncIterable<LineOf<Spec>>
   : Spec extends { reply: infer S extends z.ZodType }
