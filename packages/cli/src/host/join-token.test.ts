@@ -28,6 +28,7 @@ test('a ticket carries the authority by which a certificate is checked', () => {
 })
 
 test('what is no ticket is refused with what to do', () => {
-  for (const text of ['', 'roost_join_abc', 'roost_join_abc.short', `a b.${'A'.repeat(44)}`])
+  const forms = ['', 'roost_join_abc', 'roost_join_abc.short', `a b.${'A'.repeat(44)}`]
+  for (const text of [...forms, `roost_join_abc.${'B'.repeat(44)}`])
     expect(() => readJoinTicket(text)).toThrow('no join token')
 })

@@ -13,7 +13,6 @@ export interface JoinTicket {
 const FORM = /^([\w-]+)\.([\w-]{44})$/
 /** What stands before a compressed P-256 point in a SubjectPublicKeyInfo. */
 const P256_PREFIX = Buffer.from('3039301306072a8648ce3d020106082a8648ce3d030107032200', 'hex')
-const POINT_BYTES = 33
 
 export function joinTicket(secret: string, ca: string): string {
   const { publicKey } = new X509Certificate(ca)
@@ -25,14 +24,20 @@ export function joinTicket(secret: string, ca: string): string {
 
 export function readJoinTicket(text: string): JoinTicket {
   const match = FORM.exec(text.trim())
-  const point = Buffer.from(match?.[2] ?? '', 'base64url')
-  if (match === null || point.length !== POINT_BYTES)
+  const authority = match === null ? null : keyOf(Buffer.from(match[2] as string, 'base64url'))
+  if (match === null || authority === null)
     throw usage('that is no join token: it looks like roost_join_….…', [
       'run `roost up` on the first host again: it prints a new one',
     ])
-  const der = Buffer.concat([P256_PREFIX, point])
-  return {
-    secret: match[1] as string,
-    authority: createPublicKey({ key: der, format: 'der', type: 'spki' }),
+  return { secret: match[1] as string, authority }
+}
+
+function keyOf(point: Buffer): KeyObject | null {
+  try {
+    const der = Buffer.concat([P256_PREFIX, point])
+    return createPublicKey({ key: der, format: 'der', type: 'spki' })
+  } catch {
+    // Not a point of the curve: a character is wrong.
+    return null
   }
 }

@@ -2,7 +2,7 @@ import type { KeyObject, X509Certificate } from 'node:crypto'
 import { request } from 'node:https'
 import { isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
-import { createApiClient, type Fetch } from '@roost/api'
+import { ApiError, createApiClient, type Fetch } from '@roost/api'
 import { Failure } from '../failure/failure.ts'
 import { readJoinTicket } from './join-token.ts'
 
@@ -14,7 +14,14 @@ type JoinBody = Parameters<ReturnType<typeof createApiClient>['joinHost']>[0]['b
 export async function join(url: string, ticket: string, about: Omit<JoinBody, 'token'>) {
   const { secret, authority } = readJoinTicket(ticket)
   const api = createApiClient({ baseUrl: url, fetch: fetchFrom(url, authority) })
-  return api.joinHost({ body: { ...about, token: secret } })
+  return api.joinHost({ body: { ...about, token: secret } }).catch((cause: unknown) => {
+    if (!(cause instanceof ApiError) || cause.code !== 'unauthorized') throw cause
+    throw new Failure('the server does not let this host in', {
+      why: cause.message,
+      fix: 'run `roost up` on the first host again: it prints a new join token',
+      cause,
+    })
+  })
 }
 
 function fetchFrom(serverUrl: string, authority: KeyObject): Fetch {

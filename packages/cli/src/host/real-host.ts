@@ -7,7 +7,8 @@ import { runCommand } from '@roost/base'
 import { hostMeshIpv4 } from '@roost/core'
 import { Failure, usage } from '../failure/failure.ts'
 import { clientFor } from '../session/connect.ts'
-import { removeContext, saveContext } from '../session/contexts.ts'
+import { saveContext } from '../session/contexts.ts'
+import { forgetContext } from './forget-context.ts'
 import { joinTicket } from './join-token.ts'
 import { type HostSpec, layoutOf } from './layout.ts'
 import { HOST_STATE, recordMachine, restoreMachine, tuneMachine } from './machine-record.ts'
@@ -139,7 +140,7 @@ export async function hostDown(options: {
   rmSync(spec.runDir, { recursive: true, force: true })
   if (options.purge) {
     await removeFolders([spec.dataDir])
-    removeContext(contextOf(spec))
+    forgetContext(contextOf(spec))
     removeIfEmpty(HOST_STATE)
   }
   await restoreMachine()
@@ -321,7 +322,11 @@ async function isOk(spec: HostSpec): Promise<boolean> {
   })
   const hosts = await api.listHosts({}, { timeoutMs: 5000 }).catch(() => [])
   return hosts.some(
-    (host) => host.name === spec.name && host.status === 'ok' && host.edge_seen_at !== null,
+    (host) =>
+      host.name === spec.name &&
+      host.status === 'ok' &&
+      host.agent_seen_at !== null &&
+      host.edge_seen_at !== null,
   )
 }
 

@@ -149,7 +149,7 @@ export async function removeNftTable(family: string, name: string): Promise<void
 }
 
 export async function removeDevice(name: string): Promise<void> {
-  if (existsSync(`/sys/class/net/${name}`)) await quietly(['ip', 'link', 'del', name])
+  if ((await devicesIn(null)).includes(name)) await quietly(['ip', 'link', 'del', name])
 }
 
 export function removeIfEmpty(folder: string): void {

@@ -1,5 +1,5 @@
 import { existsSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { forgetContext } from '../host/forget-context.ts'
 import { restoreMachine } from '../host/machine-record.ts'
 import { powerOff } from '../host/power-off.ts'
 import { killProcesses } from '../host/processes.ts'
@@ -9,12 +9,10 @@ import {
   removeCgroups,
   removeDevice,
   removeFolders,
-  removeIfEmpty,
   removeNetns,
   removeNftTable,
   unmountBelow,
 } from '../host/sweep.ts'
-import { contextsFile, readContexts, removeContext } from '../session/contexts.ts'
 import { checkName, DEFAULT_NAME, type PlaygroundPlan, stateDirOf } from './plan.ts'
 import { hostSpecOf, lockPlayground, marksOf, readState } from './state.ts'
 
@@ -31,7 +29,7 @@ export async function playgroundDown(
   try {
     const state = readState(name)
     if (state !== null) await removeAll(state.plan, Date.parse(state.begunAt), onProgress)
-    if (state?.context) forget(state.context)
+    if (state?.context) forgetContext(state.context)
     // Last: as long as it is there, another `down` knows what to remove.
     await removeFolders([stateDirOf(name)])
   } finally {
@@ -61,12 +59,4 @@ async function removeAll(
   say('files')
   await removeFolders(plan.regions.map((region) => hostSpecOf(plan, region).dataDir))
   for (const socket of await deadShimSockets(begunMs)) rmSync(socket, { force: true })
-}
-
-function forget(context: string): void {
-  removeContext(context)
-  if (readContexts().all.length > 0) return
-  const file = contextsFile()
-  rmSync(file, { force: true })
-  removeIfEmpty(dirname(file))
 }
