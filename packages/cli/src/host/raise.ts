@@ -228,13 +228,14 @@ async function addPrivatePlanes(spec: HostSpec, number: number): Promise<void> {
   })
 }
 
-/** For a real host: in a namespace of its own they vanish with it. */
-export async function removePrivatePlanes(number: number): Promise<void> {
-  await quietly(['ip', 'addr', 'del', `${hostMeshIpv4({ number })}/32`, 'dev', 'lo'])
-  await quietly(['ip', 'addr', 'del', `${hostMeshIpv6({ number })}/128`, 'dev', 'lo'])
+/** The counterpart for a host whose network namespace stays. */
+export async function removePrivatePlanes(netns: string | null, number: number): Promise<void> {
+  const ip = ['ip', ...(netns === null ? [] : ['-n', netns])] as [string, ...string[]]
+  await quietly([...ip, 'addr', 'del', `${hostMeshIpv4({ number })}/32`, 'dev', 'lo'])
+  await quietly([...ip, 'addr', 'del', `${hostMeshIpv6({ number })}/128`, 'dev', 'lo'])
   for (const network of PRIVATE_NETWORKS)
-    await quietly(['ip', 'route', 'del', 'unreachable', network, 'metric', '4096'])
-  await quietly(['ip', 'route', 'del', 'unreachable', hostSubnetIpv4({ number })])
+    await quietly([...ip, 'route', 'del', 'unreachable', network, 'metric', '4096'])
+  await quietly([...ip, 'route', 'del', 'unreachable', hostSubnetIpv4({ number })])
 }
 
 interface ServerInit {

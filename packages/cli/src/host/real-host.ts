@@ -135,7 +135,7 @@ export async function hostDown(options: {
   await endMachines(spec)
   await powerOff(spec)
   const number = hostNumberOf(spec)
-  if (number !== null && spec.netns === null) await removePrivatePlanes(number)
+  if (number !== null) await removePrivatePlanes(spec.netns, number)
   await unmountBelow(spec.runDir)
   rmSync(spec.runDir, { recursive: true, force: true })
   if (options.purge) {
