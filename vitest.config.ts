@@ -23,6 +23,7 @@ export default defineConfig({
           include: [
             'packages/*/src/**/*.integration.test.ts',
             'test/cluster/**/*.integration.test.ts',
+            'test/build/**/*.integration.test.ts',
           ],
           testTimeout: 120_000,
           hookTimeout: 120_000,

@@ -76,11 +76,7 @@ export async function raiseImageStore(dir: string, address: string): Promise<Ima
     }),
   )
   const logFile = join(dir, 'registry.log')
-  const log = openSync(logFile, 'a')
-  const [program, ...args] = registryArgv(configFile)
-  const registry = spawn(program, args, { stdio: ['ignore', log, log] })
-  closeSync(log)
-  await answers(address, port, registry)
+  const registry = await startRegistry(configFile, logFile, address, port)
   return {
     url: `https://${address}:${port}`,
     apiUrl,
@@ -88,13 +84,43 @@ export async function raiseImageStore(dir: string, address: string): Promise<Ima
     tokens,
     logFile,
     async close() {
-      const ended = once(registry, 'exit')
-      registry.kill('SIGKILL')
-      await ended
+      await endProcess(registry)
       api.closeAllConnections()
       await new Promise((resolve) => api.close(resolve))
     },
   }
+}
+
+/** One that anybody may read and write, as an upstream. */
+export async function raiseOpenRegistry(dir: string, address: string) {
+  mkdirSync(dir, { recursive: true })
+  const port = await freePort(address)
+  const configFile = join(dir, 'registry.yml')
+  const storage = { filesystem: { rootdirectory: join(dir, 'blobs') } }
+  const config = { version: '0.1', storage, http: { addr: `${address}:${port}` } }
+  writeFileSync(configFile, JSON.stringify(config))
+  const registry = await startRegistry(configFile, join(dir, 'registry.log'), address, port)
+  return { url: `http://${address}:${port}`, close: () => endProcess(registry) }
+}
+
+async function startRegistry(
+  configFile: string,
+  logFile: string,
+  address: string,
+  port: number,
+): Promise<ChildProcess> {
+  const log = openSync(logFile, 'a')
+  const [program, ...args] = registryArgv(configFile)
+  const registry = spawn(program, args, { stdio: ['ignore', log, log] })
+  closeSync(log)
+  await answers(address, port, registry)
+  return registry
+}
+
+async function endProcess(child: ChildProcess): Promise<void> {
+  const ended = once(child, 'exit')
+  child.kill('SIGKILL')
+  await ended
 }
 
 function makeCertificates(dir: string, address: string) {

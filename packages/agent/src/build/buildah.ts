@@ -37,6 +37,7 @@ export interface BuildahRun {
   readonly signal: AbortSignal
   /** Where `--mount=type=cache` and temporary files of this run are kept. */
   readonly tmpDir: string
+  readonly authFile?: string
   /** Read-only for steps, whatever they mount. */
   readonly readOnly?: readonly string[]
   readonly timeoutMs: number
@@ -52,8 +53,10 @@ export interface BuildahRun {
  * started, its containers included, and with the last process all its mounts are gone.
  */
 export interface Buildah {
-  /** Writes its configuration files; call it again when the registry or its password changed. */
-  configure(registry: RegistryPlace, password: string): void
+  /** Writes the configuration files that all runs share. */
+  configure(registry: RegistryPlace): void
+  /** Writes the password that runs with this `authFile` show to the registry; again when it changed. */
+  writeAuthFile(authFile: string, registry: RegistryPlace, password: string): void
   /** Ends with the exit code; a signal or the timeout kills it and throws. */
   run(run: BuildahRun): Promise<number>
   /** Standard output of a short command. */
@@ -68,6 +71,7 @@ export interface Buildah {
 }
 
 const LINE_CHARS_MAX = 4000
+const KILL_MS = 3000
 const SETUP = `
 set -e
 mount --bind "$ROOST_CONFIG/resolv.conf" /etc/resolv.conf
@@ -141,7 +145,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
   write('runtime', TRUSTING_RUNTIME, 0o700)
   for (const name of ['resolv.conf', 'hosts']) appendFileSync(join(configDir, name), '')
 
-  function environment(run: { tmpDir: string }): NodeJS.ProcessEnv {
+  function environment(run: Pick<BuildahRun, 'tmpDir' | 'authFile'>): NodeJS.ProcessEnv {
     return {
       PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
       LANG: 'C.UTF-8',
@@ -152,7 +156,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
       CONTAINERS_CONF: join(configDir, 'containers.conf'),
       CONTAINERS_STORAGE_CONF: join(configDir, 'storage.conf'),
       CONTAINERS_REGISTRIES_CONF: join(configDir, 'registries.conf'),
-      REGISTRY_AUTH_FILE: join(configDir, 'auth.json'),
+      REGISTRY_AUTH_FILE: run.authFile ?? join(configDir, 'no-auth.json'),
     }
   }
 
@@ -188,14 +192,18 @@ export function openBuildah(options: BuildahOptions): Buildah {
     given.signal.throwIfAborted()
     const child = start(given)
     let late = false
-    // The whole group: `unshare` dies, the kernel kills the PID namespace of its child.
+    const ended = () =>
+      child.pid === undefined || child.exitCode !== null || child.signalCode !== null
     const kill = () => {
-      if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
-        try {
-          process.kill(-child.pid, 'SIGKILL')
-        } catch {
-          // It ended in between.
-        }
+      if (child.pid === undefined || ended()) return
+      const inits = childrenOf(child.pid)
+      // The first process of the PID namespace takes all others with it, and only then does `unshare` end: what comes after
+      // this run finds nothing alive. Before there is one, the group is all there is.
+      if (inits.length === 0) signalProcess(-child.pid)
+      for (const init of inits) signalProcess(init)
+      setTimeout(() => {
+        if (child.pid !== undefined && !ended()) signalProcess(-child.pid)
+      }, KILL_MS).unref()
     }
     const timer = setTimeout(() => {
       late = true
@@ -243,7 +251,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
       ...ulimits(),
       `--runtime=${addsAuthorities() ? join(configDir, 'runtime') : 'runc'}`,
     ],
-    configure(registry, password) {
+    configure(registry) {
       write('policy.json', '{"default":[{"type":"insecureAcceptAnything"}]}')
       write('certs/ca.crt', registry.ca)
       write(
@@ -262,8 +270,6 @@ export function openBuildah(options: BuildahOptions): Buildah {
           '',
         ].join('\n'),
       )
-      const auth = Buffer.from(`builder:${password}`).toString('base64')
-      write('auth.json', JSON.stringify({ auths: { [registry.host]: { auth } } }))
       const nameservers = reachableNameservers(options.nameservers)
       // A file that is bind-mounted must keep its inode: written in place.
       writeFileSync(
@@ -290,6 +296,10 @@ export function openBuildah(options: BuildahOptions): Buildah {
         })
       return Buffer.concat(chunks).toString('utf8').trim()
     },
+    writeAuthFile(authFile, registry, password) {
+      const auth = Buffer.from(`builder:${password}`).toString('base64')
+      replaceFile(authFile, JSON.stringify({ auths: { [registry.host]: { auth } } }), 0o600)
+    },
     hasLeftContainers() {
       try {
         const text = readFileSync(join(storageDir, 'overlay-containers', 'containers.json'), 'utf8')
@@ -303,6 +313,27 @@ export function openBuildah(options: BuildahOptions): Buildah {
       for (const base of [root, ...readdirSync(root).map((name) => join(root, name))])
         removeCgroups(join(base, options.cgroupParent))
     },
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    return text
+      .trim()
+      .split(' ')
+      .filter((word) => word !== '')
+      .map(Number)
+  } catch {
+    return []
+  }
+}
+
+function signalProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It ended in between.
   }
 }
 

@@ -134,9 +134,9 @@ export function createBuilder(options: BuilderOptions): Builder {
 
   async function buildAndPush(build: Running): Promise<void> {
     const { app, id, folder, say, signal } = build
-    const place = await prepare(app, signal)
+    const place = await prepare(build)
     const refresh = setInterval(() => {
-      login(app, place, signal).catch((error: unknown) =>
+      login(build, place).catch((error: unknown) =>
         log.warn('renew the token of a build', { app, error }),
       )
     }, TOKEN_REFRESH_MS)
@@ -148,7 +148,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       const builtAt = performance.now()
       const tag = `${app}:deployment-${id}`
       await say({ kind: 'step', name: `push ${place.name}/${tag}` })
-      await login(app, place, signal)
+      await login(build, place)
       const digestFile = join(folder, 'digest')
       const pushLog = createBuildLog()
       const code = await buildah.run({
@@ -165,6 +165,7 @@ export function createBuilder(options: BuilderOptions): Builder {
         ],
         signal,
         tmpDir,
+        authFile: authFileOf(folder),
         timeoutMs: PUSH_MS_MAX,
         onLine: (line) => void pushLog.add(line),
       })
@@ -187,12 +188,12 @@ export function createBuilder(options: BuilderOptions): Builder {
   }
 
   async function rewrite(build: Running, tmpDir: string): Promise<Rewritten> {
-    const { folder, request, say, signal } = build
+    const { folder, request, say } = build
     const source = await readDockerfile(join(folder, 'context'), request.dockerfile)
     const rewritten = await rewriteDockerfile(source, {
       args: request.args,
       platform,
-      baseImage: (reference) => inspectBase(reference, tmpDir, signal),
+      baseImage: (reference) => inspectBase(reference, build, tmpDir),
     })
     for (const note of rewritten.notes) await say({ kind: 'output', text: note })
     await writeFile(join(folder, 'Dockerfile'), rewritten.text)
@@ -239,6 +240,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       ],
       signal,
       tmpDir,
+      authFile: authFileOf(folder),
       readOnly: [context, join(folder, 'heredocs')],
       timeoutMs: BUILD_MS_MAX,
       onLine: async (line) => {
@@ -251,7 +253,7 @@ export function createBuilder(options: BuilderOptions): Builder {
   }
 
   /** Network, configuration and a fresh password, before anything is started. */
-  async function prepare(app: string, signal: AbortSignal): Promise<RegistryPlace> {
+  async function prepare(build: Running): Promise<RegistryPlace> {
     const registry = options.registry()
     if (registry === null)
       throw new PlatformError('unavailable', 'the agent has not heard yet where images are kept', {
@@ -259,7 +261,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       })
     const url = new URL(registry.url)
     const place = { name: registry.name, host: url.host, ca: options.ca }
-    const realm = await tokenService(registry.url, options.ca, signal)
+    const realm = await tokenService(registry.url, options.ca, build.signal)
     await network.ensure({
       services: [url, realm].flatMap((one) => {
         const address = one.hostname
@@ -269,21 +271,22 @@ export function createBuilder(options: BuilderOptions): Builder {
       uplink: options.uplink,
       nameservers: options.nameservers,
     })
-    await login(app, place, signal)
+    buildah.configure(place)
+    await login(build, place)
     return place
   }
 
-  async function login(app: string, place: RegistryPlace, signal: AbortSignal): Promise<void> {
+  async function login({ app, folder, signal }: Running, place: RegistryPlace): Promise<void> {
     const token = await options.registryToken(app, true, signal)
-    buildah.configure(place, token)
+    buildah.writeAuthFile(authFileOf(folder), place, token)
   }
 
   async function inspectBase(
     reference: string,
+    { folder, signal }: Running,
     tmpDir: string,
-    signal: AbortSignal,
   ): Promise<BaseImage> {
-    const rest = { signal, tmpDir, timeoutMs: QUERY_MS_MAX }
+    const rest = { signal, tmpDir, authFile: authFileOf(folder), timeoutMs: QUERY_MS_MAX }
     const pulled = await buildah.query(
       ['pull', ...trust(), '--quiet', '--policy=missing', reference],
       rest,
@@ -370,6 +373,10 @@ interface Running {
   readonly folder: string
   readonly say: (event: BuildEvent) => Promise<void>
   readonly signal: AbortSignal
+}
+
+function authFileOf(folder: string): string {
+  return join(folder, 'auth.json')
 }
 
 function explain(error: unknown): { code: string; message: string } {
