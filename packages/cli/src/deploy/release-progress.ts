@@ -25,7 +25,11 @@ export async function watchRelease(
   const giveUpAt = clock.now() + options.waitTimeoutMs + SLACK_MS
   const seen = new Set<string>()
   const texts = new Map<string, string>()
+  const heard = () => {
+    if (texts.delete('server')) progress.finish('server', 'done', 'the server answers again')
+  }
   const show = (event: ReleaseEvent) => {
+    heard()
     const id = `${event.at} ${event.machine} ${event.message}`
     if (seen.has(id)) return
     seen.add(id)
@@ -38,6 +42,7 @@ export async function watchRelease(
       for await (const event of client.followRelease({ params }, { signal: options.signal }))
         show(event)
       const release = await client.getRelease({ params }, { signal: options.signal })
+      heard()
       if (release.status === 'complete' || release.status === 'failed') {
         const how = release.status === 'complete' ? 'done' : 'failed'
         for (const [key, text] of texts) progress.finish(key, how, text)
@@ -53,8 +58,9 @@ export async function watchRelease(
         progress.stop()
         throw error
       }
-      progress.update('server', 'the server does not answer; the release goes on when it is back')
-      texts.set('server', 'the server answers again')
+      const away = 'the server does not answer; the release goes on when it is back'
+      texts.set('server', away)
+      progress.update('server', away)
     }
     await clock.sleep(RETRY_MS, options.signal)
   }

@@ -60,7 +60,10 @@ export async function missingApp(client: ApiClient, app: string, error: unknown)
   const near = nearest(app, apps, (name) => name)
   return new Failure(`there is no app "${app}"`, {
     why: near === null ? null : `there is "${near}"`,
-    fix: near === null ? ['roost apps list', 'roost launch   # makes one'] : `add -a ${near}`,
+    fix:
+      near === null
+        ? ['roost apps list', `roost apps create ${app}   # then roost deploy`]
+        : `add -a ${near}`,
     cause: error,
   })
 }
