@@ -30,6 +30,18 @@ s1,foreign,0,,0,no check,4,10.210.4.3:80
   expect(slots.get('s1')?.[1]).toMatchObject({ entry: null, up: true, checking: false })
 })
 
+test('a text with commas moves no column', () => {
+  const csv = `# pxname,svname,scur,slim,stot,status,lastchg,last_chk,addr
+s0,00000000000001.a0,1,,5,DOWN,3,"Detected 1 errors, last one was: ""L4"", really",10.210.4.2:8080
+s0,00000000000002.a0,0,,5,UP,3,"",10.210.4.3:8080
+`
+  expect(
+    parseServers(csv)
+      .get('s0')
+      ?.map(({ endpoint }) => endpoint),
+  ).toEqual(['10.210.4.2:8080', '10.210.4.3:8080'])
+})
+
 test('what is no statistics is an error and not an empty HAProxy', () => {
   expect(() => parseServers('Permission denied')).toThrow('no statistics')
   expect(() => parseServers('# pxname,svname')).toThrow('without scur')

@@ -51,7 +51,7 @@ export function parseServers(csv: string): ReadonlyMap<string, readonly Observed
   const slots = new Map<string, ObservedEntry[]>()
   for (const line of lines) {
     if (line === '' || line.startsWith('#')) continue
-    const fields = line.split(',')
+    const fields = csvFields(line)
     const at = (n: number) => fields[n] ?? ''
     const status = at(statusAt)
     const entries = slots.get(at(slotAt)) ?? []
@@ -70,6 +70,14 @@ export function parseServers(csv: string): ReadonlyMap<string, readonly Observed
     })
   }
   return slots
+}
+
+/** What a check says last is text with commas, in quotes. */
+function csvFields(line: string): readonly string[] {
+  if (!line.includes('"')) return line.split(',')
+  return [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map(
+    ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '',
+  )
 }
 
 /** Reads `show map`: lines of pointer, key and value. */
