@@ -54,7 +54,9 @@ const result = await build({
 
 mkdirSync(target, { recursive: true })
 // The entry last: whoever starts meanwhile gets the old one or the new one, each with its chunks.
-const files = [...result.outputFiles].sort((a, b) => Number(isEntry(a.path)) - Number(isEntry(b.path)))
+const files = [...result.outputFiles].sort(
+  (a, b) => Number(isEntry(a.path)) - Number(isEntry(b.path)),
+)
 for (const { path, contents } of files) {
   writeFileSync(`${path}.draft`, contents)
   renameSync(`${path}.draft`, path)

@@ -288,7 +288,9 @@ Times: upload T s, build T s, push T s, release T s; T s in all
     const { code, out } = await terminal.run('deploy', '--image', 'x')
     expect(code).toBe(0)
     expect(out.split('machine new1 starts in ams')).toHaveLength(2)
-    expect(out).toMatch(/the release goes on when it is back\nthe server answers again\nrelease v4 is complete\n/)
+    expect(out).toMatch(
+      /the release goes on when it is back\nthe server answers again\nrelease v4 is complete\n/,
+    )
   })
 
   test('Ctrl-C while a release is followed says that it goes on', async () => {

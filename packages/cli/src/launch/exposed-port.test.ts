@@ -14,7 +14,9 @@ test.each<[string, string, number | null]>([
     3000,
   ],
   ['its own before that of its base', 'FROM a AS base\nEXPOSE 1\nFROM Base AS run\nEXPOSE 2', 2],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: as a Dockerfile has it
   ['a variable with a default', 'FROM a\nEXPOSE ${PORT:-7000}/tcp', 7000],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: as a Dockerfile has it
   ['an argument with a default', 'FROM a\nARG PORT=7001\nEXPOSE ${PORT}', 7001],
   ['a variable that nobody sets', 'FROM a\nEXPOSE $PORT', null],
   ['no line of a heredoc', 'FROM a\nRUN <<EOF\nEXPOSE 99\nEOF\nCMD ["x"]', null],
