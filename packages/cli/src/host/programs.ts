@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PlatformError } from '@roost/base'
 import { isAlive, OWNER_VARIABLE, signal, startedAt } from './processes.ts'
-import { sourceRoot } from './source-root.ts'
+import { compileCache, sourceRoot } from './source-root.ts'
 
 /** A program that is kept running: started again whenever it ends, whether or not anybody is logged in. */
 export interface Program {
@@ -66,6 +66,8 @@ export function startProgram(program: Program): void {
         INHERITED.flatMap((key) => (process.env[key] ? [[key, process.env[key]]] : [])),
       ),
       HOME: '/root',
+      // Half of the time in which our programs start, and so of the time after which a killed one is back, is compiling.
+      NODE_COMPILE_CACHE: compileCache(),
       ...program.environment,
       [OWNER_VARIABLE]: program.owner,
     },

@@ -18,7 +18,7 @@ import { type HostIdentity, makeKeys, writePrivate } from './keys.ts'
 import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
 import { type Program, pidOf, startProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
-import { ourProgram } from './source-root.ts'
+import { compileCache, ourProgram } from './source-root.ts'
 import { quietly } from './sweep.ts'
 
 /** How a server is reached by whoever wants a host to join it. */
@@ -50,8 +50,12 @@ async function prepare(spec: HostSpec, layout: HostLayout) {
   return makeKeys(layout, spec.name)
 }
 
-/** Starts server and registry on the first host and returns when the API answers. */
-export async function raiseServer(spec: HostSpec, say: Progress): Promise<ServerAccess> {
+/** Starts server and registry on the first host and returns when the API answers. `reachable`: when asking it makes sense. */
+export async function raiseServer(
+  spec: HostSpec,
+  say: Progress,
+  reachable: Promise<void> = Promise.resolve(),
+): Promise<ServerAccess> {
   const layout = layoutOf(spec)
   const { server } = spec
   if (server === null) throw new PlatformError('invalid', `${spec.name} is to run no server`)
@@ -96,6 +100,7 @@ export async function raiseServer(spec: HostSpec, say: Progress): Promise<Server
     }),
   )
   startProgram(programOf(spec, layout, 'registry'))
+  await reachable
   await untilHealthy(url, init.ca, layout)
   const token = readFileSync(server.tokenFile, 'utf8').trim()
   const api = clientFor({ url, ca: init.ca, token })
@@ -247,6 +252,7 @@ interface ServerInit {
 async function initServer(layout: HostLayout): Promise<ServerInit> {
   const { stdout } = await runCommand(
     ourProgram('server', '--config', layout.configOf('server'), '--init'),
+    { env: { ...process.env, NODE_COMPILE_CACHE: compileCache() } },
   )
   return JSON.parse(stdout) as ServerInit
 }

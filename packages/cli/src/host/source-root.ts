@@ -16,3 +16,8 @@ export function ourProgram(
 ): readonly [string, ...string[]] {
   return [process.execPath, join(sourceRoot(), 'packages', room, 'src/main.ts'), ...args]
 }
+
+/** Code that Node has compiled once; NODE_COMPILE_CACHE of every program of ours. */
+export function compileCache(): string {
+  return join(sourceRoot(), 'node_modules/.cache/roost')
+}

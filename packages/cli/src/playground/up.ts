@@ -94,12 +94,11 @@ async function raise(plan: PlaygroundPlan, say: Progress, seed: boolean): Promis
   startProgram(wanProgram(plan))
 
   const first = plan.regions[0] as RegionPlan
-  const server: Promise<ServerAccess> = untilWanAnswers(plan).then(() => {
-    say('network', `joined by a simulated WAN`)
-    return raiseServer(hostSpecOf(plan, first), say)
-  })
+  const joined = untilWanAnswers(plan).then(() => say('network', 'joined by a simulated WAN'))
+  const server: Promise<ServerAccess> = raiseServer(hostSpecOf(plan, first), say, joined)
   // Each host says by itself what is wrong; the promise alone must not end the program.
   server.catch(() => {})
+  joined.catch(() => {})
   // They prepare all at once and join one after the other, so that a host's number is its region's.
   const prepared = plan.regions.map((region) => prepareHost(hostSpecOf(plan, region), say))
   const started: Promise<void>[] = []
