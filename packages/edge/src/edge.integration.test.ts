@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -162,7 +162,7 @@ const app = (name: string) =>
   ({ name, organization: 'o', network: 1, createdAt: 0, primaryRegion: null, release: 1 }) as App
 
 function view(
-  backend: Backend,
+  backend: Pick<Backend, 'machine' | 'region' | 'address' | 'port'>,
   changes: Partial<MachineView> & { state?: string; hard?: number; forceHttps?: boolean } = {},
 ): MachineView {
   const { state = 'started', hard, forceHttps = false, ...rest } = changes
@@ -250,6 +250,47 @@ async function backend(number: number, region = 'ams', port = 8080): Promise<Bac
     server.close()
   })
   return made
+}
+
+/** A backend in a network namespace of its own, which can stop to pass packets without a word. */
+async function silentBackend(number: number) {
+  const name = `roost-edge-${process.pid}`
+  const [outside, inside] = [`re${process.pid}a`, `re${process.pid}b`]
+  const third = process.pid % 250
+  const address = `198.51.${third}.2`
+  const machine = number.toString(16).padStart(14, '0') as MachineId
+  await run('ip', ['netns', 'add', name])
+  closers.push(() => run('ip', ['netns', 'del', name]))
+  await run('ip', ['link', 'add', outside, 'type', 'veth', 'peer', 'name', inside, 'netns', name])
+  await run('ip', ['addr', 'add', `198.51.${third}.1/30`, 'dev', outside])
+  await run('ip', ['link', 'set', outside, 'up'])
+  await run('ip', ['-n', name, 'addr', 'add', `${address}/30`, 'dev', inside])
+  await run('ip', ['-n', name, 'link', 'set', inside, 'up'])
+  const program = `let now = 0
+    require('node:http').createServer((q, s) => {
+      if (q.url === '/inside') return s.end('{"now":' + now + ',"machine":""}')
+      const ms = Number(new URL(q.url, 'http://x').searchParams.get('ms') ?? 0)
+      now += ms > 0 ? 1 : 0
+      setTimeout(() => s.end('{"machine":"${machine}"}'), ms)
+    }).listen(8080)`
+  const child = spawn('ip', ['netns', 'exec', name, process.execPath, '-e', program])
+  closers.push(async () => {
+    const ended = once(child, 'exit')
+    child.kill('SIGKILL')
+    await ended
+    await run('ip', ['link', 'del', outside])
+  })
+  return {
+    machine,
+    region: 'ams',
+    address,
+    port: 8080,
+    fallSilent: () =>
+      run('ip', [
+        ...['netns', 'exec', name, 'nft'],
+        'add table ip x; add chain ip x i { type filter hook input priority 0; policy drop; }; add chain ip x o { type filter hook output priority 0; policy drop; }',
+      ]),
+  }
 }
 
 // ---- a client
@@ -533,11 +574,8 @@ describe('an edge with a real HAProxy', () => {
     expect(JSON.parse(text)).toMatchObject({ url: '/h2', headers: { via: '2.0 roost' } })
 
     for (const url of [`ws://${NET}.1:${HTTP_PORT}`, `wss://${NET}.1:${HTTPS_PORT}`]) {
-      const socket = new WebSocket(url, {
-        headers: { host: `shop.${DOMAIN}` },
-        ca,
-        servername: `shop.${DOMAIN}`,
-      })
+      const secure = { ca, servername: `shop.${DOMAIN}` }
+      const socket = new WebSocket(url, { headers: { host: `shop.${DOMAIN}` }, ...secure })
       await once(socket, 'open')
       socket.send('hello')
       const [data] = await once(socket, 'message')
@@ -752,6 +790,24 @@ describe('an edge with a real HAProxy', () => {
     socket.send('x')
     expect(String((await once(socket, 'message'))[0])).toBe(`${one.machine}:x`)
     socket.terminate()
+  })
+
+  test('a machine that falls silent is left within seconds, also by those who wait for its answer', async () => {
+    const hidden = await silentBackend(1)
+    const far = await backend(2, 'iad')
+    const { server, applied } = await raise()
+    server.put('machine', hidden.machine, view(hidden))
+    await applied(server.put('machine', far.machine, view(far)))
+    const agent = new Agent({ keepAlive: true })
+    await until('it serves', async () => (await get({ agent })).machine === hidden.machine)
+    const inside = get({ agent, path: '/?ms=1000' })
+    await until('it works on it', async () => (await get({ path: '/inside' })).text.includes(':1,'))
+    await hidden.fallSilent()
+    const from = Date.now()
+    const replies = await Promise.all([inside, ...Array.from({ length: 5 }, () => get())])
+    expect(replies.map((r) => [r.status, r.machine])).toEqual(replies.map(() => [200, far.machine]))
+    expect(Date.now() - from).toBeLessThan(8000)
+    agent.destroy()
   })
 
   test('its DNS gives each client the nearest living edge', async () => {
