@@ -34,6 +34,8 @@ import { type ImageUser, resolveUser } from './user.ts'
 
 /** What the runtime needs of the host's network. All of it is idempotent. */
 export interface MachineNetwork {
+  /** The empty namespace: enough to make a container in it, not to run anything. */
+  makeNamespace(machine: Pick<MachineSpec, 'id' | 'ipv4' | 'ipv6'>): Promise<void>
   /** Namespace and link, with the rules that keep others out. */
   attach(machine: Pick<MachineSpec, 'id' | 'ipv4' | 'ipv6'>): Promise<void>
   detach(id: MachineId): Promise<void>
@@ -174,21 +176,22 @@ export class ContainerdRuntime implements Runtime {
       this.#options.dirs.write(spec, this.#options.nameservers)
       const [mounts] = await Promise.all([
         this.#prepare(spec.id, image.chainId),
-        this.#options.network.attach(spec),
+        this.#options.network.makeNamespace(spec),
       ])
+      // Goes on meanwhile; the start waits for it, and says what went wrong.
+      this.#options.network.attach(spec).catch(() => {})
       await this.#createContainer(spec, image, await this.#userOf(spec, image, mounts))
     })
   }
 
   start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void> {
     return this.#inTurn(id, async () => {
-      const container = await this.#container(id)
+      const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
       if (!container)
         throw new PlatformError('not_found', `start machine ${id}`, {
           cause: new Error('it was not created'),
           retry: 'later',
         })
-      const task = await this.#task(id)
       if (task && isRunning(task)) return
       if (task) await this.#deleteTask(id)
       const { spec, user, chainId } = recordOf(container)
@@ -197,6 +200,7 @@ export class ContainerdRuntime implements Runtime {
       const { dirs, network, nameservers, cgroups } = this.#options
       dirs.write(spec, nameservers)
       writeEnvironmentFile(dirs.secretDir(id), environment, user)
+      await network.makeNamespace(spec)
       const ready = network.attach(spec)
       ready.catch(() => {})
       const hadRun = task !== undefined || container.labels[STARTED] !== undefined
@@ -204,7 +208,7 @@ export class ContainerdRuntime implements Runtime {
         await this.#removeSnapshot(id)
         cgroups.remove(this.#cgroupPath(id))
       }
-      const mounts = await this.#prepare(id, chainId)
+      const mounts = (!hadRun && (await this.#mounts(id))) || (await this.#prepare(id, chainId))
       await Promise.all([
         this.#createTask(id, mounts),
         // Written before the program runs: a crash from here on must not let it look as if it had never run.
@@ -445,9 +449,16 @@ export class ContainerdRuntime implements Runtime {
       return prepared.mounts
     } catch (error) {
       if (!isAlreadyExists(error)) throw error
-      const request = { snapshotter: SNAPSHOTTER, key: id }
-      return (await this.#client.call(snapshots.SnapshotsService.mounts, request)).mounts
+      return (await this.#mounts(id)) ?? []
     }
+  }
+
+  async #mounts(key: string): Promise<readonly Mount[] | undefined> {
+    const call = this.#client.call(snapshots.SnapshotsService.mounts, {
+      snapshotter: SNAPSHOTTER,
+      key,
+    })
+    return (await orAbsent(call))?.mounts
   }
 
   async #createTask(id: MachineId, rootfs: readonly Mount[]): Promise<void> {

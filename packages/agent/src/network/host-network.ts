@@ -18,7 +18,7 @@ import {
   type MachineId,
 } from '@roost/core'
 import type { MachineNetwork } from '../containerd/containerd-runtime.ts'
-import { type AttachedMachine, linkName, ruleset } from './ruleset.ts'
+import { type AttachedMachine, LINK_GROUP, linkName, ruleset } from './ruleset.ts'
 import { interfaceNames, Wireguard } from './wireguard.ts'
 
 export interface HostNetworkOptions {
@@ -61,6 +61,10 @@ export class HostNetwork implements MachineNetwork {
   readonly #wireguard: Wireguard
   readonly #stateDir: string
   readonly #machines = new Map<MachineId, AttachedMachine>()
+  readonly #attaching = new Map<MachineId, Promise<void>>()
+  /** Whose namespace and link this program made itself, and those of them that are whole. */
+  readonly #made = new Map<MachineId, AttachedMachine>()
+  readonly #linked = new Set<MachineId>()
   #view: MeshView = { hosts: [], networks: [] }
   #addressed = false
   #meshed = false
@@ -93,25 +97,44 @@ export class HostNetwork implements MachineNetwork {
     await this.#ensureMesh()
   }
 
-  async attach(machine: AttachedMachine): Promise<void> {
+  async makeNamespace(machine: AttachedMachine): Promise<void> {
     const { id, ipv4, ipv6 } = machine
-    const known = this.#machines.get(id)
-    if (known?.ipv4 === ipv4 && known.ipv6 === ipv6 && this.#isThere(id)) return
-    if (known || this.#isThere(id)) await this.#removeLink(id)
-    const attached = { id, ipv4, ipv6 }
-    writeState(join(this.#stateDir, id), attached)
-    this.#machines.set(id, attached)
+    const made = this.#made.get(id)
+    if (made?.ipv4 === ipv4 && made.ipv6 === ipv6 && this.#isThere(id)) return
+    writeState(join(this.#stateDir, id), { id, ipv4, ipv6 })
+    this.#machines.set(id, { id, ipv4, ipv6 })
+    this.#linked.delete(id)
     await this.#addAddresses()
-    // Nothing runs in there before both are done.
-    await Promise.all([this.#applyRules(), this.#addLink(attached)])
+    // What an earlier life of ours left may be half of it.
+    if (isNamespace(this.netnsPath(id)) || hasLink(id)) await this.#removeLink(id)
+    await this.#addLink(machine)
+    this.#made.set(id, { id, ipv4, ipv6 })
+  }
+
+  async attach(machine: AttachedMachine): Promise<void> {
+    const { id } = machine
+    const going = this.#attaching.get(id)
+    if (going) return going
+    const mine = this.#attach(machine).finally(() => this.#attaching.delete(id))
+    this.#attaching.set(id, mine)
+    return mine
+  }
+
+  async #attach(machine: AttachedMachine): Promise<void> {
+    await this.makeNamespace(machine)
+    if (this.#linked.has(machine.id)) return
+    await Promise.all([this.#applyRules(), this.#configureInside(machine)])
+    this.#linked.add(machine.id)
   }
 
   async detach(id: MachineId): Promise<void> {
-    if (!this.#machines.has(id) && !this.#isThere(id) && !hasLink(id)) return
+    await this.#attaching.get(id)?.catch(() => {})
+    this.#linked.delete(id)
+    this.#made.delete(id)
+    if (!this.#machines.has(id) && !isNamespace(this.netnsPath(id)) && !hasLink(id)) return
     await this.#removeLink(id)
     this.#machines.delete(id)
     rmSync(join(this.#stateDir, id), { force: true })
-    await this.#applyRules()
   }
 
   netnsPath(id: MachineId): string {
@@ -133,12 +156,12 @@ export class HostNetwork implements MachineNetwork {
   async #addLink({ id, ipv4, ipv6 }: AttachedMachine): Promise<void> {
     const link = linkName(id)
     const space = netnsName(id)
-    // A name without a namespace behind it: left by a crash or an earlier boot.
-    if (!isNamespace(this.netnsPath(id))) rmSync(this.netnsPath(id), { force: true })
+    // A name without a namespace behind it: left by an earlier boot.
+    rmSync(this.netnsPath(id), { force: true })
     await runCommand(['ip', '-batch', '-'], {
       input: [
         `netns add ${space}`,
-        `link add ${link} mtu ${MACHINE_MTU} type veth peer name eth0 mtu ${MACHINE_MTU} netns ${space}`,
+        `link add ${link} mtu ${MACHINE_MTU} group ${LINK_GROUP} type veth peer name eth0 mtu ${MACHINE_MTU} netns ${space}`,
         `addr add ${GATEWAY}/32 dev ${link}`,
         `addr add fe80::1/64 dev ${link} nodad`,
         `link set ${link} up`,
@@ -147,15 +170,18 @@ export class HostNetwork implements MachineNetwork {
         '',
       ].join('\n'),
     })
-    await runCommand(['ip', '-n', space, '-batch', '-'], {
+  }
+
+  async #configureInside({ id, ipv4, ipv6 }: AttachedMachine): Promise<void> {
+    await runCommand(['ip', '-n', netnsName(id), '-batch', '-'], {
       input: [
         'link set lo up',
-        `addr add ${ipv4}/32 dev eth0`,
-        `addr add ${ipv6}/128 dev eth0 nodad`,
+        `addr replace ${ipv4}/32 dev eth0`,
+        `addr replace ${ipv6}/128 dev eth0 nodad`,
         'link set eth0 up',
-        `route add ${GATEWAY}/32 dev eth0`,
-        `route add default via ${GATEWAY} dev eth0`,
-        'route add default via fe80::1 dev eth0',
+        `route replace ${GATEWAY}/32 dev eth0`,
+        `route replace default via ${GATEWAY} dev eth0`,
+        'route replace default via fe80::1 dev eth0',
         '',
       ].join('\n'),
     })
@@ -274,7 +300,6 @@ export class HostNetwork implements MachineNetwork {
     const numbers = new Set([self.number, ...this.#view.hosts.map((host) => host.number)])
     const mine = this.#view.hosts.find((host) => host.number === self.number)
     return {
-      machines: [...this.#machines.values()].sort((a, b) => (a.id < b.id ? -1 : 1)),
       networks: this.#networks(),
       hosts: [...numbers]
         .sort((a, b) => a - b)

@@ -7,7 +7,6 @@ export interface AttachedMachine {
 }
 
 export interface RulesetInput {
-  readonly machines: readonly AttachedMachine[]
   /** Numbers of the private networks. */
   readonly networks: readonly number[]
   /** Mesh addresses of all hosts, our own among them. */
@@ -25,20 +24,21 @@ export interface RulesetInput {
 /** Exactly 15 characters, the longest that an interface may have. */
 export const linkName = (id: MachineId): string => `v${id}`
 export const TABLE = 'roost'
+/** Every machine's link is in this device group, so that the rules need not name them and stay as they are when one comes or goes. */
+export const LINK_GROUP = 29_295
 
 /**
  * The host's firewall as one nft transaction. It judges only packets that come from or go to a machine or the mesh: what else
  * a host forwards is not ours to decide.
  *
- * - A machine speaks from its own addresses only.
+ * - A machine speaks from its own addresses only: those that a route leads back to by the same link.
  * - IPv6 is the plane between machines: those of one network reach each other, wherever they are, and no others.
  * - IPv4 is the plane from edges to machines: only hosts begin a conversation on it.
  * - Machines reach the world by the uplink, masqueraded; of their host they reach what strangers reach too.
  */
 export function ruleset(input: RulesetInput): string {
-  const { machines, hosts, uplink } = input
+  const { hosts, uplink } = input
   const mesh = quoted(input.meshInterface)
-  const links = machines.map(({ id }) => quoted(linkName(id)))
   const pairs = input.networks.map(
     (n) => `fdaa:0:${n.toString(16)}::/48 . fdaa:0:${n.toString(16)}::/48`,
   )
@@ -46,25 +46,21 @@ export function ruleset(input: RulesetInput): string {
   return `table inet ${TABLE}
 delete table inet ${TABLE}
 table inet ${TABLE} {
-  set links { type ifname; ${elements(links)} }
-  set sources4 { type ifname . ipv4_addr; ${elements(machines.map((m) => `${quoted(linkName(m.id))} . ${m.ipv4}`))} }
-  set sources6 { type ifname . ipv6_addr; ${elements(machines.map((m) => `${quoted(linkName(m.id))} . ${m.ipv6}`))} }
   set networks { type ipv6_addr . ipv6_addr; flags interval; ${elements(pairs)} }
   set hosts4 { type ipv4_addr; ${elements(hosts.map((host) => host.ipv4))} }
   set hosts6 { type ipv6_addr; ${elements(hosts.map((host) => host.ipv6))} }
 
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
-    iifname != @links accept
-    meta nfproto ipv4 iifname . ip saddr != @sources4 counter drop
+    iifgroup != ${LINK_GROUP} accept
     ip6 saddr fe80::/10 accept
-    meta nfproto ipv6 iifname . ip6 saddr != @sources6 counter drop
+    fib saddr . iif oif missing counter drop
   }
 
   chain forward {
     type filter hook forward priority filter; policy accept;
-    iifname @links jump ours
-    oifname @links jump ours
+    iifgroup ${LINK_GROUP} jump ours
+    oifgroup ${LINK_GROUP} jump ours
     iifname ${mesh} jump ours
     oifname ${mesh} jump ours
   }
@@ -74,19 +70,19 @@ table inet ${TABLE} {
     meta nfproto ipv6 ip6 saddr . ip6 daddr != @networks counter reject with icmpx admin-prohibited
     meta nfproto ipv6 accept
     ct state established accept
-    iifname ${mesh} oifname @links ip saddr @hosts4 accept${
+    iifname ${mesh} oifgroup ${LINK_GROUP} ip saddr @hosts4 accept${
       uplink === null
         ? ''
         : `
-    iifname @links oifname ${quoted(uplink)} ip daddr != { 10.210.0.0/16, 169.254.0.0/16 } accept`
+    iifgroup ${LINK_GROUP} oifname ${quoted(uplink)} ip daddr != { 10.210.0.0/16, 169.254.0.0/16 } accept`
     }
-    iifname @links counter reject with icmpx admin-prohibited
+    iifgroup ${LINK_GROUP} counter reject with icmpx admin-prohibited
     counter drop
   }
 
   chain input {
     type filter hook input priority filter; policy accept;
-    iifname @links jump from_machine
+    iifgroup ${LINK_GROUP} jump from_machine
     iifname ${mesh} ct state established,related accept
     iifname ${mesh} ip saddr != @hosts4 counter drop
     iifname ${mesh} ip6 saddr != @hosts6 counter drop
