@@ -31,6 +31,11 @@ export function builderLink(netns: string): string {
   return `rb-${digest(netns).slice(0, 8)}`
 }
 
+/** Known to whoever takes a host down: `ip` table in the host's namespace. */
+export function builderTable(netns: string): string {
+  return `roost_${netns.replace(/[^a-zA-Z0-9]/g, '_')}`
+}
+
 /** Two neighbours in 169.254.0.0/16, apart from the piece where clouds keep their metadata and from the ends. */
 export function builderAddresses(netns: string): {
   readonly host: string
@@ -44,7 +49,7 @@ export function builderAddresses(netns: string): {
 
 export function builderRules(netns: string, reach: BuilderReach): string {
   const link = builderLink(netns)
-  const table = `roost_build_${digest(netns).slice(0, 8)}`
+  const table = builderTable(netns)
   const { inside } = builderAddresses(netns)
   const services = reach.services.map(({ address, port }) => `${address} . ${port}`)
   const dns = reachableNameservers(reach.nameservers)
@@ -137,7 +142,7 @@ export function openBuilderNetwork(netns: string): BuilderNetwork {
       applied.rules = rules
     },
     async remove() {
-      const table = `roost_build_${digest(netns).slice(0, 8)}`
+      const table = builderTable(netns)
       await runCommand(['nft', '-f', '-'], {
         input: `table ip ${table}\ndelete table ip ${table}\n`,
       })

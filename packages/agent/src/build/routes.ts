@@ -47,6 +47,8 @@ async function* events(
       body,
       (event) =>
         new Promise<void>((resolve) => {
+          // Nobody listens any more.
+          if (signal.aborted) return resolve()
           waiting.push({ event, taken: resolve })
           wake()
         }),

@@ -42,7 +42,7 @@ export async function powerOff(spec: HostSpec): Promise<void> {
   rmSync(`/run/wireguard/${spec.wireguard.interface}.sock`, { force: true })
   for (const id of machines) await removeNetns(`roost-${id}`)
   await removeNetns(layout.builderNetns)
-  if (spec.netns === null) await clearOwnNamespace(spec, machines)
+  if (spec.netns === null) await clearOwnNamespace(spec, layout, machines)
   else await clearNetns(spec.netns, ['lo', 'eth0'])
   removeCgroups(layout.cgroupParent)
 }
@@ -64,8 +64,14 @@ async function machineIdsOf(spec: HostSpec, layout: HostLayout): Promise<string[
 }
 
 /** On a real host there is more than Roost: only what the agent made goes. */
-async function clearOwnNamespace(spec: HostSpec, machines: readonly string[]): Promise<void> {
+async function clearOwnNamespace(
+  spec: HostSpec,
+  layout: HostLayout,
+  machines: readonly string[],
+): Promise<void> {
   for (const id of machines) await removeDevice(`v${id}`)
   await removeDevice(spec.wireguard.interface)
   await removeNftTable('inet', FIREWALL)
+  // The agent names the firewall of its builds after their namespace.
+  await removeNftTable('ip', `roost_${layout.builderNetns.replace(/[^a-zA-Z0-9]/g, '_')}`)
 }

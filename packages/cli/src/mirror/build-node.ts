@@ -50,9 +50,7 @@ export async function buildNode(
     const added = addLayer(dir, Readable.from(layer))
     const yarn = `opt/yarn-v${of('yarn').version}`
     await addUser(layer, blobPath(debian.dir, base.digest))
-    await copyPackage(layer, of(platform).file, 'usr/local', (path) =>
-      /^(bin\/node|include\/|share\/)/.test(path),
-    )
+    await copyPackage(layer, of(platform).file, 'usr/local', isWantedOfNode)
     await copyPackage(layer, of('npm').file, 'usr/local/lib/node_modules/npm')
     await copyPackage(layer, of('corepack').file, 'usr/local/lib/node_modules/corepack')
     await copyPackage(layer, of('yarn').file, yarn)
@@ -82,6 +80,14 @@ export async function buildNode(
   } finally {
     await rm(work, { recursive: true, force: true })
   }
+}
+
+/** OpenSSL's headers are there once for each of fifty architectures: 34 MB. */
+function isWantedOfNode(path: string): boolean {
+  const architecture = /^include\/node\/openssl\/archs\/([^/]+)\//.exec(path)?.[1]
+  if (architecture !== undefined)
+    return architecture === (process.arch === 'arm64' ? 'linux-aarch64' : 'linux-x86_64')
+  return /^(bin\/node$|include\/|share\/)/.test(path)
 }
 
 /** Options and script names go to node; anything that is a command runs as it is. */

