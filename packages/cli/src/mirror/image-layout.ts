@@ -178,7 +178,10 @@ export async function buildLayout(
   try {
     await build(draft)
     await rm(dir, { recursive: true, force: true })
-    await rename(draft, dir)
+    await rename(draft, dir).catch((error: NodeJS.ErrnoException) => {
+      // Somebody else made the same in the meantime: theirs serves as well.
+      if (error.code !== 'ENOTEMPTY') throw error
+    })
   } finally {
     await rm(draft, { recursive: true, force: true })
   }

@@ -104,7 +104,11 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
     const layout = await build(image, plain, dir)
     made.add(dir)
     for (const name of await readdir(folder))
-      if (name.startsWith(`${plain}.`) && join(folder, name) !== dir)
+      if (
+        /^\d+$/.test(name.slice(plain.length + 1)) &&
+        name.startsWith(`${plain}.`) &&
+        join(folder, name) !== dir
+      )
         await rm(join(folder, name), { recursive: true, force: true })
     return { layout, source: 'packages' }
   }
