@@ -109,22 +109,24 @@ const SIGNALS: Readonly<Record<string, number>> = {
 export class ContainerdRuntime implements Runtime {
   readonly #options: ContainerdRuntimeOptions
   readonly #client: ContainerdClient
-  readonly #seccomp: OciSeccomp
+  readonly #seccomp: (with32Bit: boolean) => OciSeccomp
   readonly #openFilesHardMax: number
   readonly #listeners = new Set<(id: MachineId) => void>()
   readonly #turns = new Map<MachineId, Promise<unknown>>()
-  readonly #looks = new Map<string, Promise<ImageUser>>()
+  readonly #looks = new Map<string, Promise<Seen>>()
   readonly #closed = new AbortController()
 
   constructor(options: ContainerdRuntimeOptions) {
     this.#options = options
     this.#client = options.client
     const profile = JSON.parse(readFileSync(SECCOMP, 'utf8')) as SeccompProfile
-    this.#seccomp = ociSeccomp(profile, {
+    const host = {
       architecture: 'amd64',
       capabilities: CAPABILITIES,
       kernel: readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
-    })
+    }
+    const filters = [false, true].map((with32Bit) => ociSeccomp(profile, { ...host, with32Bit }))
+    this.#seccomp = (with32Bit) => filters[with32Bit ? 1 : 0] as OciSeccomp
     const limits = readFileSync('/proc/self/limits', 'utf8')
     this.#openFilesHardMax = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? 4096)
     for (const path of [TINI, BUSYBOX])
@@ -180,7 +182,7 @@ export class ContainerdRuntime implements Runtime {
       ])
       // Goes on meanwhile; the start waits for it, and says what went wrong.
       this.#options.network.attach(spec).catch(() => {})
-      await this.#createContainer(spec, image, await this.#userOf(spec, image, mounts))
+      await this.#createContainer(spec, image, await this.#lookInto(spec, image, mounts))
     })
   }
 
@@ -362,7 +364,8 @@ export class ContainerdRuntime implements Runtime {
 
   // ── making ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #createContainer(spec: MachineSpec, image: StoredImage, user: ImageUser): Promise<void> {
+  async #createContainer(spec: MachineSpec, image: StoredImage, seen: Seen): Promise<void> {
+    const { user } = seen
     const { dirs, network, cgroups, runDir } = this.#options
     const oci = machineSpec({
       config: spec.config,
@@ -374,7 +377,7 @@ export class ContainerdRuntime implements Runtime {
       machineDir: dirs.path(spec.id),
       tiniPath: TINI,
       busyboxPath: BUSYBOX,
-      seccomp: this.#seccomp,
+      seccomp: this.#seccomp(seen.has32Bit),
       openFilesHardMax: this.#openFilesHardMax,
       swapAccounting: cgroups.swapAccounting,
     })
@@ -406,11 +409,7 @@ export class ContainerdRuntime implements Runtime {
   }
 
   /** Whom the machine runs as; refuses a program that is not in the image. One look per image and program. */
-  async #userOf(
-    spec: MachineSpec,
-    image: StoredImage,
-    mounts: readonly Mount[],
-  ): Promise<ImageUser> {
+  async #lookInto(spec: MachineSpec, image: StoredImage, mounts: readonly Mount[]): Promise<Seen> {
     const program = programOf(spec.config.init, image.run)[0] ?? ''
     const key = `${image.digest} ${program}`
     const known = this.#looks.get(key)
@@ -429,7 +428,8 @@ export class ContainerdRuntime implements Runtime {
         throw new PlatformError('image_unusable', `image ${imageName(spec.image)}`, {
           cause: new Error(`it has no program "${program}"`),
         })
-      return resolveUser(image.run.user, seen.passwd, seen.group)
+      const user = resolveUser(image.run.user, seen.passwd, seen.group)
+      return { user, has32Bit: seen.has32Bit }
     })()
     if (this.#looks.size >= LOOKS_MAX) this.#looks.clear()
     this.#looks.set(key, look)
@@ -612,6 +612,12 @@ export class ContainerdRuntime implements Runtime {
       if (this.#turns.get(id) === mine) this.#turns.delete(id)
     }
   }
+}
+
+/** What has to be known of the inside of an image before it runs. */
+interface Seen {
+  readonly user: ImageUser
+  readonly has32Bit: boolean
 }
 
 interface MachineRecord {

@@ -8,6 +8,8 @@ export interface Look {
   readonly group: string
   /** Whether the program is there and may be run. */
   readonly executable: boolean
+  /** It brings what programs for 32 bits need, or is one. */
+  readonly has32Bit: boolean
 }
 
 const FILE_BYTES_MAX = 500_000
@@ -61,8 +63,8 @@ export async function lookInto(options: {
         outputBytesMax: 4 * FILE_BYTES_MAX,
       },
     )
-    const [passwd = '', group = '', executable = ''] = stdout.split('\0')
-    return { passwd, group, executable: executable.trim() === 'yes' }
+    const [passwd = '', group = '', executable = '', bits = ''] = stdout.split('\0')
+    return { passwd, group, executable: executable === 'yes', has32Bit: bits === '32' }
   } catch (cause) {
     throw new PlatformError('internal', 'look into the image', { cause, retry: 'later' })
   } finally {
@@ -76,10 +78,13 @@ show() { [ -f "$1" ] && $b head -c ${FILE_BYTES_MAX} "$1"; $b printf '\\0'; }
 show /etc/passwd
 show /etc/group
 runs() { [ -f "$1" ] && [ -x "$1" ]; }
-found=no
+found=''
 case "$1" in
-  */*) cd "$3" 2>/dev/null || cd /; runs "$1" && found=yes ;;
-  *) IFS=:; for dir in $2; do runs "$dir/$1" && found=yes; done ;;
+  /*) runs "$1" && found=$1 ;;
+  */*) cd "$3" 2>/dev/null || cd /; runs "$1" && found=$1 ;;
+  *) IFS=:; for dir in $2; do [ -z "$found" ] && runs "$dir/$1" && found=$dir/$1; done ;;
 esac
-$b printf %s "$found"
+[ -n "$found" ] && $b printf 'yes\\0' || $b printf 'no\\0'
+class=$([ -n "$found" ] && $b head -c 5 "$found" | $b hexdump -ve '1/1 "%02x"')
+if [ "$class" = 7f454c4601 ] || [ -e /lib/ld-linux.so.2 ] || [ -e /lib/ld-musl-i386.so.1 ]; then $b printf 32; fi
 `

@@ -2,7 +2,12 @@ import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { ociSeccomp, type SeccompProfile } from './seccomp.ts'
 
-const host = { architecture: 'amd64', capabilities: ['CAP_CHOWN'], kernel: '6.1.0-13-amd64' }
+const host = {
+  architecture: 'amd64',
+  capabilities: ['CAP_CHOWN'],
+  kernel: '6.1.0-13-amd64',
+  with32Bit: true,
+}
 
 test('rules hold by capability, architecture and kernel', () => {
   const profile: SeccompProfile = {
@@ -31,6 +36,16 @@ test('rules hold by capability, architecture and kernel', () => {
       { names: ['ptrace'], action: 'SCMP_ACT_ALLOW' },
     ],
   })
+})
+
+test('only its own architecture, unless 32 bits are asked for', () => {
+  const profile: SeccompProfile = {
+    defaultAction: 'SCMP_ACT_ERRNO',
+    archMap: [{ architecture: 'SCMP_ARCH_X86_64', subArchitectures: ['SCMP_ARCH_X86'] }],
+    syscalls: [],
+  }
+  const { architectures } = ociSeccomp(profile, { ...host, with32Bit: false })
+  expect(architectures).toEqual(['SCMP_ARCH_X86_64'])
 })
 
 test('the profile of Debian forbids what leads out of a container', () => {

@@ -52,6 +52,8 @@ export function ociSeccomp(
     readonly architecture: string
     readonly capabilities: readonly string[]
     readonly kernel: string
+    /** Whether programs for 32 bits may run too. Each further architecture costs as much as all else of a start's filter. */
+    readonly with32Bit: boolean
   },
 ): OciSeccomp {
   const holds = (condition: SeccompCondition): boolean =>
@@ -69,7 +71,9 @@ export function ociSeccomp(
   return {
     defaultAction: profile.defaultAction,
     ...(profile.defaultErrnoRet === undefined ? {} : { defaultErrnoRet: profile.defaultErrnoRet }),
-    architectures: mapped ? [mapped.architecture, ...(mapped.subArchitectures ?? [])] : [],
+    architectures: mapped
+      ? [mapped.architecture, ...(host.with32Bit ? (mapped.subArchitectures ?? []) : [])]
+      : [],
     syscalls: profile.syscalls
       .filter((rule) => holds(rule.includes ?? {}) && !excluded(rule.excludes ?? {}))
       .map((rule) => ({

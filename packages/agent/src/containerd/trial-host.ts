@@ -95,7 +95,10 @@ export async function raiseTrialHost(): Promise<TrialHost> {
     children.push(child)
     return child
   }
-  const running: { containerd: ChildProcess | null } = { containerd: null }
+  const running: { containerd: ChildProcess | null; push: Promise<unknown> } = {
+    containerd: null,
+    push: Promise.resolve(),
+  }
   const registryUrl = 'http://127.0.0.1:5999'
   start(['docker-registry', 'serve', join(dir, 'registry.yml')], 'registry.log')
 
@@ -192,7 +195,12 @@ export async function raiseTrialHost(): Promise<TrialHost> {
         },
       }
     },
-    push: (repository, image) => pushImage(registryUrl, repository, image),
+    push(repository, image) {
+      // One after the other: the registry confuses uploads of the same blob.
+      const mine = running.push.then(() => pushImage(registryUrl, repository, image))
+      running.push = mine.catch(() => {})
+      return mine
+    },
     async close() {
       const dead = running.containerd?.exitCode !== null || running.containerd.signalCode !== null
       if (dead) await host.startContainerd()
