@@ -26,13 +26,13 @@ export function createEdgeAsker(options: {
           url,
           tls: options.tls,
           expect: `roost://edge/${host.id}`,
-          connectTimeoutMs: 1000,
+          connectTimeoutMs: 3000,
           connectionsMax: 2,
         })
       clients.set(host.id, { url, client })
       return client.json<EdgeAliveReply>('GET', '/edge/v1/alive', undefined, {
         signal,
-        timeoutMs: 1000,
+        timeoutMs: 3000,
       })
     },
     knock: (host, signal) => tcpKnock(host.publicAddress, options.publicPort, signal),

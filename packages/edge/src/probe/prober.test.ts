@@ -22,11 +22,21 @@ function setUp() {
         signal?.addEventListener('abort', () => resolve(), { once: true })
       }),
   }
-  const state = { alive: true, serving: true, open: true, hosts: [a, b], changes: 0 }
+  const state = {
+    alive: true,
+    serving: true,
+    open: true,
+    delayMs: 0,
+    answers: 0,
+    hosts: [a, b],
+    changes: 0,
+  }
   const forgotten: string[] = []
   const asker: EdgeAsker = {
     alive: async ({ id }) => {
       if (!state.alive) throw new Error('silence')
+      if (state.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, state.delayMs))
+      state.answers += 1
       return { host: id, region: 'r', serving: state.serving, round_trip_ms: { a: 80 } }
     },
     knock: async () => {
@@ -83,6 +93,17 @@ test.each(['serving', 'open'] as const)(
     expect(prober.isAlive(b.id)).toBe(false)
   },
 )
+
+test('one busy moment is no longer way', async () => {
+  const { prober, state, tick, settled } = setUp()
+  for (let n = 0; n < 3; n++) await tick()
+  const before = prober.roundTrips().get(b.id)
+  state.delayMs = 60
+  await tick()
+  while (state.answers < 4) await settled()
+  await settled()
+  expect(prober.roundTrips().get(b.id)).toBe(before)
+})
 
 test('it measures from the second answer on, passes on what others measured, and forgets who is gone', async () => {
   const { prober, state, tick, forgotten } = setUp()

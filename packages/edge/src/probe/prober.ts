@@ -26,11 +26,12 @@ export interface EdgeAsker {
 }
 
 const PERIOD_MS = 1000
-const TIMEOUT_MS = 1000
+/** Time for a new connection with TLS, four times around the world; silence is noticed by itself. */
+const TIMEOUT_MS = 2500
 const FAILURES_MAX = 3
 const SILENCE_MS_MAX = 3000
-/** Share of a new measurement. */
-const WEIGHT = 0.3
+/** The way is as long as the quickest of the last answers: a busy machine makes some slower, and nothing makes one quicker. */
+const SAMPLES = 8
 
 export function startProber(options: {
   readonly self: HostId
@@ -64,7 +65,8 @@ export function startProber(options: {
       return results as [PromiseFulfilledResult<number>, PromiseFulfilledResult<void>]
     })
     // The first answer after a silence also made the connection: it says nothing of the way.
-    if (neighbour.failures === 0 && neighbour.heardAt !== null) neighbour.measure(alive.value)
+    if (neighbour.connected) neighbour.measure(alive.value)
+    neighbour.connected = true
   }
 
   async function visit(neighbour: Neighbour): Promise<void> {
@@ -78,6 +80,7 @@ export function startProber(options: {
     } catch (error) {
       if (stopping.signal.aborted) return
       neighbour.failures += 1
+      neighbour.connected = false
       if (neighbour.failures === 1)
         log.info('edge does not answer', { of: neighbour.host.name, error })
     } finally {
@@ -100,7 +103,7 @@ export function startProber(options: {
     while (!stopping.signal.aborted) {
       const hosts = options.hosts().filter(({ id }) => id !== self)
       for (const host of hosts) {
-        const neighbour = known.get(host.id) ?? createNeighbour(host)
+        const neighbour = known.get(host.id) ?? createNeighbour(host, clock.now())
         neighbour.host = host
         known.set(host.id, neighbour)
         tellAlive(neighbour)
@@ -135,33 +138,38 @@ interface Neighbour {
   asking: boolean
   toldAlive: boolean
   failures: number
-  heardAt: number | null
+  connected: boolean
+  /** Of the last answer; before the first one, since when it is known. */
+  heardAt: number
   measured: Measured
-  /** The average, shown only when it has moved by a fifth and 5 ms: ranks that flicker would move traffic for nothing. */
+  /** Changes only when the way has become longer or shorter by a fifth and 5 ms: ranks that flicker would move traffic for nothing. */
   shownMs: number | null
   measure(ms: number): void
   isAlive(now: number): boolean
 }
 
-function createNeighbour(host: Host): Neighbour {
-  let average: number | null = null
+function createNeighbour(host: Host, now: number): Neighbour {
+  const samples: number[] = []
   return {
     host,
     asking: false,
     toldAlive: true,
     failures: 0,
-    heardAt: null,
+    connected: false,
+    heardAt: now,
     measured: new Map(),
     shownMs: null,
     measure(ms) {
-      average = average === null ? ms : average + WEIGHT * (ms - average)
+      samples.push(ms)
+      if (samples.length > SAMPLES) samples.shift()
+      const quickest = Math.min(...samples)
       const shown = this.shownMs
-      const moved = shown === null ? Number.POSITIVE_INFINITY : Math.abs(average - shown)
-      if (moved > 5 && moved > (shown ?? 0) / 5) this.shownMs = average
+      const moved = shown === null ? Number.POSITIVE_INFINITY : Math.abs(quickest - shown)
+      if (moved > 5 && moved > (shown ?? 0) / 5) this.shownMs = quickest
     },
     isAlive(now) {
       if (this.failures >= FAILURES_MAX) return false
-      return this.failures === 0 || this.heardAt === null || now - this.heardAt < SILENCE_MS_MAX
+      return this.failures === 0 || now - this.heardAt < SILENCE_MS_MAX
     },
   }
 }
