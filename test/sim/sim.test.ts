@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { FAULTS, type Fault } from './faults.ts'
+import { runSeeds } from './run-seeds.ts'
 import { type SimResult, simulate } from './simulate.ts'
 
 /** `SEED=7` runs that one and prints its timeline; `SEEDS=1000` runs so many, from `FIRST_SEED` (default 1). */
 const ONE = process.env['SEED']
-const FIRST = Number(process.env['FIRST_SEED'] ?? 1)
+const FIRST = Number(ONE ?? process.env['FIRST_SEED'] ?? 1)
 const COUNT = ONE === undefined ? Number(process.env['SEEDS'] ?? 100) : 1
 const LINES_SHOWN = 150
 
-function report(result: SimResult): string {
-  const { seed, problems, timeline } = result
+function report({ seed, problems, timeline }: SimResult): string {
   return [
     `seed ${seed} did not settle; run it alone with SEED=${seed}`,
     ...problems.map((problem) => `  ${problem}`),
@@ -18,27 +18,29 @@ function report(result: SimResult): string {
   ].join('\n')
 }
 
+function summary(results: readonly SimResult[], faults: ReadonlyMap<Fault, number>): string {
+  const sum = (of: (result: SimResult) => number) => results.reduce((n, r) => n + of(r), 0)
+  const slowestMs = Math.max(...results.map((r) => r.settledMs))
+  return [
+    `${results.length} seeds, ${sum((r) => r.events)} events, ${sum((r) => r.machines)} machines made by hand, ` +
+      `${sum((r) => r.releases.complete)} releases complete, ${sum((r) => r.releases.failed)} failed; ` +
+      `settled within ${slowestMs / 1000} s of simulated time`,
+    ...FAULTS.map((fault) => `  ${String(faults.get(fault) ?? 0).padStart(7)}  ${fault}`),
+  ].join('\n')
+}
+
 describe('one server, three agents, and everything going wrong', () => {
   const faults = new Map<Fault, number>()
 
   test(`it settles from each of ${COUNT} seeds`, { timeout: 24 * 3_600_000 }, async () => {
-    let [machines, events, slowestMs] = [0, 0, 0]
-    for (let n = 0; n < COUNT; n++) {
-      const result = await simulate(ONE === undefined ? FIRST + n : Number(ONE))
-      if (ONE !== undefined) console.log(result.timeline.join('\n'))
-      if (result.problems.length > 0) throw new Error(report(result))
+    const results = await runSeeds(FIRST, COUNT)
+    for (const result of results)
       for (const [fault, times] of result.faults)
         faults.set(fault, (faults.get(fault) ?? 0) + times)
-      machines += result.machines
-      events += result.events
-      slowestMs = Math.max(slowestMs, result.settledMs)
-    }
-    console.log(
-      `${COUNT} seeds, ${machines} machines, ${events} events; settled within ${slowestMs / 1000} s of simulated time\n` +
-        FAULTS.map((fault) => `  ${String(faults.get(fault) ?? 0).padStart(7)}  ${fault}`).join(
-          '\n',
-        ),
-    )
+    if (ONE !== undefined) console.log(results[0]?.timeline.join('\n'))
+    const bad = results.find((result) => result.problems.length > 0)
+    if (bad) throw new Error(report(bad))
+    console.log(summary(results, faults))
   })
 
   test.skipIf(COUNT < 20)('every kind of fault has happened', () => {

@@ -22,7 +22,7 @@ import { createSimAgent } from './sim-agent.ts'
 import { createSimClock, settle } from './sim-clock.ts'
 import { createSimEdge } from './sim-edge.ts'
 import { createSimNetwork } from './sim-network.ts'
-import { createSimServer } from './sim-server.ts'
+import { APP, createSimServer, RELEASED_APP, type SimServer } from './sim-server.ts'
 import { unsettled } from './unsettled.ts'
 
 export interface SimResult {
@@ -35,16 +35,19 @@ export interface SimResult {
   /** Simulated time until the world had settled, from when the faults stopped. */
   readonly settledMs: number
   readonly events: number
+  /** How the releases ended. */
+  readonly releases: { readonly complete: number; readonly failed: number }
 }
 
 const START = Date.UTC(2026, 0, 1)
-const CHAOS_MS = 45_000
-/** Long enough for the longest pause, drain and stop after each other. */
-const SETTLE_MS_MAX = 120_000
-const CONFIRM_MS = 6_000
+const CHAOS_MS = 40_000
+/** Long enough for the longest pause, drain and stop after each other, and for releases that wait for each other. */
+const SETTLE_MS_MAX = 240_000
+const CONFIRM_MS = 4_000
 /** What is asked while nothing goes wrong, after all has settled. */
-const QUIET_ACTIVE_MS = 12_000
-const MACHINES_MAX = 12
+const QUIET_ACTIVE_MS = 10_000
+const MACHINES_MAX = 10
+const RELEASES_MAX = 4
 /** So long after the last disturbance the server knows all edges, and they all records. */
 const QUIET_MS = 10_000
 const EVENTS_MAX = 400_000
@@ -92,6 +95,8 @@ export async function simulate(seed: number): Promise<SimResult> {
   const problems: string[] = []
   let events = 0
   let seenStarts = 0
+  /** All has settled, a release serves, and nothing goes wrong any more. */
+  let quiet = false
   const seenStops = new Map<HostId, number>()
   /** When something last happened to a host's edge, its connection or the server. */
   const disturbedAt = new Map<string, number>()
@@ -120,7 +125,10 @@ export async function simulate(seed: number): Promise<SimResult> {
     for (const agent of agents) {
       const { stops } = agent.fake
       for (const { id, signal } of stops.slice(seenStops.get(agent.host.id) ?? 0)) {
-        const drain = agent.heard(id)?.drain
+        const heard = agent.heard(id)
+        if (quiet && heard?.app === RELEASED_APP && !servedWithout(id))
+          problems.push(`${id} was stopped, and nothing else of ${RELEASED_APP} is in rotation`)
+        const drain = heard?.drain
         if (!drain || clock.now() >= drain.deadline) continue
         if (!drain.done) problems.push(`${id} was stopped (${signal}) in the middle of its drain`)
         for (const edge of edges) {
@@ -131,6 +139,19 @@ export async function simulate(seed: number): Promise<SimResult> {
       }
       seenStops.set(agent.host.id, stops.length)
     }
+  }
+
+  /** A release starts first: some other machine of the app runs, and every edge sends it requests. */
+  function servedWithout(stopped: MachineId): boolean {
+    return edges.every((edge) =>
+      edge
+        .inRotation(RELEASED_APP)
+        .some(
+          (id) =>
+            id !== stopped &&
+            [...fakes.values()].some((fake) => fake.machines.get(id)?.state === 'running'),
+        ),
+    )
   }
 
   async function run(until: number, between: (elapsedMs: number) => void): Promise<void> {
@@ -235,6 +256,12 @@ export async function simulate(seed: number): Promise<SimResult> {
 
   const person = createPerson(random.fork(), say, async (wish) => {
     if (!server.alive()) return
+    if (wish.kind === 'release') {
+      await server.release(wish.release)
+      const { what, ask } = wish.release
+      say(`asked: release ${JSON.stringify(what?.config.env)} ${JSON.stringify(ask.scale)}`)
+      return
+    }
     if (wish.kind === 'create') {
       const { misbehaviour } = wish
       const id = await server.createMachine({
@@ -250,7 +277,7 @@ export async function simulate(seed: number): Promise<SimResult> {
       say(`asked: create ${id} in ${wish.region} ${JSON.stringify(misbehaviour)}`)
       return
     }
-    const machines = await server.machines()
+    const machines = await server.machines(APP)
     const machine = machines[wish.nth % Math.max(1, machines.length)]
     if (machine === undefined) return
     const command: MachineCommand =
@@ -297,10 +324,15 @@ export async function simulate(seed: number): Promise<SimResult> {
       agent.start()
       edges[n]?.start()
     }
-    const look = async () => unsettled({ machines: await server.machines(), fakes, misbehaviours })
+    const look = async () => {
+      const { all, serving } = await server.releases()
+      const machines = await server.machines()
+      return unsettled({ machines, fakes, misbehaviours, releases: all, serving })
+    }
     settledMs = await settles(look)
     if (problems.length === 0) {
       say('the person goes on, in quiet times')
+      quiet = (await server.releases()).serving > 0
       let next = clock.now()
       await run(clock.now() + QUIET_ACTIVE_MS, () => {
         if (clock.now() < next) return
@@ -313,6 +345,11 @@ export async function simulate(seed: number): Promise<SimResult> {
     problems.push(error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
 
+  const ended = (await server.releases()).all.map(({ status }) => status)
+  const releases = {
+    complete: ended.filter((status) => status === 'complete').length,
+    failed: ended.filter((status) => status === 'failed').length,
+  }
   for (const agent of agents) agent.kill()
   for (const edge of edges) edge.kill()
   server.kill()
@@ -329,10 +366,12 @@ export async function simulate(seed: number): Promise<SimResult> {
     machines: misbehaviours.size,
     settledMs,
     events,
+    releases,
   }
 }
 
 type Wish =
+  | { readonly kind: 'release'; readonly release: Parameters<SimServer['release']>[0] }
   | {
       readonly kind: 'create'
       readonly region: RegionCode
@@ -357,6 +396,7 @@ function createPerson(
 ): (plan: FaultPlan) => Promise<void> {
   let versions = 0
   let made = 0
+  let released = 0
   const version = () => ({
     config: configFrom(random, ++versions),
     imageDigest: `sha256:${versions}`,
@@ -364,6 +404,10 @@ function createPerson(
   const wishFor = (plan: FaultPlan): Wish => {
     const nth = random.int(0, 1000)
     const roll = random.int(1, 100)
+    if (released < RELEASES_MAX && (released === 0 || random.chance(0.12))) {
+      released++
+      return releaseFrom(random, version(), plan)
+    }
     const command = (c: Extract<Wish, { kind: 'command' }>['command']): Wish => ({
       kind: 'command',
       nth,
@@ -396,6 +440,44 @@ function createPerson(
     } catch (error) {
       say(`not done: ${error}`)
     }
+  }
+}
+
+/** A new version of the released app, in some regions; some versions can't work, and their releases must fail. */
+function releaseFrom(
+  random: Random,
+  { config, imageDigest }: { readonly config: MachineConfig; readonly imageDigest: string },
+  plan: FaultPlan,
+): Wish {
+  const broken = random.pick<Misbehaviour>([
+    { startFails: 'always', startImpossible: true },
+    { exitsAfterMs: 200, exitCode: 1 },
+    { startFails: 'once' },
+    { startBlocksMs: 3000 },
+  ])
+  const env = random.chance(plan.misbehaving / 2)
+    ? { ...config.env, MISBEHAVIOUR: JSON.stringify(broken) }
+    : config.env
+  const scale = { ams: random.int(1, 2), iad: random.int(0, 2), syd: random.int(0, 1) }
+  return {
+    kind: 'release',
+    release: {
+      cause: 'deploy',
+      ask: { scale, regions: [], ha: true },
+      what: {
+        image: 'registry.internal/site:1',
+        imageDigest,
+        config: {
+          ...config,
+          env,
+          restart: { policy: 'on-failure', max_retries: 2 },
+          auto_destroy: false,
+        },
+        primaryRegion: null,
+        source: null,
+      },
+      waitTimeoutMs: random.int(5_000, 12_000),
+    },
   }
 }
 

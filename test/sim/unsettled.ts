@@ -1,13 +1,23 @@
 import type { FakeHost, Misbehaviour } from '../../packages/agent/src/fake-runtime.ts'
-import { type HostId, type MachineId, parseStamp } from '../../packages/core/src/index.ts'
+import {
+  type HostId,
+  isFinal,
+  type MachineId,
+  parseStamp,
+  type Release,
+} from '../../packages/core/src/index.ts'
 import { shownState } from '../../packages/server/src/machine/state.ts'
 import type { StoredMachine } from '../../packages/server/src/store/machines.ts'
+import { RELEASED_APP } from './sim-server.ts'
 
 /** Where the world is not (yet) as it was asked to be, in words: the server's view, the hosts' containers, and both together. */
 export function unsettled(world: {
   readonly machines: readonly StoredMachine[]
   readonly fakes: ReadonlyMap<HostId, FakeHost>
   readonly misbehaviours: ReadonlyMap<MachineId, Misbehaviour>
+  readonly releases: readonly Release[]
+  /** The release that serves; 0: none. */
+  readonly serving: number
 }): readonly string[] {
   const known = new Set(world.machines.map(({ assignment }) => assignment.id))
   const leftovers = [...world.fakes.values()].flatMap((fake) =>
@@ -21,7 +31,33 @@ export function unsettled(world: {
   return [
     ...leftovers,
     ...twice.map((id) => `${id} exists on two hosts`),
+    ...wrongWithReleases(world),
     ...world.machines.flatMap((machine) => wrongWith(machine, world.fakes, world.misbehaviours)),
+  ]
+}
+
+/** All have ended, and what runs is what the last good one asked for: version, regions and number. */
+function wrongWithReleases(world: Parameters<typeof unsettled>[0]): readonly string[] {
+  const { releases, serving } = world
+  const open = releases.filter(({ status }) => !isFinal(status))
+  if (open.length > 0)
+    return open.map(({ version, status }) => `release ${version} is still ${status}`)
+  const good = releases.find(({ version }) => version === serving)
+  const machines = world.machines.filter(({ assignment: a }) => a.app === RELEASED_APP)
+  if (good === undefined)
+    return machines.length === 0 ? [] : [`${machines.length} machines of no release`]
+  const wanted = Object.entries(good.ask.scale ?? {})
+  const versions = machines.filter(
+    ({ assignment: { config } }) => config.env['VERSION'] !== good.config.env['VERSION'],
+  )
+  return [
+    ...versions.map(({ assignment }) => `${assignment.id} is not of release ${serving}`),
+    ...wanted.flatMap(([region, count]) => {
+      const there = machines.filter(({ assignment }) => assignment.region === region).length
+      return there === count
+        ? []
+        : [`${there} machines in ${region}, release ${serving} asked ${count}`]
+    }),
   ]
 }
 

@@ -33,6 +33,7 @@ export interface FakeHost {
   readonly images: Set<string>
   /** Digests that no registry has. */
   readonly missing: Set<string>
+  /** By machine; a machine's own `MISBEHAVIOUR` in its configuration's env goes before, as JSON. */
   readonly misbehaviours: Map<MachineId, Misbehaviour>
   /** How often each deed has failed by now, by machine. */
   readonly failed: Map<string, number>
@@ -84,7 +85,10 @@ const TIMES: Readonly<Record<Times, number>> = { never: 0, once: 1, twice: 2, al
  * the agent's, and stops with it in the middle of anything; what runs exits by `hostClock`, whatever becomes of the agent.
  */
 export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = clock): Runtime {
-  const behaviour = (id: MachineId): Misbehaviour => host.misbehaviours.get(id) ?? {}
+  const behaviour = (id: MachineId): Misbehaviour => {
+    const told = host.machines.get(id)?.spec.config.env['MISBEHAVIOUR']
+    return { ...host.misbehaviours.get(id), ...(told === undefined ? {} : JSON.parse(told)) }
+  }
   const count = (fault: string) => host.faults.set(fault, (host.faults.get(fault) ?? 0) + 1)
   const hint = (id: MachineId) => {
     if (behaviour(id).silent) {

@@ -43,7 +43,10 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
   }
   switch (goal) {
     case 'destroyed':
-      return { state: record.observed.state === 'absent' ? 'destroyed' : 'destroying', reason }
+      // Why it once could not start is of no interest any more.
+      return record.observed.state === 'absent'
+        ? { state: 'destroyed', reason: null }
+        : { state: 'destroying', reason: failure?.deed === 'remove' ? reason : null }
     case 'stopped':
       return { state: 'stopped', reason: null }
     case 'created':

@@ -1,0 +1,46 @@
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import type { SimResult } from './simulate.ts'
+
+/** Simulates `count` seeds from `first` on all cores. Stops at the first that does not settle, which is then the last result. */
+export async function runSeeds(first: number, count: number): Promise<readonly SimResult[]> {
+  const results: SimResult[] = []
+  let next = first
+  let failed = false
+
+  async function work(): Promise<void> {
+    const worker = new Worker(new URL('./sim-worker.ts', import.meta.url))
+    try {
+      while (next < first + count && !failed) {
+        const result = await ask(worker, next++)
+        if (failed) return
+        failed = result.problems.length > 0
+        results.push(result)
+      }
+    } finally {
+      await worker.terminate()
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(count, availableParallelism()) }, work))
+  return results
+}
+
+function ask(worker: Worker, seed: number): Promise<SimResult> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      worker.off('message', heard)
+      worker.off('error', broke)
+    }
+    const heard = (result: SimResult) => {
+      end()
+      resolve(result)
+    }
+    const broke = (cause: unknown) => {
+      end()
+      reject(new Error(`seed ${seed} did not settle: the simulator broke`, { cause }))
+    }
+    worker.once('message', heard)
+    worker.once('error', broke)
+    worker.postMessage(seed)
+  })
+}
