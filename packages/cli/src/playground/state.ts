@@ -57,12 +57,21 @@ export function planOf(name: string = DEFAULT_NAME): PlaygroundPlan {
     throw new Failure(`no playground called ${name} is up`, {
       fix: `roost playground up --regions ams,iad,syd${flag}`,
     })
+  if (!isThere(state))
+    throw new Failure(`the playground ${name} did not outlive a restart of this machine`, {
+      fix: [`roost playground down${flag}`, `roost playground up --regions …${flag}`],
+    })
   if (state.phase !== 'up')
     throw new Failure(`the playground ${name} is only half up`, {
       why: 'its `up` did not come to its end',
       fix: `roost playground down${flag}`,
     })
   return state.plan
+}
+
+/** Namespaces are gone after a restart of the machine, files are not. */
+function isThere(state: PlaygroundState): boolean {
+  return state.phase !== 'up' || existsSync(join('/run/netns', state.plan.wanNetns))
 }
 
 export function regionOfPlan(plan: PlaygroundPlan, code: string): RegionPlan {

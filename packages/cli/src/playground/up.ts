@@ -26,6 +26,7 @@ import {
   apiUrlOf,
   hostSpecOf,
   lockPlayground,
+  planOf,
   readState,
   tokenFileOf,
   writeState,
@@ -180,11 +181,13 @@ async function seedImages(plan: PlaygroundPlan, say: Progress): Promise<void> {
 function refuseSecond(plan: PlaygroundPlan): void {
   const flag = plan.name === 'roost' ? '' : ` --name ${plan.name}`
   const state = readState(plan.name)
-  if (state?.phase === 'up')
+  if (state?.phase === 'up') {
+    planOf(plan.name)
     throw new Failure(`the playground ${plan.name} is up already`, {
       why: `with ${state.plan.regions.map(({ code }) => code).join(', ')}, since ${state.begunAt}`,
       fix: [`roost playground status${flag}`, `roost playground down${flag}`],
     })
+  }
   if (state !== null || existsSync(plan.stateDir))
     throw new Failure(`the playground ${plan.name} is half up`, {
       why: 'an earlier `up` did not come to its end',
