@@ -65,7 +65,7 @@ export async function measureEdge(report: Report, bench: Bench): Promise<void> {
       .replace(/^ {2}server .*$/gm, '')
       .replace(
         /^backend s0$/m,
-        `backend s0\n  server m ${address}:8080 pool-max-conn -1 pool-purge-delay 5s`,
+        `backend s0\n  server m ${address}:8080 pool-max-conn -1 pool-purge-delay 1s`,
       )}`,
   )
   const noRules = join(folder, 'no-rules.cfg')

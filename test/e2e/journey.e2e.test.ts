@@ -16,6 +16,7 @@ import { eventually, ROOT, run, startTraffic, terminal, visit } from './terminal
 /** The whole product on three simulated hosts, by its own command line, seen from clients near each region. */
 const REGIONS = ['ams', 'iad', 'syd']
 const APPS = ['heredoc', 'copy-link', 'cache-mount', 'multi-stage', 'non-root']
+const PROGRAMS = ['agent', 'containerd', 'edge', 'haproxy', 'server']
 const NAME = 'e2e'
 const PLAYGROUND = ['--name', NAME]
 
@@ -74,23 +75,29 @@ async function agreement(apps: readonly string[]): Promise<number> {
     REGIONS.map((region) => [region, []]),
   )
   const byApi: Record<string, string[]> = Object.fromEntries(REGIONS.map((region) => [region, []]))
-  for (const app of apps) {
-    for (const machine of (await json(['status', '-a', app])).machines) {
-      if (machine.state === 'started') byStatus[machine.region]?.push(machine.id)
-      else throw new Error(`${app}: ${machine.id} is ${machine.state}`)
-    }
-    const answer = await run([
-      'curl',
-      '-sk',
-      '-m',
-      '5',
-      '-H',
-      `Authorization: Bearer ${token}`,
-      `${playground.server}/v1/apps/${app}/machines`,
-    ])
-    for (const machine of JSON.parse(answer.stdout))
-      if (machine.state === 'started') byApi[machine.region]?.push(machine.id)
-  }
+  await Promise.all(
+    apps.map(async (app) => {
+      const [status, answer] = await Promise.all([
+        json(['status', '-a', app]),
+        run([
+          'curl',
+          '-sk',
+          '-m',
+          '5',
+          '-H',
+          `Authorization: Bearer ${token}`,
+          `${playground.server}/v1/apps/${app}/machines`,
+        ]),
+      ])
+      for (const machine of status.machines) {
+        if (machine.state !== 'started')
+          throw new Error(`${app}: ${machine.id} is ${machine.state}`)
+        byStatus[machine.region]?.push(machine.id)
+      }
+      for (const machine of JSON.parse(answer.stdout))
+        if (machine.state === 'started') byApi[machine.region]?.push(machine.id)
+    }),
+  )
   for (const list of [...Object.values(byStatus), ...Object.values(byApi)]) list.sort()
   const seen = await running()
   expect(byStatus).toEqual(seen)
@@ -208,7 +215,7 @@ describe('from a Dockerfile to three regions', () => {
 
   test('each program may be killed with -9 and traffic to the other regions never fails', async () => {
     const { hostname } = await json(['status', '-a', 'chat'])
-    for (const program of ['agent', 'containerd', 'edge', 'haproxy', 'server']) {
+    for (const program of PROGRAMS) {
       const traffic = ['iad', 'syd'].map((region) =>
         startTraffic(client[region] ?? '', hostname, dns, { rate: 20, seconds: 60 }),
       )
@@ -226,6 +233,23 @@ describe('from a Dockerfile to three regions', () => {
       )
       for (const flow of traffic) expect((await flow.finish()).samples, program).toEqual([])
     }
+  })
+
+  test('all programs of a host may be killed with -9 at once', async () => {
+    const { hostname } = await json(['status', '-a', 'chat'])
+    const traffic = ['iad', 'syd'].map((region) =>
+      startTraffic(client[region] ?? '', hostname, dns, { rate: 20, seconds: 120 }),
+    )
+    await Promise.all(
+      PROGRAMS.map((program) =>
+        ok(['playground', 'fault', 'kill', program, '--region', 'ams', ...PLAYGROUND]),
+      ),
+    )
+    const { afterMs } = await eventually('agreement after kill -9 of all programs', 15_000, () =>
+      agreement(['chat', ...APPS]),
+    )
+    console.log(`kill -9 of all programs of ams: agreement after ${afterMs} ms`)
+    for (const flow of traffic) expect((await flow.finish()).samples).toEqual([])
   })
 
   test('after the death of a region its client is served by another one within 15 s, and it comes back', async () => {

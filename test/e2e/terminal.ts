@@ -58,27 +58,23 @@ export function terminal(home: string) {
     args: readonly string[],
     options: { cwd?: string; timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
   ) => run([join(ROOT, 'roost'), ...args], { ...options, env: { ...env, ...options.env } })
-  return {
-    roost,
-    /** Fails the test with what the command said unless it ended with 0. */
-    async ok(
-      args: readonly string[],
-      options: { cwd?: string; timeoutMs?: number } = {},
-    ): Promise<string> {
-      const ran = await roost(args, options)
-      if (ran.code !== 0)
-        throw new Error(
-          `roost ${args.join(' ')} ended with ${ran.code}:\n${ran.stdout.slice(-4000)}\n${ran.stderr.slice(-4000)}`,
-        )
-      return ran.stdout
-    },
-    async json<T = StatusAnswer>(
-      args: readonly string[],
-      options: { cwd?: string; timeoutMs?: number } = {},
-    ): Promise<T> {
-      return JSON.parse(await this.ok([...args, '--json'], options))
-    },
+  /** Fails the test with what the command said unless it ended with 0. */
+  const ok = async (
+    args: readonly string[],
+    options: { cwd?: string; timeoutMs?: number } = {},
+  ): Promise<string> => {
+    const ran = await roost(args, options)
+    if (ran.code !== 0)
+      throw new Error(
+        `roost ${args.join(' ')} ended with ${ran.code}:\n${ran.stdout.slice(-4000)}\n${ran.stderr.slice(-4000)}`,
+      )
+    return ran.stdout
   }
+  const json = async <T = StatusAnswer>(
+    args: readonly string[],
+    options: { cwd?: string; timeoutMs?: number } = {},
+  ): Promise<T> => JSON.parse(await ok([...args, '--json'], options))
+  return { roost, ok, json }
 }
 
 export interface Visit {

@@ -201,7 +201,7 @@ describe('routesFor', () => {
         )
         const changes = {
           apps: [{ name: 'shop' as AppName }, { name: 'blog' as AppName }],
-          roundTripMs: new Map(Object.entries(measured)) as ReadonlyMap<HostId, number>,
+          roundTripMs: new Map(Object.entries(measured) as [HostId, number][]),
         }
         const routes = routesFor(request(views, changes))
         expect(routes.map((r) => r.app)).toEqual(['blog', 'shop'])
