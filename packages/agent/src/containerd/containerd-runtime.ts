@@ -560,10 +560,8 @@ export class ContainerdRuntime implements Runtime {
     ])
     const known = new Set(found.containers.map((container) => container.id))
     for (const task of running.tasks) if (!known.has(task.id)) await this.#removeOrphanTask(task.id)
-    if (held.leases.some((lease) => lease.id === PULL_LEASE))
-      await orAbsent(
-        this.#client.call(leases.LeasesService.delete, { id: PULL_LEASE, sync: false }),
-      )
+    for (const { id } of held.leases.filter((lease) => lease.id.startsWith(PULL_LEASE)))
+      await orAbsent(this.#client.call(leases.LeasesService.delete, { id, sync: false }))
     for (const info of kept.flatMap((reply) => reply.info)) {
       const active = info.kind === snapshots.Kind.ACTIVE
       const extract = info.name.startsWith(EXTRACT_PREFIX)

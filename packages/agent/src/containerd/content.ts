@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { ServiceError } from '@grpc/grpc-js'
 import { PlatformError } from '@roost/base'
-import { type ContainerdClient, containerdError, isAlreadyExists, orAbsent } from './client.ts'
+import { type ContainerdClient, containerdError, isAlreadyExists } from './client.ts'
 import { content } from './generated/index.js'
 
 type WriteRequest = ReturnType<typeof content.WriteContentRequest.create>
@@ -23,11 +23,6 @@ export class ContentStore {
     this.#client = client
   }
 
-  async has(digest: string): Promise<boolean> {
-    const call = this.#client.call(content.ContentService.info, { digest })
-    return (await orAbsent(call)) !== undefined
-  }
-
   /** For manifests and configs; blobs above `bytesMax` are refused. */
   async read(digest: string, bytesMax = 8_000_000): Promise<Buffer> {
     const replies = await this.#client.collect(content.ContentService.read, {
@@ -40,7 +35,7 @@ export class ContentStore {
 
   /**
    * Writes a blob from `source`, which is asked for the bytes from `offset` on: a write that broke off goes on where it
-   * stood. containerd checks the digest. A blob that is there already is no error.
+   * stood. containerd checks the digest. A blob that is there already is no error, and is not asked for.
    */
   async write(
     blob: Blob,
@@ -101,11 +96,6 @@ export class ContentStore {
       options.signal?.removeEventListener('abort', onAbort)
       stream.cancel()
     }
-  }
-
-  /** Drops what was half written. */
-  async abort(digest: string): Promise<void> {
-    await orAbsent(this.#client.call(content.ContentService.abort, { ref: `roost-${digest}` }))
   }
 }
 

@@ -7,7 +7,9 @@ import type { ImageRun } from './spec.ts'
 
 export const SNAPSHOTTER = 'overlayfs'
 const UNPACK_TIMEOUT_MS = 600_000
-const LEASE_MS = 3_600_000
+const LEASE_MS = 7_200_000
+/** Older ones are not begun anything with: a pull must end before its lease does. */
+const LEASE_REUSE_MS = 3_600_000
 const CACHE_MAX = 500
 /** Names of what only a pull makes: at start, all of it is left over from one that was cut off. */
 export const PULL_LEASE = 'roost-pull'
@@ -47,6 +49,7 @@ export class ImageStore {
   readonly #client: ContainerdClient
   readonly #cache = new Map<string, StoredImage>()
   #pulls = 0
+  #lease: { readonly id: string; readonly at: number; made: Promise<unknown> | null } | null = null
   #unpacking: Promise<unknown> = Promise.resolve()
 
   constructor(client: ContainerdClient) {
@@ -76,26 +79,47 @@ export class ImageStore {
     return { digest, chainId: chainIds(parsed).at(-1) ?? '', run: imageRun(parsed) }
   }
 
-  /** Everything that `work` writes with the lease is safe from the garbage collector until it ends and `keep` names it. */
+  /**
+   * Everything that `work` writes with the lease is safe from the garbage collector until it ends and `keep` names it. All
+   * that go on at the same time share one. After a failure it stays for the next attempt, which goes on with what is there.
+   */
   async withLease<T>(work: (lease: string) => Promise<T>): Promise<T> {
     this.#pulls++
+    let failed = true
     try {
-      await this.#client
-        .call(leases.LeasesService.create, {
-          id: PULL_LEASE,
-          labels: { 'containerd.io/gc.expire': new Date(Date.now() + LEASE_MS).toISOString() },
-        })
-        .catch((error: unknown) => {
-          if (!isAlreadyExists(error)) throw error
-        })
-      return await work(PULL_LEASE)
+      const result = await work(await this.#ensureLease())
+      failed = false
+      return result
     } finally {
       this.#pulls--
-      if (this.#pulls === 0)
-        await orAbsent(
-          this.#client.call(leases.LeasesService.delete, { id: PULL_LEASE, sync: false }),
-        ).catch(() => {})
+      if (this.#pulls === 0 && !failed) await this.#endLease()
     }
+  }
+
+  async #ensureLease(): Promise<string> {
+    if (this.#lease && this.#pulls === 1 && Date.now() - this.#lease.at > LEASE_REUSE_MS)
+      await this.#endLease()
+    this.#lease ??= { id: `${PULL_LEASE}-${crypto.randomUUID()}`, at: Date.now(), made: null }
+    const lease = this.#lease
+    lease.made ??= this.#client.call(leases.LeasesService.create, {
+      id: lease.id,
+      labels: { 'containerd.io/gc.expire': new Date(lease.at + LEASE_MS).toISOString() },
+    })
+    try {
+      await lease.made
+    } catch (error) {
+      if (this.#lease === lease) this.#lease = null
+      throw error
+    }
+    return lease.id
+  }
+
+  async #endLease(): Promise<void> {
+    const id = this.#lease?.id
+    this.#lease = null
+    if (id === undefined) return
+    // One that stays for lack of an answer ends by its own time.
+    await this.#client.call(leases.LeasesService.delete, { id, sync: false }).catch(() => {})
   }
 
   async hasSnapshot(name: string): Promise<boolean> {

@@ -178,7 +178,7 @@ export class ImagePuller {
     const going = this.#blobs.get(layer.digest)
     if (going) return going.catch(() => this.#download(client, layer, lease, signal))
     const download = this.#inTurn(signal, async () => {
-      if (await this.#store.content.has(layer.digest)) return
+      // Also for one that is there already: this puts it under our lease.
       await this.#store.content.write(
         layer,
         (offset) => client.blob(layer.digest, offset, signal),
