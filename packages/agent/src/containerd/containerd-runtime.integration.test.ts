@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { MachineId } from '@roost/core'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
@@ -234,6 +242,28 @@ describe('machines on containerd', () => {
     } finally {
       await other.close()
     }
+  })
+
+  test('after a power cut a machine is raised again from its container alone', async () => {
+    const spec = await launch(await specOf(['sh', '-c', 'echo "life $A"; sleep 60']), { A: 'one' })
+    await said(spec.id, 'life one')
+    const task = join(host().runDir, 'containerd/io.containerd.runtime.v2.task/roost', spec.id)
+    const pid = readFileSync(join(task, 'init.pid'), 'utf8').trim()
+    const shim = /^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    await host().killContainerd()
+    for (const one of [shim, pid]) process.kill(Number(one), 'SIGKILL')
+    await agent().network.detach(spec.id)
+    rmSync(join(host().runDir, 'machines', spec.id), { recursive: true })
+    await host().startContainerd()
+    const cut = await eventually(async () => {
+      const machine = await look(spec.id)
+      if (machine?.state !== 'exited') throw new Error(`it is ${machine?.state}`)
+      return machine
+    })
+    expect(cut.exit).toMatchObject({ code: 137, signal: 9 })
+    await agent().runtime.start(spec.id, { A: 'two' }, NEVER)
+    await said(spec.id, 'life two')
+    expect((await look(spec.id))?.state).toBe('running')
   })
 
   test('what a crash leaves behind is swept at the next start', async () => {
