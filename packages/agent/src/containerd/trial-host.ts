@@ -75,7 +75,7 @@ export async function raiseTrialHost(): Promise<TrialHost> {
   const runDir = mkdtempSync(`/dev/shm/${name}-`)
   const containerdRoot = join(dir, 'containerd')
   const socket = join(runDir, 'containerd.sock')
-  const cgroupParent = `/roost/${name}`
+  const cgroupParent = `/roost-${name}`
   const rawLogs = join(runDir, 'logs')
   const children: ChildProcess[] = []
   const namespace = 'roost'
