@@ -25,7 +25,7 @@ export async function playgroundDown(
 ): Promise<boolean> {
   checkName(name)
   const existed = existsSync(stateDirOf(name))
-  const unlock = lockPlayground(name)
+  const unlock = await lockPlayground(name)
   try {
     const state = readState(name)
     if (state !== null) await removeAll(state.plan, Date.parse(state.begunAt), onProgress)

@@ -102,6 +102,9 @@ export async function faultList(name?: string): Promise<Faults> {
   return (await tellWan(planOf(name), { command: 'stats' })).faults
 }
 
+/** Faults given at the same moment follow each other. */
+const FAULT_WAIT_MS = 20_000
+
 async function pairFault(
   command: Parameters<typeof tellWan>[1],
   name: string | undefined,
@@ -114,7 +117,7 @@ async function withPlan<T>(
   work: (plan: PlaygroundPlan) => Promise<T>,
 ): Promise<T> {
   const plan = planOf(name)
-  const unlock = lockPlayground(plan.name)
+  const unlock = await lockPlayground(plan.name, FAULT_WAIT_MS)
   try {
     return await work(plan)
   } finally {

@@ -1,16 +1,16 @@
+import { randomUUID } from 'node:crypto'
 import {
-  closeSync,
   existsSync,
+  linkSync,
   mkdirSync,
-  openSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../failure/failure.ts'
 import { type HostSpec, layoutOf } from '../host/layout.ts'
 import { isAlive, type ProcessMarks } from '../host/processes.ts'
@@ -140,24 +140,43 @@ export function marksOf(plan: PlaygroundPlan): ProcessMarks {
   }
 }
 
-/** One `up`, `down` or fault at a time; a lock whose holder is dead is nobody's. Returns what opens it again. */
-export function lockPlayground(name: string): () => void {
+const LOCK_POLL_MS = 20
+
+/**
+ * One `up`, `down` or fault at a time; others wait for as long as `waitMs`. A lock whose holder is dead is nobody's.
+ * Returns what opens it again.
+ */
+export async function lockPlayground(name: string, waitMs = 0): Promise<() => void> {
   const file = `/run/roost-playground-${name}.lock`
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      const handle = openSync(file, 'wx')
-      writeSync(handle, String(process.pid))
-      closeSync(handle)
-      return () => rmSync(file, { force: true })
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-      const holder = Number(existsSync(file) ? readFileSync(file, 'utf8') : 0)
-      if (holder !== process.pid && holder > 1 && isAlive(holder))
+  const untilMs = Date.now() + waitMs
+  // The lock appears with its holder in it, or not at all.
+  const mine = `${file}.${process.pid}.${randomUUID()}`
+  writeFileSync(mine, String(process.pid))
+  try {
+    for (;;) {
+      try {
+        linkSync(mine, file)
+        return () => rmSync(file, { force: true })
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+      const holder = readHolder(file)
+      if (holder !== null && !isAlive(holder)) rmSync(file, { force: true })
+      else if (Date.now() >= untilMs)
         throw new Failure(`another command is working on the playground ${name}`, {
           why: `process ${holder}`,
         })
-      rmSync(file, { force: true })
+      else await sleep(LOCK_POLL_MS)
     }
+  } finally {
+    rmSync(mine, { force: true })
   }
-  throw new Failure(`the playground ${name} can't be locked`, { why: file })
+}
+
+function readHolder(file: string): number | null {
+  try {
+    return Number(readFileSync(file, 'utf8'))
+  } catch {
+    return null
+  }
 }

@@ -54,7 +54,7 @@ export async function playgroundUp(options: PlaygroundUpOptions): Promise<Playgr
   const plan = planPlayground(options)
   const say = options.onProgress ?? (() => {})
   requireMachine()
-  const unlock = lockPlayground(plan.name)
+  const unlock = await lockPlayground(plan.name)
   try {
     refuseSecond(plan)
     recordMachine()
