@@ -141,7 +141,11 @@ export function openBuildah(options: BuildahOptions): Buildah {
     'storage.conf',
     `[storage]\ndriver = "overlay"\ngraphroot = "${storageDir}"\nrunroot = "${join(stateDir, 'run')}"\n`,
   )
-  write('containers.conf', '[containers]\n')
+  // Else it leaves a lock file in /etc.
+  write(
+    'containers.conf',
+    `[containers]\n[network]\nnetwork_config_dir = "${join(configDir, 'network')}"\n`,
+  )
   write('runtime', TRUSTING_RUNTIME, 0o700)
   for (const name of ['resolv.conf', 'hosts']) appendFileSync(join(configDir, name), '')
 
