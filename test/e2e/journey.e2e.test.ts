@@ -18,6 +18,8 @@ const REGIONS = ['ams', 'iad', 'syd']
 const APPS = ['heredoc', 'copy-link', 'cache-mount', 'multi-stage', 'non-root']
 const PROGRAMS = ['agent', 'containerd', 'edge', 'haproxy', 'server']
 const NAME = 'e2e'
+/** Requests per second to each of the apps beside the example while they are deployed; `make soak` sends 50. */
+const RATE = Number(process.env['RATE'] ?? 10)
 const PLAYGROUND = ['--name', NAME]
 
 const home = mkdtempSync(join(tmpdir(), 'roost-e2e-'))
@@ -182,7 +184,7 @@ describe('from a Dockerfile to three regions', () => {
         return [
           app,
           startTraffic(client[region] ?? '', hostname, dns, {
-            rate: app === 'chat' ? 50 : 10,
+            rate: app === 'chat' ? 50 : RATE,
             seconds: 90,
           }),
         ] as const
