@@ -27,10 +27,10 @@ hostname=$(./roost status -a $app --json | jq -r .hostname)
 echo "http://$hostname is launched ($(elapsed))"
 
 visit() { # visit NAMESPACE: as a browser there would, by Roost's DNS
-  nsenter --net="/run/netns/$1" node test/e2e/visit.ts --host "$hostname" --dns "$dns" --websocket || true
+  nsenter --net="/run/netns/$1" node test/e2e/visit.ts --host "$hostname" --dns "$dns" --websocket --timeout 3000 || true
 }
 show() {
-  printf '%-8s %-16s %-8s %-16s %10s %10s %10s %10s\n' client address served by 'DNS ms' 'HTTP ms' 'WS open' 'WS ping'
+  printf '%-8s %-16s %-8s %-16s %10s %10s %10s %10s\n' client edge region machine 'DNS ms' 'HTTP ms' 'WS open' 'WS ping'
   jq -r '.regions[] | "\(.code) \(.client_ns)"' <<< "$status" | while read -r region namespace; do
     printf '%-8s ' "$region"
     visit "$namespace" < /dev/null | jq -r 'if .error then "FAILED: " + .error else [.address, .region, .machine, .dnsMs, .httpMs, .websocket.openMs, .websocket.pingMs] | @tsv end' |
