@@ -39,17 +39,7 @@ export async function measureEdge(report: Report, bench: Bench): Promise<void> {
   ).stdout
   const address = /^(10\.210\.\d+\.\d+)/m.exec(routes)?.[1] ?? ''
 
-  const own =
-    (
-      await run([
-        'find',
-        `/var/lib/roost/playground/${bench.name}/${first.code}`,
-        `/run/roost/${bench.name}/${first.code}`,
-        '-name',
-        'haproxy.cfg',
-      ])
-    ).stdout.split('\n')[0] ?? ''
-  const rendered = readFileSync(own, 'utf8')
+  const rendered = readFileSync(`/run/roost/${bench.name}/${first.code}/edge/haproxy.cfg`, 'utf8')
   const sameRules = join(folder, 'same-rules.cfg')
   const map = join(folder, 'hosts.map')
   writeFileSync(map, `${hostname} s0\n`)

@@ -10,7 +10,7 @@ export async function measureMemory(report: Report, bench: Bench): Promise<void>
     ['agent', new RegExp(`packages/agent/src/main\\.ts.*/${bench.name}/.*${host}`)],
     ['edge', new RegExp(`packages/edge/src/main\\.ts.*/${bench.name}/.*${host}`)],
     ['haproxy', new RegExp(`haproxy.*/${bench.name}/.*${host}`)],
-    ['containerd', new RegExp(`/containerd .*/${bench.name}/.*${host}`)],
+    ['containerd', new RegExp(`^(\\S*/)?containerd .*/${bench.name}/${host}/`)],
     ['registry', new RegExp(`docker-registry.*/${bench.name}/`)],
     ['keepers', new RegExp(`keep\\.sh.*/${bench.name}/.*${host}`)],
     ['wireguard-go', /wireguard-go/],
