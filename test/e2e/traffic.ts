@@ -97,17 +97,7 @@ function send(target: string, method: 'GET' | 'POST', agent: Agent): Promise<voi
     outgoing.on('socket', () => {
       if (outgoing.reusedSocket) reused++
     })
-    outgoing.on('error', (error: NodeJS.ErrnoException) => {
-      // The server may close an idle connection just as it is used again: HTTP lets a client repeat then, as browsers do.
-      if (outgoing.reusedSocket && error.code === 'ECONNRESET' && !ended && method === 'GET') {
-        ended = true
-        clearTimeout(timer)
-        requests--
-        void send(target, method, agent).then(done)
-        return
-      }
-      end(error.code ?? error.message)
-    })
+    outgoing.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
     outgoing.end(method === 'POST' ? POST_BODY : undefined)
   })
 }
