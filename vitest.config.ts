@@ -26,7 +26,7 @@ export default defineConfig({
             'test/build/**/*.integration.test.ts',
           ],
           testTimeout: 120_000,
-          hookTimeout: 120_000,
+          hookTimeout: 300_000,
           fileParallelism: false,
         },
       },
