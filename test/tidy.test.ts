@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { expect, test } from 'vitest'
+import { ERRORS } from '../packages/api/src/errors.ts'
 
 /** The architecture, run as a test: which room may import which, what core may not touch, names that are refused. */
 const ROOT = join(import.meta.dirname, '..')
@@ -107,4 +108,12 @@ test('every test stands beside the file that it tests', () => {
 test('every room is named in ARCHITECTURE.md', () => {
   const map = readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8')
   expect(Object.keys(MAY_IMPORT).filter((room) => !map.includes(`packages/${room}`))).toEqual([])
+})
+
+test('every error code is explained in the docs', () => {
+  const page = readFileSync(join(ROOT, 'docs/reference/errors.md'), 'utf8')
+  const missing = Object.entries(ERRORS).filter(
+    ([code, { status, meaning }]) => !page.includes(`| \`${code}\` | ${status} | ${meaning} |`),
+  )
+  expect(missing).toEqual([])
 })
