@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ROOT, terminal } from '../e2e/terminal.ts'
+import { type Playground, ROOT, terminal } from '../e2e/terminal.ts'
 import { measureCli } from './cli.ts'
 import { measureDeploys } from './deploy.ts'
 import { measureEdge } from './edge.ts'
@@ -43,19 +43,6 @@ async function inPlayground(): Promise<void> {
   if (wanted('deploys') || wanted('edge') || wanted('machines')) await measureDeploys(report, bench)
   if (wanted('machines')) await measureMachines(report, bench)
   if (wanted('edge')) await measureEdge(report, bench)
-}
-
-export interface Playground {
-  readonly server: string
-  readonly domain: string
-  readonly dns: string
-  readonly token_file: string
-  readonly regions: readonly {
-    readonly code: string
-    readonly host: string
-    readonly edge: { readonly http: string; readonly https: string }
-    readonly client_ns: string
-  }[]
 }
 
 export interface Bench extends ReturnType<typeof terminal> {

@@ -8,10 +8,18 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Footprint, footprint } from './footprint.ts'
-import { eventually, ROOT, run, startTraffic, terminal, visit } from './terminal.ts'
+import {
+  eventually,
+  type Playground,
+  ROOT,
+  run,
+  startTraffic,
+  terminal,
+  visit,
+} from './terminal.ts'
 
 /** The whole product on three simulated hosts, by its own command line, seen from clients near each region. */
 const REGIONS = ['ams', 'iad', 'syd']
@@ -28,19 +36,7 @@ let before: Footprint
 let dns = ''
 let client: Record<string, string> = {}
 
-interface PlaygroundStatus {
-  readonly server: string
-  readonly domain: string
-  readonly dns: string
-  readonly token_file: string
-  readonly regions: readonly {
-    readonly code: string
-    readonly host: string
-    readonly edge: { readonly http: string; readonly https: string }
-    readonly client_ns: string
-  }[]
-}
-let playground: PlaygroundStatus
+let playground: Playground
 
 /** What containerd and the kernel say, without a line of our code: machines that run, by region. */
 async function running(): Promise<Record<string, string[]>> {
@@ -110,11 +106,12 @@ async function agreement(apps: readonly string[]): Promise<number> {
 function appFolder(app: string): string {
   const folder = join(home, app)
   mkdirSync(folder, { recursive: true })
-  cpSync(
-    app === 'chat' ? join(ROOT, 'examples/chat') : join(import.meta.dirname, 'apps', app),
-    folder,
-    { recursive: true },
-  )
+  if (app === 'chat') cpSync(join(ROOT, 'examples/chat'), folder, { recursive: true })
+  else {
+    const apps = join(import.meta.dirname, 'apps')
+    for (const source of [`${app}/Dockerfile`, 'server.js', 'package.json'])
+      cpSync(join(apps, source), join(folder, basename(source)))
+  }
   return folder
 }
 
@@ -130,7 +127,7 @@ beforeAll(async () => {
     '198.19',
     ...PLAYGROUND,
   ])
-  playground = await json<PlaygroundStatus>(['playground', 'status', ...PLAYGROUND])
+  playground = await json<Playground>(['playground', 'status', ...PLAYGROUND])
   dns = playground.dns
   client = Object.fromEntries(playground.regions.map((region) => [region.code, region.client_ns]))
 })

@@ -51,6 +51,20 @@ export interface StatusAnswer {
   }[]
 }
 
+/** What `roost playground status --json` answers. */
+export interface Playground {
+  readonly server: string
+  readonly domain: string
+  readonly dns: string
+  readonly token_file: string
+  readonly regions: readonly {
+    readonly code: string
+    readonly host: string
+    readonly edge: { readonly http: string; readonly https: string }
+    readonly client_ns: string
+  }[]
+}
+
 /** A person's terminal: `./roost` with a home of its own, so that the tests touch nobody's configuration. */
 export function terminal(home: string) {
   const env = { ...process.env, HOME: home, XDG_CONFIG_HOME: join(home, '.config'), NO_COLOR: '1' }
