@@ -21,6 +21,7 @@ import { checkedAppName } from '../session/app-session.ts'
 import { connect } from '../session/connect.ts'
 import { askOne, askSome, askText, canAsk, confirm } from '../terminal/ask.ts'
 import { type Progress, progressOn } from '../terminal/progress.ts'
+import { defaultRegions } from './default-regions.ts'
 import { exposedPort } from './exposed-port.ts'
 import { newFlyToml } from './new-fly-toml.ts'
 import { nameFromFolder, withSuffix } from './suggested-name.ts'
@@ -97,10 +98,11 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   const client = connect(context)
   const progress = progressOn(context, options.json ? context.stderr : context.stdout)
   const all = await regionsOf(client)
+  const proposed = defaultRegions(all, options.ha ?? true)
   const answers = {
     name: name ?? (asks ? await askedName(context, folder) : undefined),
     regions: checkedRegions(
-      options.regions ?? (asks ? await askedRegions(context, all) : [all[0]?.code ?? '']),
+      options.regions ?? (asks ? await askedRegions(context, all, proposed) : proposed),
       all,
     ),
     size: size ?? (asks ? await askedSize(context) : GUEST_SIZE_DEFAULT),
@@ -245,13 +247,17 @@ function askedName(context: CliContext, folder: string): Promise<string> {
   })
 }
 
-function askedRegions(context: CliContext, all: readonly Region[]): Promise<string[]> {
+function askedRegions(
+  context: CliContext,
+  all: readonly Region[],
+  proposed: readonly string[],
+): Promise<string[]> {
   const choices = all.map(({ code, name, free_memory_mb }) => ({
     value: code,
     label: `${code}  ${name}`,
     hint: `${free_memory_mb} MB free`,
   }))
-  return askSome(context, 'Regions? Space chooses, Enter goes on', choices, [all[0]?.code ?? ''])
+  return askSome(context, 'Regions? Space chooses, Enter goes on', choices, proposed)
 }
 
 const SIZES_ASKED = 6
