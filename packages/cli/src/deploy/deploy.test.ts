@@ -430,7 +430,7 @@ primary_region = "ams"
     expect(out).toContain('Release v4 of shop is complete: http://shop.roost.test')
   })
 
-  test('a name from the folder gets a suffix when somebody has it, and the region is the first', async () => {
+  test('a name from the folder gets a suffix when somebody has it, and the regions are the first and the one nearest to it', async () => {
     dockerfile()
     let n = 0
     const terminal = await terminalOn(
@@ -446,7 +446,9 @@ primary_region = "ams"
     const [first, second] =
       server?.of('createApp').map((call) => (call.body as { app_name: string }).app_name) ?? []
     expect(second).toMatch(new RegExp(`^${first}-[a-z0-9]{4}$`))
-    expect(server?.of('createRelease')[1]?.body).toMatchObject({ regions: ['ams'] })
+    expect(server?.of('createRelease')[1]?.body).toMatchObject({
+      regions: ['ams', 'iad'],
+    })
   })
 
   test('a name that was asked for is not changed', async () => {
