@@ -61,6 +61,11 @@ export const OUR_ERRORS = {
     status: 503,
     meaning: 'A part of Roost that is needed for this does not answer; the message says which.',
   },
+  disk_full: {
+    status: 507,
+    meaning:
+      'A file system of Roost is full; the message says which and how full. `roost doctor` says what takes room.',
+  },
   host_unreachable: { status: 503, meaning: 'The host that owns this machine does not answer.' },
 } as const
 

@@ -3,6 +3,7 @@ import type {
   Assignment,
   Draining,
   Host,
+  HostDisk,
   HostId,
   MachineId,
   MachineService,
@@ -85,6 +86,8 @@ export const heartbeatBody = z.object({
   applied: z.number(),
   /** Edges: machines that left rotation and are still used by somebody. */
   draining: z.array(z.custom<Draining>((v) => typeof v === 'object' && v !== null)).default([]),
+  /** Agents: the host's fullest file system. Placement avoids hosts without room. */
+  disk: z.custom<HostDisk>((v) => typeof v === 'object' && v !== null).nullish(),
 })
 
 /** `POST /internal/v1/registry-token` by agents: a short-lived token for the image store. */
@@ -124,6 +127,68 @@ export const agentLogsQuery = z.object({
   follow: z.enum(['true', 'false']).default('false'),
   after: z.string().optional(),
 })
+
+/** What a host keeps on its disks. */
+export const STORED_KINDS = [
+  'images',
+  'snapshots',
+  'build-cache',
+  'logs',
+  'machine-files',
+  'agent-database',
+] as const
+export type StoredKind = (typeof STORED_KINDS)[number]
+
+/** `GET /agent/v1/usage` by the server: what takes room on a host, and what of it could go. Measured at most a minute ago. */
+export const agentUsageReply = z.object({
+  /** Id of the host. */
+  host: z.string(),
+  measured_at: z.string(),
+  /** Each once, however many kinds lie on it. */
+  file_systems: z.array(
+    z.object({
+      /** Where it is mounted. */
+      path: z.string(),
+      bytes: z.number(),
+      /** Left for ordinary users. */
+      free_bytes: z.number(),
+      /** Both 0 where the file system counts none. */
+      inodes: z.number(),
+      free_inodes: z.number(),
+      state: z.enum(['ok', 'low', 'full']),
+      holds: z.array(z.enum(STORED_KINDS)),
+    }),
+  ),
+  kinds: z.array(
+    z.object({
+      kind: z.enum(STORED_KINDS),
+      /** The folder that it lies in. */
+      path: z.string(),
+      /** `path` of its file system above. */
+      file_system: z.string(),
+      bytes: z.number(),
+      /** Images, snapshots, layers and caches, files of logs, machines, databases. */
+      count: z.number(),
+      oldest_at: z.string().nullable(),
+      /** What nothing uses: it would go now if the disk were low. */
+      freeable_bytes: z.number(),
+      freeable_count: z.number(),
+    }),
+  ),
+  /** The last lap that removed something. */
+  last_collection: z
+    .object({
+      at: z.string(),
+      freed_bytes: z.number(),
+      removed: z.number(),
+      /** In words, a line a thing, largest first; at most 20. */
+      why: z.array(z.string()),
+    })
+    .nullable(),
+  /** Deeds that failed for want of room in the last hour, newest first; at most 20. */
+  refused: z.array(z.object({ at: z.string(), what: z.string(), path: z.string() })),
+})
+export type AgentUsage = z.infer<typeof agentUsageReply>
 
 /** Ports on a host's mesh address. */
 export const PORTS = { api: 4280, internal: 4281, agent: 4282, edge: 4283, registry: 5000 } as const
