@@ -114,7 +114,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
   }
   function end(machine: FakeMachine, exit: { code: number; signal: number; oomKilled: boolean }) {
     machine.state = 'exited'
-    machine.exit = { ...exit, at: clock.now() }
+    machine.exit = { cause: null, ...exit, at: clock.now() }
     hint(machine.spec.id)
   }
   /** By itself, unless it was ended or started anew before. */

@@ -60,6 +60,8 @@ export interface RuntimeMachine {
     readonly code: number
     readonly signal: number
     readonly oomKilled: boolean
+    /** Why, when not the program ended but Roost or the host ended it. */
+    readonly cause: string | null
     readonly at: number
   } | null
 }

@@ -333,13 +333,14 @@ export class ContainerdRuntime implements Runtime {
     if (noted) return JSON.parse(noted) as Exit
     if (!task) {
       const at = Number(container.updatedAt?.seconds ?? 0n) * 1000
-      return { code: 137, signal: 9, oomKilled: false, at }
+      return { code: 137, signal: 9, oomKilled: false, cause: null, at }
     }
     const code = task.exitStatus
     return {
       code,
       signal: code > 128 && code <= 128 + 64 ? code - 128 : 0,
       oomKilled: code === 137 && this.#options.cgroups.oomKills(this.#cgroupPath(container.id)) > 0,
+      cause: null,
       at: milliseconds(task.exitedAt),
     }
   }

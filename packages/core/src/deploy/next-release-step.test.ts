@@ -130,7 +130,14 @@ function machine(name: string, change: Partial<ReleaseMachine> = {}): ReleaseMac
   }
 }
 
-const exit = (code: number) => ({ code, signal: 0, oomKilled: false, requested: false, at: 1 })
+const exit = (code: number) => ({
+  code,
+  signal: 0,
+  oomKilled: false,
+  requested: false,
+  cause: null,
+  at: 1,
+})
 
 function next(change: Partial<Release>, machines: ReleaseMachine[], now = 1_000) {
   return nextReleaseStep(

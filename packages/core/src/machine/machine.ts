@@ -87,6 +87,8 @@ export interface MachineExit {
   readonly oomKilled: boolean
   /** A person or a release asked for the stop. */
   readonly requested: boolean
+  /** Why it ended, when it was Roost or its host that ended it, in words for a person: "its log copier died". Else null. */
+  readonly cause: string | null
   readonly at: Instant
 }
 

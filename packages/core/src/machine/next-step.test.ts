@@ -62,6 +62,7 @@ const exit = (change: Partial<MachineExit> = {}): MachineExit => ({
   code: 7,
   signal: 0,
   oomKilled: false,
+  cause: null,
   requested: false,
   at: NOW - 100,
   ...change,
@@ -209,6 +210,7 @@ const exitArbitrary = fc.record({
   code: fc.constantFrom(0, 1, 137),
   signal: fc.constantFrom(0, 9),
   oomKilled: fc.boolean(),
+  cause: fc.constantFrom(null, 'its log copier died'),
   at: fc.integer({ min: NOW - 400_000, max: NOW + 400_000 }),
 })
 const observedArbitrary: fc.Arbitrary<Observed> = fc.oneof(
@@ -279,7 +281,7 @@ function honestly(observed: Observed, step: Step, now: number): Observed {
       return { ...stampIn(observed), state: 'running', startedAt: now }
     case 'stop': {
       if (observed.state !== 'running') return observed
-      const ended = { code: 0, signal: 2, oomKilled: false, at: now }
+      const ended = { code: 0, signal: 2, oomKilled: false, cause: null, at: now }
       return { ...stampIn(observed), state: 'exited', startedAt: observed.startedAt, exit: ended }
     }
     case 'remove':

@@ -88,6 +88,7 @@ export function standingFailure(
 }
 
 export function describeExit(exit: MachineExit): string {
+  if (exit.cause) return `ended: ${exit.cause}`
   if (exit.oomKilled) return 'killed: out of memory'
   return exit.signal > 0 ? `ended by signal ${exit.signal}` : `exited with code ${exit.code}`
 }

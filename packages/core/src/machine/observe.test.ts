@@ -19,7 +19,12 @@ function see(from: MachineRecord, observed: Observed, at = AT): MachineRecord {
   })
 }
 function exited(at: number, code = 1, startedAt = at - 10): Observed {
-  return { state: 'exited', ...stamp, startedAt, exit: { code, signal: 0, oomKilled: false, at } }
+  return {
+    state: 'exited',
+    ...stamp,
+    startedAt,
+    exit: { code, signal: 0, oomKilled: false, cause: null, at },
+  }
 }
 function start(from: MachineRecord, startGeneration = 2): MachineRecord {
   const began = observe(from, {

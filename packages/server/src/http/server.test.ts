@@ -403,7 +403,14 @@ describe('machines', () => {
       body: { ok: true },
     })
     expect((await get()).state).toBe('stopping')
-    const exit = { code: 0, signal: 2, oomKilled: false, requested: true, at: clock.now() }
+    const exit = {
+      code: 0,
+      signal: 2,
+      oomKilled: false,
+      requested: true,
+      cause: null,
+      at: clock.now(),
+    }
     await say(id, 'stopped', { exit })
     const stopped = await get()
     expect(stopped.state).toBe('stopped')
@@ -497,7 +504,14 @@ describe('machines', () => {
 
     test('does not wait for what can not come any more', async () => {
       const { id } = await launch()
-      const exit = { code: 3, signal: 0, oomKilled: false, requested: false, at: clock.now() }
+      const exit = {
+        code: 3,
+        signal: 0,
+        oomKilled: false,
+        requested: false,
+        cause: null,
+        at: clock.now(),
+      }
       await say(id, 'stopped', { exit })
       expect(await refused(wait(id, ''))).toEqual([
         400,

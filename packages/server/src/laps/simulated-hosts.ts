@@ -106,6 +106,7 @@ export function simulateHosts(options: {
           code: fate.exitCode,
           signal: 0,
           oomKilled: false,
+          cause: null,
           requested: false,
           at: startedAt,
         },

@@ -161,7 +161,14 @@ test('what was seen of the old version says nothing of the new one', async () =>
 })
 
 test('exits and restarts are told, newest first, and only the last 50 are kept', async () => {
-  const exit = (at: number) => ({ code: 1, signal: 0, oomKilled: true, requested: false, at })
+  const exit = (at: number) => ({
+    code: 1,
+    signal: 0,
+    oomKilled: true,
+    requested: false,
+    cause: null,
+    at,
+  })
   await report({ sequence: 1 })
   await report({ sequence: 2, exit: exit(5), restartCount: 1, startedAt: 6 })
   expect(await eventTypes()).toEqual(['start', 'exit', 'start', 'launch'])
