@@ -17,6 +17,7 @@ import {
 import type { Host, HostId, MachineId } from '@roost/core'
 import { type Builder, createBuilder } from './build/builder.ts'
 import { registerBuildRoutes } from './build/routes.ts'
+import { listeningIn } from './check/listening-in.ts'
 import { createProbeChecks } from './check/probe-checks.ts'
 import { openCgroups } from './containerd/cgroup.ts'
 import { ContainerdClient } from './containerd/client.ts'
@@ -113,7 +114,10 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   const self = meshView(cache, config).hosts.find((host) => host.id === config.hostId)
   const keeper = createMachineKeeper({
     runtime,
-    checks: createProbeChecks({ clock }),
+    checks: createProbeChecks({
+      clock,
+      listening: (id) => listeningIn(network.netnsPath(id)),
+    }),
     clock,
     log,
     store,

@@ -18,7 +18,11 @@ async function serve(status: () => number, port = 0): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-function check(spec: Partial<CheckSpec>, known: CheckStatus['status'] = 'warning') {
+function check(
+  spec: Partial<CheckSpec>,
+  known: CheckStatus['status'] = 'warning',
+  listening?: () => Promise<readonly string[]>,
+) {
   const full: CheckSpec = {
     name: 'servicecheck-00-tcp-1',
     type: 'tcp',
@@ -36,7 +40,7 @@ function check(spec: Partial<CheckSpec>, known: CheckStatus['status'] = 'warning
     specs: [full],
     known: [{ name: full.name, status: known, output: '', updatedAt: 0 }],
   }
-  const checks = createProbeChecks({ clock: systemClock })
+  const checks = createProbeChecks({ clock: systemClock, ...(listening && { listening }) })
   open.ends.push(checks.start(target, (statuses) => heard.push(...statuses)))
   return heard
 }
@@ -75,4 +79,36 @@ test('an answer that does not come in time is a failure', async () => {
   const { port } = server.address() as AddressInfo
   const heard = check({ type: 'http', port, timeout_ms: 50 })
   await vi.waitFor(() => expect(heard.at(-1)?.output).toBe('no answer within 50 ms'), LIMIT)
+})
+
+test('where the port refuses, what listens instead is said, and forgotten once it answers', async () => {
+  const port = await serve(() => 200)
+  for (const server of open.servers.splice(0)) server.close()
+  const heard = check({ port }, 'warning', async () => [`127.0.0.1:${port + 1}`])
+  await vi.waitFor(
+    () =>
+      expect(heard.at(-1)).toMatchObject({
+        status: 'critical',
+        output: expect.stringContaining(
+          `nothing listens on port ${port}, but on 127.0.0.1:${port + 1}`,
+        ),
+        listening: [`127.0.0.1:${port + 1}`],
+      }),
+    LIMIT,
+  )
+  await serve(() => 200, port)
+  await vi.waitFor(() => expect(heard.at(-1)).toMatchObject({ status: 'passing' }), LIMIT)
+  expect(heard.at(-1)).not.toHaveProperty('listening')
+})
+
+test('a look that fails leaves what the connection said', async () => {
+  const port = await serve(() => 200)
+  for (const server of open.servers.splice(0)) server.close()
+  const looks: number[] = []
+  const heard = check({ port }, 'warning', async () => {
+    looks.push(Date.now())
+    throw new Error('gone')
+  })
+  await vi.waitFor(() => expect(looks).not.toEqual([]), LIMIT)
+  expect(heard.map(({ output }) => output)).toEqual([expect.stringContaining('ECONNREFUSED')])
 })

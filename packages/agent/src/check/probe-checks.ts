@@ -1,13 +1,15 @@
 import { request } from 'node:http'
 import { createConnection } from 'node:net'
 import type { Clock } from '@roost/base'
-import type { CheckSpec, CheckStatus } from '@roost/core'
+import { type CheckSpec, type CheckStatus, describeListening, type MachineId } from '@roost/core'
 import type { Checks, CheckTarget } from '../checks.ts'
 
 /** Until a check has passed once, and while it fails: readiness and recovery are seen soon. */
 const EAGER_MS = 200
 const FAILING_MS = 1000
-const OUTPUT_CHARS_MAX = 200
+const OUTPUT_CHARS_MAX = 300
+/** What listens is looked for this often, and not before a program had a moment to begin. */
+const LISTENING_MS = 1000
 
 /** Undefined when it passed, else why not. */
 export type Probe = (
@@ -20,8 +22,10 @@ export type Probe = (
 export function createProbeChecks(options: {
   readonly clock: Clock
   readonly probe?: Probe
+  /** TCP addresses on which the machine's programs listen. */
+  readonly listening?: (id: MachineId) => Promise<readonly string[]>
 }): Checks {
-  const { clock, probe = probeMachine } = options
+  const { clock, probe = probeMachine, listening = null } = options
   return {
     start(target, heard) {
       const ended = new AbortController()
@@ -33,9 +37,9 @@ export function createProbeChecks(options: {
         if (!ended.signal.aborted) heard([...statuses])
       }
       target.specs.forEach((spec, n) => {
-        void watchCheck({ target, spec, clock, probe, signal: ended.signal }, statuses[n], (s) =>
-          said(n, s),
-        )
+        const refused = whyRefused(target, spec, clock, listening)
+        const check = { target, spec, clock, probe, refused, signal: ended.signal }
+        void watchCheck(check, statuses[n], (s) => said(n, s))
       })
       return () => ended.abort()
     },
@@ -48,12 +52,13 @@ async function watchCheck(
     readonly spec: CheckSpec
     readonly clock: Clock
     readonly probe: Probe
+    readonly refused: () => Promise<Refused | null>
     readonly signal: AbortSignal
   },
   known: CheckStatus | undefined,
   say: (status: CheckStatus) => void,
 ): Promise<void> {
-  const { target, spec, clock, probe, signal } = check
+  const { target, spec, clock, probe, refused, signal } = check
   let passedOnce = known?.status === 'passing'
   while (!signal.aborted) {
     const problem = await attempt(check, probe, spec.timeout_ms)
@@ -63,14 +68,38 @@ async function watchCheck(
     if (problem === undefined) {
       passedOnce = true
       say({ ...status, status: 'passing', output: 'Success' })
-    } else if (passedOnce || now >= target.startedAt + spec.grace_period_ms)
-      say({ ...status, status: 'critical', output: problem.slice(0, OUTPUT_CHARS_MAX) })
+    } else if (passedOnce || now >= target.startedAt + spec.grace_period_ms) {
+      const why = problem.includes('ECONNREFUSED') ? await refused() : null
+      if (signal.aborted) return
+      const output = why?.output ?? problem
+      say({ ...status, ...why, status: 'critical', output: output.slice(0, OUTPUT_CHARS_MAX) })
+    }
     const pause = passedOnce
       ? problem === undefined
         ? spec.interval_ms
         : Math.min(FAILING_MS, spec.interval_ms)
       : EAGER_MS
     await clock.sleep(pause, signal)
+  }
+}
+
+type Refused = Pick<CheckStatus, 'output' | 'listening'>
+
+/** What listens instead of the port that refused; null where nobody can say. */
+function whyRefused(
+  target: CheckTarget,
+  { port }: CheckSpec,
+  clock: Clock,
+  look: ((id: MachineId) => Promise<readonly string[]>) | null,
+): () => Promise<Refused | null> {
+  let last: Refused | null = null
+  let lookAgainAt = target.startedAt + LISTENING_MS
+  return async () => {
+    if (look === null || clock.now() < lookAgainAt) return last
+    const listening = await look(target.id).catch(() => null)
+    lookAgainAt = clock.now() + LISTENING_MS
+    last = listening && { output: describeListening(port, listening), listening }
+    return last
   }
 }
 

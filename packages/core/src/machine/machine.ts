@@ -98,6 +98,8 @@ export interface CheckStatus {
   readonly status: 'passing' | 'warning' | 'critical'
   readonly output: string
   readonly updatedAt: Instant
+  /** When the connection was refused: what the machine's programs listen on instead, `127.0.0.1:8080`; see `describeListening`. */
+  readonly listening?: readonly string[]
 }
 
 /** Started and every service check passes: it may be sent requests. */
