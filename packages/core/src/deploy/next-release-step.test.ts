@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { AppName, HostId, InstanceId, MachineId, RegionCode } from '../id.ts'
 import type { MachineConfig } from '../machine/config.ts'
+import { describeListening } from '../machine/listening.ts'
 import type { Assignment, MachineStatus } from '../machine/machine.ts'
 import { firstAssignment, request } from '../machine/request.ts'
 import {
@@ -236,6 +237,36 @@ describe('it is undone, and says why,', () => {
     expect(next({}, [deaf(61_000)])).toMatchObject({
       kind: 'revert',
       reason: expect.stringContaining('nothing listens on port 8080: connection refused'),
+    })
+  })
+  test.each([
+    [['127.0.0.1:8080'], 5_000, 'the program listens on 127.0.0.1:8080, where only itself'],
+    [['0.0.0.0:3000'], 20_000, 'on 0.0.0.0:3000: set internal_port = 3000 in fly.toml'],
+    [[], 60_000, 'nothing listens on port 8080, nor on any other'],
+  ])('soon, when what listens is known to be %j', (listening, patienceMs, text) => {
+    const output = describeListening(8080, listening)
+    const deaf = (startedMs: number) =>
+      machine('new', {
+        readyMs: null,
+        startedMs,
+        status: status('new', { checks: [{ ...check('critical', output), listening }] }),
+      })
+    expect(next({}, [deaf(patienceMs - 1)]).kind).toBe('wait')
+    expect(next({}, [deaf(patienceMs)])).toMatchObject({
+      kind: 'revert',
+      reason: expect.stringContaining(text),
+    })
+  })
+  test('when it runs out of memory, with what it has and what raises it', () => {
+    const over = status('new', {
+      state: 'failed',
+      exit: { ...exit(137), oomKilled: true },
+      checks: [],
+    })
+    expect(next({}, [machine('new', { ...unready, status: over })])).toMatchObject({
+      kind: 'revert',
+      reason:
+        'machine new in ams ran out of memory: it has 256 MB; give it more: memory = "512mb" in [[vm]] of fly.toml, or roost deploy --vm-memory 512',
     })
   })
   test('when its host does not answer', () => {

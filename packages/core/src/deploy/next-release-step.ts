@@ -1,7 +1,13 @@
 import type { HostId, Instant, MachineId, RegionCode } from '../id.ts'
 import { assertNever } from '../id.ts'
 import { UNCHECKED } from '../machine/checks-of.ts'
-import { type Assignment, isReady, type MachineStatus } from '../machine/machine.ts'
+import { listensOnlyInside } from '../machine/listening.ts'
+import {
+  type Assignment,
+  type CheckStatus,
+  isReady,
+  type MachineStatus,
+} from '../machine/machine.ts'
 import { isFinal, type Release, type Replacement } from './release.ts'
 
 /**
@@ -59,6 +65,8 @@ export const READY_HOLD_MS = 1_000
 const RESTARTS_MAX = 2
 /** Time that a program has to listen, on top of the grace period of its checks. */
 const CHECK_PATIENCE_MS = 60_000
+/** Where something listens, but elsewhere: it may still be getting ready, but hardly for as long. */
+const ELSEWHERE_PATIENCE_MS = 20_000
 /** Nobody is told of a failing check before a program had the time to listen. */
 const SETTLING_MS = 5_000
 const HOST_PATIENCE_MS = 30_000
@@ -220,7 +228,7 @@ function troubleWith(machine: ReleaseMachine, release: Release): string | null {
     const graceMs = release.config.services
       .flatMap((s) => s.checks)
       .reduce((most, check) => Math.max(most, check.grace_period_ms), 0)
-    if (machine.startedMs >= CHECK_PATIENCE_MS + graceMs)
+    if (machine.startedMs >= patienceMs(status) + graceMs)
       return `${name} has run for ${seconds(machine.startedMs)}, but ${checkText(status)}`
   }
   return null
@@ -230,21 +238,37 @@ function exitText(status: MachineStatus, release: Release): string {
   const { exit } = status
   if (exit === null) return 'ended'
   const times = status.restartCount > 0 ? ` ${status.restartCount + 1} times` : ''
-  if (exit.oomKilled)
-    return `ran out of memory${times}: it has ${release.config.guest.memory_mb} MB`
+  if (exit.oomKilled) {
+    const { memory_mb } = release.config.guest
+    return `ran out of memory${times}: it has ${memory_mb} MB; give it more: memory = "${2 * memory_mb}mb" in [[vm]] of fly.toml, or roost deploy --vm-memory ${2 * memory_mb}`
+  }
   return exit.signal > 0
     ? `was killed by signal ${exit.signal}${times}`
     : `exited${times} with code ${exit.code}`
 }
 
+function failingCheck(status: MachineStatus): CheckStatus | undefined {
+  return status.checks.find((c) => c.name.startsWith('servicecheck-') && c.status !== 'passing')
+}
+
+function portOf(check: CheckStatus): number {
+  return Number(check.name.split('-')[3])
+}
+
+/** How long a program that runs may take to listen, by what is known of what it listens on. */
+function patienceMs(status: MachineStatus): number {
+  const failing = failingCheck(status)
+  if (failing?.listening === undefined || failing.listening.length === 0) return CHECK_PATIENCE_MS
+  return listensOnlyInside(portOf(failing), failing.listening) ? SETTLING_MS : ELSEWHERE_PATIENCE_MS
+}
+
 function checkText(status: MachineStatus): string {
-  const failing = status.checks.find(
-    (c) => c.name.startsWith('servicecheck-') && c.status !== 'passing',
-  )
+  const failing = failingCheck(status)
   if (failing === undefined) return 'its checks do not pass'
   const [, , type, port] = failing.name.split('-')
   // What failed in the grace period is not said.
   if (failing.output === UNCHECKED) return `its check on port ${port} is still waited for`
+  if (failing.listening !== undefined) return failing.output
   const what =
     type === 'tcp' ? `nothing listens on port ${port}` : `the check on port ${port} (${type}) fails`
   const output = failing.output.trim()
