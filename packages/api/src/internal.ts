@@ -187,6 +187,8 @@ export const agentUsageReply = z.object({
     .nullable(),
   /** Deeds that failed for want of room in the last hour, newest first; at most 20. */
   refused: z.array(z.object({ at: z.string(), what: z.string(), path: z.string() })),
+  /** What else is wrong with the host's storage, with what mends it: swap in clear, a database that can't be written. */
+  warnings: z.array(z.string()),
 })
 export type AgentUsage = z.infer<typeof agentUsageReply>
 

@@ -26,6 +26,15 @@ export const hostReply = z.object({
   free_memory_mb: z.number(),
   machines: z.number(),
   builder: z.boolean(),
+  /** Its fullest file system; null until its agent has said. */
+  disk: z
+    .object({
+      path: z.string(),
+      state: z.enum(['ok', 'low', 'full']),
+      bytes: z.number(),
+      free_bytes: z.number(),
+    })
+    .nullable(),
   agent_seen_at: z.string().nullable(),
   edge_seen_at: z.string().nullable(),
 })

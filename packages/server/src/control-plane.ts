@@ -1,6 +1,13 @@
 import type { RouteName, WatchEvent } from '@roost/api'
 import { type Loop, PlatformError, startLoop } from '@roost/base'
-import { ADMIN, type Draining, type HostId, type MachineStatus, type Revision } from '@roost/core'
+import {
+  ADMIN,
+  type Draining,
+  type HostDisk,
+  type HostId,
+  type MachineStatus,
+  type Revision,
+} from '@roost/core'
 import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
 import type { Deps } from './deps.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
@@ -56,7 +63,11 @@ export interface ControlPlane {
   report(host: HostId, statuses: readonly MachineStatus[]): Promise<void>
   heartbeat(
     peer: HostPeer,
-    beat: { readonly applied: Revision; readonly draining: readonly Draining[] },
+    beat: {
+      readonly applied: Revision
+      readonly draining: readonly Draining[]
+      readonly disk?: HostDisk | null | undefined
+    },
   ): Promise<void>
   registryToken(
     host: HostId,
@@ -123,8 +134,13 @@ export function createControlPlane(deps: Deps): ControlPlane {
     heartbeat: async (peer, beat) => {
       const host = await known(peer)
       const now = clock.now()
-      if (peer.program === 'agent') presence.agentHeard(host.id, now, beat.applied)
-      else presence.edgeHeard(host.id, { seenAt: now, ...beat })
+      if (peer.program === 'agent') presence.agentHeard(host.id, now, beat.applied, beat.disk)
+      else
+        presence.edgeHeard(host.id, {
+          seenAt: now,
+          applied: beat.applied,
+          draining: beat.draining,
+        })
       // The first word of each is kept: a server that starts later must know whom to expect.
       const first = peer.program === 'agent' ? host.agentSeenAt : host.edgeSeenAt
       if (first === null || (peer.program === 'agent' && host.status !== 'ok'))

@@ -1,3 +1,4 @@
+import { formatBytes } from '@roost/core'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
@@ -11,7 +12,8 @@ export function register(parent: Command, context: CliContext): void {
   explained(command, {
     examples: ['roost hosts', 'roost hosts --json | jq \'.[] | select(.status != "ok")\''],
     json: `[{id, name, region, number, status: ok|unreachable, availability: active|draining, public_address, mesh_address,
- cpus, memory_mb, free_memory_mb, machines, builder, agent_seen_at, edge_seen_at}]`,
+ cpus, memory_mb, free_memory_mb, machines, builder, disk: {path, state: ok|low|full, bytes, free_bytes}|null,
+ agent_seen_at, edge_seen_at}]`,
   })
   command.action(async (options: { json?: boolean }) => {
     const hosts = await connect(context).listHosts()
@@ -29,6 +31,7 @@ export function register(parent: Command, context: CliContext): void {
       host.public_address,
       String(host.machines),
       `${host.free_memory_mb} of ${host.memory_mb} MB`,
+      diskCell(style, host.disk),
       host.agent_seen_at === null ? 'never' : ago(host.agent_seen_at),
     ])
     const headings = [
@@ -39,8 +42,20 @@ export function register(parent: Command, context: CliContext): void {
       'ADDRESS',
       'MACHINES',
       'FREE MEMORY',
+      'FREE DISK',
       'SEEN',
     ]
     context.stdout.write(`${tableText(headings, rows, context.stdout)}\n`)
   })
+}
+
+/** Of its fullest file system. */
+function diskCell(
+  style: ReturnType<typeof styleOf>,
+  disk: { state: 'ok' | 'low' | 'full'; bytes: number; free_bytes: number } | null | undefined,
+): string {
+  if (!disk) return ''
+  const free = `${formatBytes(disk.free_bytes)} of ${formatBytes(disk.bytes)}`
+  if (disk.state === 'ok') return free
+  return disk.state === 'low' ? style.yellow(`${free}, low`) : style.red(`${free}, full`)
 }

@@ -44,7 +44,7 @@ export type ReleasePlan =
     }
   | {
       readonly kind: 'refused'
-      readonly code: 'unknown_region' | 'no_room' | 'host_unreachable' | 'invalid'
+      readonly code: 'unknown_region' | 'no_room' | 'disk_full' | 'host_unreachable' | 'invalid'
       readonly message: string
     }
 
@@ -239,6 +239,8 @@ function refusalOf(refusal: PlacementRefusal, request: PlanRequest): Refusal {
       code: 'host_unreachable',
       message: `no host in ${region} answers (${silent.map((h) => h.name).join(', ')}): wait until it is back, or leave the region out: roost scale count 0 --region ${region}`,
     }
+  if (refusal.kind === 'disk-full')
+    return { kind: 'refused', code: 'disk_full', message: describePlacementRefusal(refusal) }
   const beside = request.machines.some((m) => m.region === region)
     ? ' (new machines start beside the old ones)'
     : ''

@@ -22,6 +22,10 @@ test('a disk is low or full by its share, on large ones by bytes, and by inodes 
   expect(of({ freeInodes: 99 })).toBe('low')
   expect(of({ freeInodes: 0 })).toBe('full')
   expect(of({ inodes: 0, freeInodes: 0 })).toBe('ok')
+  // No flapping at the limit.
+  expect(diskState(space({ freeBytes: 4.1 * GB }), 'low')).toBe('low')
+  expect(diskState(space({ freeBytes: 5.1 * GB }), 'low')).toBe('ok')
+  expect(diskState(space({ freeBytes: 0.9 * GB }), 'full')).toBe('full')
 })
 
 test('what must be freed brings a low disk back to ok', () => {

@@ -27,12 +27,18 @@ const GB = 1_000_000_000
 const LOW = { share: 0.1, bytes: 10 * GB }
 const FULL = { share: 0.02, bytes: 1 * GB }
 
-/** By the scarcer of bytes and inodes. */
-export function diskState(space: DiskSpace): DiskState {
-  const below = (limit: { readonly share: number; readonly bytes: number }) =>
-    space.freeBytes < Math.min(limit.bytes, space.bytes * limit.share) ||
-    (space.inodes > 0 && space.freeInodes < space.inodes * limit.share)
-  return below(FULL) ? 'full' : below(LOW) ? 'low' : 'ok'
+/** By the scarcer of bytes and inodes. It gets better only when there is clearly more room than it took to get worse. */
+export function diskState(space: DiskSpace, before: DiskState = 'ok'): DiskState {
+  const below = (limit: { readonly share: number; readonly bytes: number }, was: boolean) => {
+    const share = limit.share * (was ? 1.25 : 1)
+    const bytes = limit.bytes * (was ? 1.25 : 1)
+    return (
+      space.freeBytes < Math.min(bytes, space.bytes * share) ||
+      (space.inodes > 0 && space.freeInodes < space.inodes * share)
+    )
+  }
+  if (below(FULL, before === 'full')) return 'full'
+  return below(LOW, before !== 'ok') ? 'low' : 'ok'
 }
 
 /** Bytes that have to be freed until a disk is no longer `low`, with something to spare; 0 when it is not. */
@@ -45,14 +51,16 @@ export function bytesToFree(space: DiskSpace): number {
 }
 
 /** The one that a host's placement is decided by; null of none. */
-export function worstDisk(spaces: readonly DiskSpace[]): HostDisk | null {
+export function worstDisk(
+  spaces: readonly (DiskSpace & { readonly state?: DiskState })[],
+): HostDisk | null {
   const order: readonly DiskState[] = ['full', 'low', 'ok']
   const [worst] = spaces
-    .map(({ path, bytes, freeBytes, ...inodes }) => ({
+    .map(({ path, bytes, freeBytes, ...rest }) => ({
       path,
       bytes,
       freeBytes,
-      state: diskState({ path, bytes, freeBytes, ...inodes }),
+      state: rest.state ?? diskState({ path, bytes, freeBytes, ...rest }),
     }))
     .sort(
       (a, b) =>
@@ -60,4 +68,32 @@ export function worstDisk(spaces: readonly DiskSpace[]): HostDisk | null {
         a.freeBytes / Math.max(1, a.bytes) - b.freeBytes / Math.max(1, b.bytes),
     )
   return worst ?? null
+}
+
+/** `/var/lib/roost has 0.2 of 40.0 GB left`. */
+export function describeDisk(disk: Pick<HostDisk, 'path' | 'bytes' | 'freeBytes'>): string {
+  return `${disk.path} has ${inUnit(disk.freeBytes, disk.bytes)} of ${formatBytes(disk.bytes)} left`
+}
+
+/** `1.2 GB`, `340 MB`, `12 kB`. */
+export function formatBytes(bytes: number): string {
+  const { unit, name } = unitOf(bytes)
+  return `${inUnit(bytes, bytes)} ${unit === 1 ? 'bytes' : name}`
+}
+
+const UNITS = [
+  { unit: 1e12, name: 'TB' },
+  { unit: 1e9, name: 'GB' },
+  { unit: 1e6, name: 'MB' },
+  { unit: 1e3, name: 'kB' },
+] as const
+
+function unitOf(bytes: number): { readonly unit: number; readonly name: string } {
+  return UNITS.find(({ unit }) => bytes >= unit) ?? { unit: 1, name: 'bytes' }
+}
+
+/** The number alone, in the unit of `scale`. */
+function inUnit(bytes: number, scale: number): string {
+  const value = bytes / unitOf(scale).unit
+  return value >= 100 || Number.isInteger(value) ? String(Math.round(value)) : value.toFixed(1)
 }

@@ -1,4 +1,5 @@
 import type { HostId, Instant, RegionCode } from '../id.ts'
+import type { HostDisk } from './disk.ts'
 
 /** A server that someone owns, as the rest of the installation knows it. */
 export interface Host {
@@ -23,4 +24,6 @@ export interface Host {
   readonly edgeSeenAt: Instant | null
   /** `unreachable` after 10 s of silence from its agent. */
   readonly status: 'ok' | 'unreachable'
+  /** Its fullest file system, as it was when that last became another state. Absent: nothing was heard of it yet. */
+  readonly disk?: HostDisk | null
 }

@@ -15,6 +15,7 @@ const ams = 'ams' as RegionCode
 function host(id: string, change: Partial<PlacementHost> = {}): PlacementHost {
   return {
     id: id as HostId,
+    name: id,
     region: ams,
     capacity: { cpus: 2, memoryMb: 1024 },
     availability: 'active',
@@ -54,6 +55,24 @@ test('a host that is draining, silent or full gets nothing', () => {
   ]
   expect(place(wanted(), hosts, used({}))).toMatchObject({ kind: 'no-room', freeMemoryMb: 100 })
   expect(place(wanted(), hosts.slice(0, 2), used({}))).toEqual({ kind: 'no-host', region: 'ams' })
+})
+
+test('a host whose disk is nearly full is taken last, one whose disk is full never', () => {
+  const disk = (state: 'ok' | 'low' | 'full') => ({
+    disk: { state, path: '/var/lib/roost', bytes: 40e9, freeBytes: state === 'ok' ? 20e9 : 3e8 },
+  })
+  const hosts = [host('a', disk('full')), host('b', disk('low')), host('c', disk('ok'))]
+  expect(place(wanted(), hosts, used({}))).toEqual({ kind: 'placed', host: 'c' })
+  // Two machines of an app on one disk would be worse.
+  expect(place(wanted({ siblings: ['c' as HostId] }), hosts, used({}))).toEqual({
+    kind: 'placed',
+    host: 'b',
+  })
+  const refused = place(wanted(), hosts.slice(0, 1), used({}))
+  if (refused.kind === 'placed') throw new Error('placed on a full disk')
+  expect(describePlacementRefusal(refused)).toBe(
+    'could not reserve resource for machine: the disks of all hosts in ams are full (a: /var/lib/roost has 0.3 of 40 GB left); what takes room: roost doctor',
+  )
 })
 
 test('cpus of the performance kind are reserved, shared ones are not', () => {

@@ -1,9 +1,13 @@
+import { describeDisk } from '../host/disk.ts'
 import type { Host } from '../host/host.ts'
 import { assertNever, type HostId } from '../id.ts'
 import type { MachineGuest } from '../machine/config.ts'
 import type { Placement, PlacementRefusal, PlacementRequest, Reserved } from './placement.ts'
 
-export type PlacementHost = Pick<Host, 'id' | 'region' | 'capacity' | 'availability' | 'status'>
+export type PlacementHost = Pick<
+  Host,
+  'id' | 'name' | 'region' | 'capacity' | 'availability' | 'status' | 'disk'
+>
 
 const NOTHING: Reserved = { cpus: 0, memoryMb: 0 }
 
@@ -17,9 +21,9 @@ export function addReserved(a: Reserved, b: Reserved): Reserved {
 }
 
 /**
- * The host for one machine: in its region, with room, holding the fewest machines of the same app, then with the most
- * free memory, then by id, so that the same question always has the same answer. Hosts that are draining or that
- * have gone silent get nothing new. A host absent from `used` is empty.
+ * The host for one machine: in its region, with room, holding the fewest machines of the same app, then with a disk that
+ * is not nearly full, then with the most free memory, then by id, so that the same question always has the same answer.
+ * Hosts that are draining, that have gone silent or whose disk is full get nothing new. A host absent from `used` is empty.
  */
 export function place(
   request: PlacementRequest,
@@ -32,8 +36,11 @@ export function place(
     const known = [...new Set(hosts.map((host) => host.region))].sort()
     return { kind: 'unknown-region', region, known }
   }
-  const candidates = inRegion
-    .filter((host) => host.availability === 'active' && host.status === 'ok')
+  const answering = inRegion.filter(
+    (host) => host.availability === 'active' && host.status === 'ok',
+  )
+  const candidates = answering
+    .filter((host) => host.disk?.state !== 'full')
     .map((host) => {
       const taken = used.get(host.id) ?? NOTHING
       return {
@@ -41,15 +48,23 @@ export function place(
         freeMemoryMb: host.capacity.memoryMb - taken.memoryMb,
         freeCpus: host.capacity.cpus - taken.cpus,
         siblings: request.siblings.filter((id) => id === host.id).length,
+        low: host.disk?.state === 'low' ? 1 : 0,
       }
     })
     .sort(
       (a, b) =>
         a.siblings - b.siblings ||
+        a.low - b.low ||
         b.freeMemoryMb - a.freeMemoryMb ||
         (a.id < b.id ? -1 : a.id > b.id ? 1 : 0),
     )
-  if (candidates.length === 0) return { kind: 'no-host', region }
+  if (answering.length === 0) return { kind: 'no-host', region }
+  if (candidates.length === 0)
+    return {
+      kind: 'disk-full',
+      region,
+      hosts: answering.flatMap(({ name, disk }) => (disk ? [{ name, disk }] : [])),
+    }
   const fitting = candidates.find(
     (host) => host.freeMemoryMb >= request.memoryMb && host.freeCpus >= request.cpus,
   )
@@ -100,6 +115,12 @@ export function describePlacementRefusal(refusal: PlacementRefusal): string {
         : `no host is in region ${refusal.region}; there are hosts in ${refusal.known.join(', ')}`
     case 'no-host':
       return `could not reserve resource for machine: every host in ${refusal.region} is draining or unreachable`
+    case 'disk-full': {
+      const full = refusal.hosts
+        .map(({ name, disk }) => `${name}: ${describeDisk(disk)}`)
+        .join('; ')
+      return `could not reserve resource for machine: the disks of all hosts in ${refusal.region} are full (${full}); what takes room: roost doctor`
+    }
     case 'no-room': {
       const cpus = (n: number) => (refusal.neededCpus > 0 ? ` and ${n} cpus` : '')
       return `could not reserve resource for machine: ${refusal.neededMemoryMb} MB of memory${cpus(refusal.neededCpus)} are needed in ${refusal.region}; the host with the most room has ${refusal.freeMemoryMb} MB${cpus(refusal.freeCpus)} left`

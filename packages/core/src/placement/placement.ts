@@ -1,3 +1,4 @@
+import type { HostDisk } from '../host/disk.ts'
 import type { HostId, RegionCode } from '../id.ts'
 
 /** One machine to be placed. */
@@ -13,6 +14,12 @@ export interface PlacementRequest {
 export type Placement =
   | { readonly kind: 'placed'; readonly host: HostId }
   | { readonly kind: 'no-host'; readonly region: RegionCode }
+  | {
+      /** Where there are hosts, their disks are full. */
+      readonly kind: 'disk-full'
+      readonly region: RegionCode
+      readonly hosts: readonly { readonly name: string; readonly disk: HostDisk }[]
+    }
   | {
       readonly kind: 'no-room'
       readonly region: RegionCode

@@ -3,6 +3,7 @@ import type { joinBody } from '@roost/api'
 import { PlatformError } from '@roost/base'
 import {
   type Host,
+  type HostDisk,
   type HostId,
   hostMeshIpv4,
   hostMeshIpv6,
@@ -52,6 +53,7 @@ export function hostHandlers(
           ),
           machines: counts.get(host.id) ?? 0,
           builder: host.builder,
+          disk: diskReply(presence.disk(host.id) ?? host.disk ?? null),
           agent_seen_at: seen(presence.agentHeardAt(host.id) ?? host.agentSeenAt),
           edge_seen_at: seen(presence.edge(host.id)?.seenAt ?? host.edgeSeenAt),
         }))
@@ -112,6 +114,12 @@ export function hostHandlers(
       return { ok: true }
     },
   }
+}
+
+function diskReply(disk: HostDisk | null) {
+  if (disk === null) return null
+  const { path, state, bytes, freeBytes } = disk
+  return { path, state, bytes, free_bytes: freeBytes }
 }
 
 /** A host that joins; or the one that it became before, when it comes again with the same key. */

@@ -58,6 +58,7 @@ export function createInternalListener(
     await control.heartbeat(peer, {
       applied: beat.applied,
       draining: beat.draining as readonly Draining[],
+      disk: beat.disk,
     })
     return { ok: true }
   })

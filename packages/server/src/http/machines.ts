@@ -7,6 +7,7 @@ import {
   type MachineConfig,
   type MachineId,
   type MachineState,
+  type PlacementRefusal,
   place,
   type RegionCode,
   reservedBy,
@@ -237,11 +238,13 @@ async function chooseHost(
     await reservedByHost(tx),
   )
   if (placement.kind !== 'placed')
-    throw new PlatformError(
-      placement.kind === 'unknown-region' ? 'unknown_region' : 'no_room',
-      describePlacementRefusal(placement),
-    )
+    throw new PlatformError(placementCode(placement.kind), describePlacementRefusal(placement))
   return hostOrThrow(tx, placement.host)
+}
+
+function placementCode(kind: PlacementRefusal['kind']): string {
+  if (kind === 'unknown-region') return 'unknown_region'
+  return kind === 'disk-full' ? 'disk_full' : 'no_room'
 }
 
 /** A machine stays on its host, so a larger one must fit there beside the others. */

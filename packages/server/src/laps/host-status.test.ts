@@ -49,6 +49,25 @@ test('a host is unreachable after 10 s of silence, and at once no longer when it
   expect(await status()).toBe('ok')
 })
 
+test('the state of a disk becomes part of the host when it changes', async () => {
+  const disk = { state: 'full' as const, path: '/', bytes: 40e9, freeBytes: 1e6 }
+  const known = async () => (await deps.store.read(listHosts))[0]?.disk?.state
+  const say = (state: 'ok' | 'full') =>
+    control.heartbeat(
+      { program: 'agent', host },
+      { applied: 0, draining: [], disk: { ...disk, state } },
+    )
+  await say('full')
+  await markHosts(deps)
+  expect(await known()).toBe('full')
+  // A server that has just started goes on with what it knew.
+  await markHosts({ ...deps, presence: createPresence(clock.now()) })
+  expect(await known()).toBe('full')
+  await say('ok')
+  await markHosts(deps)
+  expect(await known()).toBe('ok')
+})
+
 test('beats make no revision, but for the first of each program', async () => {
   const revision = () =>
     deps.store.read(

@@ -1,4 +1,4 @@
-import type { Draining, HostId, Instant, Revision } from '@roost/core'
+import type { Draining, HostDisk, HostId, Instant, Revision } from '@roost/core'
 
 /** How far an edge has come, by its last word. */
 export interface EdgePresence {
@@ -12,7 +12,7 @@ export interface EdgePresence {
  * Who was heard when, in memory: a server that has just started knows nothing and is told within two seconds.
  */
 export interface Presence {
-  agentHeard(host: HostId, at: Instant, applied: Revision): void
+  agentHeard(host: HostId, at: Instant, applied: Revision, disk?: HostDisk | null): void
   edgeHeard(host: HostId, beat: EdgePresence): void
   /** A host has just joined: its silence counts from now on. */
   expectAgent(host: HostId, at: Instant): void
@@ -20,6 +20,8 @@ export interface Presence {
   agentSeenAt(host: HostId): Instant
   /** null: not since this server started. */
   agentHeardAt(host: HostId): Instant | null
+  /** The host's fullest file system by its agent's last word; null: not said since this server started. */
+  disk(host: HostId): HostDisk | null
   edge(host: HostId): EdgePresence | null
   edges(): ReadonlyMap<HostId, EdgePresence>
   forget(host: HostId): void
@@ -30,11 +32,13 @@ export interface Presence {
 export function createPresence(startedAt: Instant): Presence {
   const agents = new Map<HostId, Instant>()
   const expected = new Map<HostId, Instant>()
+  const disks = new Map<HostId, HostDisk>()
   const edges = new Map<HostId, EdgePresence>()
   const listeners = new Set<() => void>()
 
   return {
-    agentHeard: (host, at) => {
+    agentHeard: (host, at, _applied, disk = null) => {
+      if (disk !== null) disks.set(host, disk)
       agents.set(host, Math.max(at, agents.get(host) ?? 0))
     },
     edgeHeard: (host, beat) => {
@@ -51,11 +55,13 @@ export function createPresence(startedAt: Instant): Presence {
     },
     agentSeenAt: (host) => agents.get(host) ?? expected.get(host) ?? startedAt,
     agentHeardAt: (host) => agents.get(host) ?? null,
+    disk: (host) => disks.get(host) ?? null,
     edge: (host) => edges.get(host) ?? null,
     edges: () => edges,
     forget: (host) => {
       agents.delete(host)
       expected.delete(host)
+      disks.delete(host)
       edges.delete(host)
     },
     onProgress: (heard) => {
