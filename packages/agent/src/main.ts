@@ -11,6 +11,7 @@ import {
   PlatformError,
   type RecordCache,
   startLoop,
+  startWatchdog,
   systemClock,
   untilShutdown,
 } from '@roost/base'
@@ -275,6 +276,7 @@ try {
   const config = readConfig()
   if (config.logFile !== undefined) mkdirSync(dirname(config.logFile), { recursive: true })
   const log = createLogger({ program: 'agent', file: config.logFile })
+  startWatchdog({ program: 'agent', log, logFile: config.logFile })
   run(config, log).catch((error: unknown) => {
     log.error('can not start', { error })
     process.stderr.write(`agent: ${describeError(error)}\n`)

@@ -72,6 +72,10 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('fly-request-id', request.id)
   })
+  // Who asks for more meanwhile should ask somebody else.
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing.signal.aborted) reply.header('connection', 'close')
+  })
   app.setNotFoundHandler((request, reply) => {
     reply
       .code(404)
@@ -135,7 +139,7 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
 export async function sendLines(
   reply: FastifyReply,
   source: (signal: AbortSignal) => AsyncIterable<unknown>,
-  options: { log?: Logger } = {},
+  options: { log?: Logger; headers?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
   const gone = new AbortController()
   const closing = Reflect.get(reply.server, CLOSING) as AbortSignal | undefined
@@ -147,6 +151,7 @@ export async function sendLines(
   raw.on('error', leave)
   try {
     raw.writeHead(200, {
+      ...options.headers,
       'content-type': 'application/x-ndjson',
       'cache-control': 'no-store',
       'fly-request-id': reply.request.id,

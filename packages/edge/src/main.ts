@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { edgeConfig } from '@roost/api'
-import { createLogger, systemClock, untilShutdown } from '@roost/base'
+import { createLogger, startWatchdog, systemClock, untilShutdown } from '@roost/base'
 import { openCountryDatabase } from './dns/client-location.ts'
 import { startEdge } from './edge.ts'
 import { createServerLink } from './link/server-link.ts'
@@ -14,6 +14,7 @@ if (values.config === undefined) {
 }
 const config = edgeConfig.parse(JSON.parse(readFileSync(values.config, 'utf8')))
 const log = createLogger({ program: 'edge', file: config.logFile })
+startWatchdog({ program: 'edge', log, logFile: config.logFile })
 const tls = {
   ca: readFileSync(config.tls.ca, 'utf8'),
   certificate: readFileSync(config.tls.certificate, 'utf8'),

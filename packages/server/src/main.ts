@@ -2,7 +2,14 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type ServerConfig, serverConfig } from '@roost/api'
-import { createLogger, describeError, PlatformError, systemClock, untilShutdown } from '@roost/base'
+import {
+  createLogger,
+  describeError,
+  PlatformError,
+  startWatchdog,
+  systemClock,
+  untilShutdown,
+} from '@roost/base'
 import { ADMIN } from '@roost/core'
 import { z } from 'zod'
 import { createJoinToken, hasTokens, insertToken } from './access/tokens.ts'
@@ -29,6 +36,9 @@ import { createPresence } from './watch/presence.ts'
  * `{ca, caFile, tokenFile, registryCertificate, registryKey, tokenBundle, joinToken}`. `ca` is PEM, the others are paths,
  * but for `joinToken`: with it one host may join within the hour, by `POST /api/v1/hosts/join`.
  */
+const ROOM_PERIOD_MS = 2_000
+const TRIES_PER_WARNING = 30
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: { config: { type: 'string' }, init: { type: 'boolean', default: false } },
@@ -44,7 +54,9 @@ async function main(): Promise<void> {
 async function foundation(config: ServerConfig) {
   const clock = systemClock
   const ids = createIds()
-  const store = openSqlite({ file: join(config.dataDir, 'roost.db') })
+  // The authority is made after the store: where there is one, the store has been in use.
+  const used = existsSync(join(config.dataDir, 'ca.pem'))
+  const store = openSqlite({ file: join(config.dataDir, 'roost.db'), clock, used })
   const authority = await openAuthority({ dataDir: config.dataDir, clock })
   const registryTokens = await openRegistryTokens({
     dataDir: config.dataDir,
@@ -82,7 +94,8 @@ async function init(config: ServerConfig): Promise<Record<string, string>> {
 
 async function serve(config: ServerConfig): Promise<void> {
   const log = createLogger({ program: 'server', file: config.logFile })
-  const base = await foundation(config)
+  startWatchdog({ program: 'server', log, logFile: config.logFile })
+  const base = await untilRoom(log, () => foundation(config))
   const { clock, ids, store, authority, registryTokens, certificate } = base
   const internalHost = new URL(config.internalUrl).hostname.replace(/^\[|\]$/g, '')
   const apiTls = await authority.keepCertificate(
@@ -123,14 +136,15 @@ async function serve(config: ServerConfig): Promise<void> {
     },
   }
   const control = createControlPlane(deps)
-  await control.prepare({
+  const settings = {
     domain: config.domain,
     clientNetworks: config.clientNetworks.map(({ cidr, region }) => ({
       cidr,
       region: region as never,
     })),
     registry: { name: config.registry.name, url: config.registry.url },
-  })
+  }
+  await untilRoom(log, () => control.prepare(settings))
   const api = createApiListener(deps, control.handlers, apiTls)
   const internal = createInternalListener(control, log, { ...internalTls, clientCa: authority.ca })
   const stopLaps = control.start()
@@ -138,8 +152,10 @@ async function serve(config: ServerConfig): Promise<void> {
     () => store.close(),
     () => agents.close(),
     stopLaps,
-    () => internal.close(),
-    () => api.close(),
+    // Both at once: each has its time for requests that are being answered.
+    async () => {
+      await Promise.all([api.close(), internal.close()])
+    },
   ])
   const internalAt = await internal.listen([config.internal])
   const apiAt = await api.listen(
@@ -151,6 +167,19 @@ async function serve(config: ServerConfig): Promise<void> {
     internal: shown(internalAt),
     startMs: Math.round(performance.now()),
   })
+}
+
+/** Does what must be done before anything is served. On a full disk it waits for room, instead of ending only to be started again. */
+async function untilRoom<T>(log: Logger, work: () => Promise<T>): Promise<T> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof PlatformError) || error.code !== 'disk_full') throw error
+      if (tries % TRIES_PER_WARNING === 0) log.error('can not start, and waits for room', { error })
+      await systemClock.sleep(ROOM_PERIOD_MS)
+    }
+  }
 }
 
 /** The token is in its file before the store knows it: a crash in between leaves a file that the next start makes good. */
