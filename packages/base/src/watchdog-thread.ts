@@ -13,38 +13,42 @@ const FRAMES_MAX = 6
 const options = workerData as WatchdogThread
 const counter = new Int32Array(options.beats)
 const log = createLogger({ program: options.program, file: options.logFile })
-let seen = 0
-let at = performance.now()
-let stalledMs = 0
-/** How much of it the main thread computed, or would have if there had been a processor for it. */
-let computingMs = 0
+watch()
 
-setInterval(() => {
-  const beats = Atomics.load(counter, 0)
-  const now = performance.now()
-  const tookMs = now - at
-  at = now
-  if (beats !== seen) {
-    seen = beats
-    stalledMs = 0
-    computingMs = 0
-    return
-  }
-  const state = stateOfMainThread()
-  // Late ourselves: the whole process did not run. Traced: somebody looks at it.
-  if (tookMs > 3 * PERIOD_MS || /[tT]/.test(state)) return
-  const before = stalledMs
-  stalledMs += tookMs
-  if (state === 'R') computingMs += tookMs
-  if (before < options.stackAfterMs && stalledMs >= options.stackAfterMs) sayWhatRuns()
-  const spins = computingMs >= stalledMs / 2
-  if (stalledMs < (spins ? options.spinMsMax : options.blockedMsMax)) return
-  log.error('the event loop does not turn any more: ending this process', {
-    ms: Math.round(stalledMs),
-    computingMs: Math.round(computingMs),
-  })
-  process.kill(process.pid, 'SIGKILL')
-}, PERIOD_MS)
+function watch(): void {
+  let seen = 0
+  let at = performance.now()
+  let stalledMs = 0
+  /** How much of it the main thread computed, or would have if there had been a processor for it. */
+  let computingMs = 0
+
+  setInterval(() => {
+    const beats = Atomics.load(counter, 0)
+    const now = performance.now()
+    const tookMs = now - at
+    at = now
+    if (beats !== seen) {
+      seen = beats
+      stalledMs = 0
+      computingMs = 0
+      return
+    }
+    const state = stateOfMainThread()
+    // Late ourselves: the whole process did not run. Traced: somebody looks at it.
+    if (tookMs > 3 * PERIOD_MS || /[tT]/.test(state)) return
+    const before = stalledMs
+    stalledMs += tookMs
+    if (state === 'R') computingMs += tookMs
+    if (before < options.stackAfterMs && stalledMs >= options.stackAfterMs) sayWhatRuns()
+    const spins = computingMs >= stalledMs / 2
+    if (stalledMs < (spins ? options.spinMsMax : options.blockedMsMax)) return
+    log.error('the event loop does not turn any more: ending this process', {
+      ms: Math.round(stalledMs),
+      computingMs: Math.round(computingMs),
+    })
+    process.kill(process.pid, 'SIGKILL')
+  }, PERIOD_MS)
+}
 
 function stateOfMainThread(): string {
   const stat = readFileSync(`/proc/self/task/${process.pid}/stat`, 'utf8')
