@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-/** unit: beside the code, no engine. integration: one real engine. e2e: the whole product on several hosts. */
+/** unit: beside the code, no engine. integration: one real engine. e2e: the whole product on several hosts. soak: the same for long. */
 export default defineConfig({
   test: {
     projects: [
@@ -27,6 +27,15 @@ export default defineConfig({
           ],
           testTimeout: 120_000,
           hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'soak',
+          include: ['test/e2e/**/*.soak.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
           fileParallelism: false,
         },
       },

@@ -10,32 +10,46 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** Runs a program as a person does and returns how it ended; never throws for a non-zero exit. */
-export function run(
-  argv: readonly string[],
-  options: { cwd?: string; env?: NodeJS.ProcessEnv; timeoutMs?: number } = {},
-): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(argv[0] ?? '', argv.slice(1), {
-      cwd: options.cwd,
-      env: options.env ?? process.env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let stdout = ''
-    let stderr = ''
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk
-    })
-    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 300_000)
+interface RunOptions {
+  readonly cwd?: string
+  readonly env?: NodeJS.ProcessEnv
+  readonly timeoutMs?: number
+}
+
+export interface Running {
+  readonly pid: number
+  readonly ended: Promise<Ran>
+}
+
+/** Starts a program as a person does; it ends by itself or after `timeoutMs`. */
+export function start(argv: readonly string[], options: RunOptions = {}): Running {
+  const child = spawn(argv[0] ?? '', argv.slice(1), {
+    cwd: options.cwd,
+    env: options.env ?? process.env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk
+  })
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk
+  })
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 300_000)
+  const ended = new Promise<Ran>((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code) => {
       clearTimeout(timer)
       resolve({ code: code ?? -1, stdout, stderr })
     })
   })
+  return { pid: child.pid ?? 0, ended }
+}
+
+/** Runs a program and returns how it ended; never throws for a non-zero exit. */
+export function run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  return start(argv, options).ended
 }
 
 /** What `roost status --json` answers. */
@@ -68,10 +82,9 @@ export interface Playground {
 /** A person's terminal: `./roost` with a home of its own, so that the tests touch nobody's configuration. */
 export function terminal(home: string) {
   const env = { ...process.env, HOME: home, XDG_CONFIG_HOME: join(home, '.config'), NO_COLOR: '1' }
-  const roost = (
-    args: readonly string[],
-    options: { cwd?: string; timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
-  ) => run([join(ROOT, 'roost'), ...args], { ...options, env: { ...env, ...options.env } })
+  const begin = (args: readonly string[], options: RunOptions = {}) =>
+    start([join(ROOT, 'roost'), ...args], { ...options, env: { ...env, ...options.env } })
+  const roost = (args: readonly string[], options: RunOptions = {}) => begin(args, options).ended
   /** Fails the test with what the command said unless it ended with 0. */
   const ok = async (
     args: readonly string[],
@@ -88,7 +101,7 @@ export function terminal(home: string) {
     args: readonly string[],
     options: { cwd?: string; timeoutMs?: number } = {},
   ): Promise<T> => JSON.parse(await ok([...args, '--json'], options))
-  return { roost, ok, json }
+  return { begin, roost, ok, json }
 }
 
 export interface Visit {
@@ -133,6 +146,8 @@ export async function visit(
 
 export interface TrafficReport {
   readonly requests: number
+  /** How many of each kind. */
+  readonly kinds: Readonly<Record<string, number>>
   readonly failures: number
   readonly samples: readonly {
     readonly atMs: number
@@ -157,7 +172,15 @@ export function startTraffic(
   namespace: string,
   host: string,
   dns: string,
-  options: { rate: number; seconds: number; path?: string },
+  options: {
+    rate: number
+    seconds: number
+    path?: string
+    /** Requests of 20 s, and uploads over 5 s, per second; WebSockets at any time. */
+    slow?: number
+    uploads?: number
+    sockets?: number
+  },
 ): Traffic {
   const child: ChildProcess = spawn(
     'nsenter',
@@ -175,6 +198,12 @@ export function startTraffic(
       String(options.seconds),
       '--path',
       options.path ?? '/',
+      '--slow',
+      String(options.slow ?? 0),
+      '--uploads',
+      String(options.uploads ?? 0),
+      '--sockets',
+      String(options.sockets ?? 0),
     ],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   )

@@ -1,12 +1,18 @@
 import { Resolver } from 'node:dns/promises'
 import { Agent, request } from 'node:http'
 import { parseArgs } from 'node:util'
+import { WebSocket } from 'ws'
 
 /**
- * Steady traffic until standard input ends or `--seconds` are over, from inside a client's network namespace. A quarter each of
- * GET and POST over keep-alive and over new connections; open loop (a slow answer delays no other request).
- * A request fails if it gets any status but 200, a reset, a short body, or nothing within `--timeout` ms.
- * Ends with one line of JSON: { requests, failures, samples, slowestMs, p50Ms, p99Ms, seconds, regions, bodies, reused }.
+ * Steady traffic until standard input ends or `--seconds` are over, from inside a client's network namespace. Open loop: a slow
+ * answer delays no other request. `--rate` requests per second, a quarter each of GET and POST over keep-alive and over new
+ * connections; beside them, where asked for, `--slow` requests per second that take 20 s, `--uploads` per second that send their
+ * body for 5 s, and `--sockets` WebSockets that say something each second.
+ *
+ * A request fails if it gets any status but 200, a reset, a short or wrong body, or nothing within its time. A WebSocket that is
+ * closed properly (1000, 1001, 1012) is opened again and is no failure; one that is cut, or does not answer, is.
+ *
+ * Ends with one line of JSON: `TrafficReport` in terminal.ts.
  */
 const { values } = parseArgs({
   options: {
@@ -17,15 +23,25 @@ const { values } = parseArgs({
     port: { type: 'string', default: '80' },
     path: { type: 'string', default: '/' },
     rate: { type: 'string', default: '50' },
+    slow: { type: 'string', default: '0' },
+    uploads: { type: 'string', default: '0' },
+    sockets: { type: 'string', default: '0' },
     seconds: { type: 'string', default: '60' },
     timeout: { type: 'string', default: '10000' },
   },
 })
 const host = values.host ?? ''
+const port = Number(values.port)
 const timeoutMs = Number(values.timeout)
-const keepAlive = new Agent({ keepAlive: true, maxSockets: 64 })
+const untilMs = Number(values.seconds) * 1000
+const keepAlive = new Agent({ keepAlive: true, maxSockets: 256 })
 const fresh = new Agent({ keepAlive: false })
 const POST_BODY = 'x'.repeat(2000)
+const SLOW_MS = 20_000
+const UPLOAD_MS = 5_000
+const UPLOAD_PARTS = 20
+const PROPER_CLOSES = new Set([1000, 1001, 1012])
+const TIMES_MAX = 2_000_000
 
 interface Failure {
   readonly atMs: number
@@ -35,9 +51,21 @@ interface Failure {
 const failures: Failure[] = []
 const times: number[] = []
 const bodies = new Map<string, number>()
+const kinds = new Map<string, number>()
 let requests = 0
 let reused = 0
+let stopped = false
 const begin = performance.now()
+const sinceBegin = () => performance.now() - begin
+
+function counted(kind: string): void {
+  requests++
+  kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+}
+
+function failed(kind: string, startMs: number, what: string): void {
+  failures.push({ atMs: Math.round(startMs), kind, what })
+}
 
 async function address(): Promise<string> {
   if (values.address !== undefined) return values.address
@@ -48,28 +76,40 @@ async function address(): Promise<string> {
   return found
 }
 
-function send(target: string, method: 'GET' | 'POST', agent: Agent): Promise<void> {
-  requests++
-  const start = performance.now()
-  const kind = `${method} ${agent === keepAlive ? 'keep-alive' : 'new connection'}`
+interface Ask {
+  readonly kind: string
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  readonly agent: Agent
+  /** Sent in so many parts over so much time. */
+  readonly body?: { readonly text: string; readonly parts: number; readonly ms: number }
+  readonly withinMs: number
+  /** Only of quick requests the time is of interest. */
+  readonly timed: boolean
+}
+
+function send(target: string, ask: Ask): Promise<void> {
+  counted(ask.kind)
+  const startMs = sinceBegin()
   return new Promise((done) => {
     let ended = false
     const end = (what: string | null) => {
       if (ended) return
       ended = true
       clearTimeout(timer)
-      if (what === null) times.push(performance.now() - start)
-      else failures.push({ atMs: Math.round(start - begin), kind, what })
+      if (what !== null) failed(ask.kind, startMs, what)
+      else if (ask.timed && times.length < TIMES_MAX) times.push(sinceBegin() - startMs)
       done()
     }
+    const length = ask.body?.text.length
     const outgoing = request(
       {
         host: target,
-        port: Number(values.port),
-        method,
-        path: values.path,
-        agent,
-        headers: { host, ...(method === 'POST' ? { 'content-length': POST_BODY.length } : {}) },
+        port,
+        method: ask.method,
+        path: ask.path,
+        agent: ask.agent,
+        headers: { host, ...(length === undefined ? {} : { 'content-length': length }) },
       },
       (response) => {
         let body = ''
@@ -82,47 +122,131 @@ function send(target: string, method: 'GET' | 'POST', agent: Agent): Promise<voi
         response.on('end', () => {
           const key = body.slice(0, 60)
           if (bodies.size < 100 || bodies.has(key)) bodies.set(key, (bodies.get(key) ?? 0) + 1)
-          end(
-            response.statusCode === 200
-              ? null
-              : `status ${response.statusCode}: ${body.slice(0, 120)}`,
-          )
+          if (response.statusCode !== 200)
+            return end(`status ${response.statusCode}: ${body.slice(0, 120)}`)
+          const counts = length === undefined || !body.includes('"bytes":')
+          end(counts || body.includes(`"bytes":${length}`) ? null : `body cut short: ${body}`)
         })
       },
     )
     const timer = setTimeout(() => {
-      end(`nothing within ${timeoutMs} ms`)
+      end(`nothing within ${ask.withinMs} ms`)
       outgoing.destroy()
-    }, timeoutMs)
+    }, ask.withinMs)
     outgoing.on('socket', () => {
       if (outgoing.reusedSocket) reused++
     })
     outgoing.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
-    outgoing.end(method === 'POST' ? POST_BODY : undefined)
+    if (ask.body === undefined) return void outgoing.end()
+    const { text, parts, ms } = ask.body
+    const size = Math.ceil(text.length / parts)
+    const sendPart = (n: number) => {
+      if (ended && n > 0) return
+      const part = text.slice(n * size, (n + 1) * size)
+      if (n === parts - 1) return void outgoing.end(part)
+      outgoing.write(part)
+      setTimeout(sendPart, ms / parts, n + 1)
+    }
+    sendPart(0)
   })
 }
 
+/** One WebSocket after the other, for as long as there is traffic. */
+async function keepSocket(target: string): Promise<void> {
+  while (!stopped && sinceBegin() < untilMs) {
+    const kind = 'WebSocket'
+    counted(kind)
+    const startMs = sinceBegin()
+    const what = await new Promise<string | null>((done) => {
+      const socket = new WebSocket(`ws://${target}:${port}/ws`, {
+        headers: { host },
+        handshakeTimeout: timeoutMs,
+      })
+      let waitingSince: number | null = null
+      const timer = setInterval(() => {
+        if (stopped || sinceBegin() >= untilMs) return socket.close(1000)
+        if (waitingSince !== null) {
+          if (sinceBegin() - waitingSince < timeoutMs) return
+          done(`no answer within ${timeoutMs} ms`)
+          return socket.terminate()
+        }
+        if (socket.readyState !== WebSocket.OPEN) return
+        waitingSince = sinceBegin()
+        socket.send('are you there')
+      }, 1000)
+      socket.on('message', () => {
+        waitingSince = null
+      })
+      socket.on('error', (error) => done(error.message))
+      socket.on('close', (code) => {
+        clearInterval(timer)
+        done(PROPER_CLOSES.has(code) ? null : `closed with ${code}`)
+      })
+    })
+    if (what === null) continue
+    failed(kind, startMs, `${what} (after ${Math.round((sinceBegin() - startMs) / 1000)} s)`)
+    await new Promise((wake) => setTimeout(wake, 200))
+  }
+}
+
 const target = await address()
-const everyMs = 1000 / Number(values.rate)
-const untilMs = Number(values.seconds) * 1000
 const open = new Set<Promise<void>>()
-let stopped = false
 process.stdin.on('end', () => {
   stopped = true
 })
 process.stdin.resume()
 process.stdin.unref?.()
 
-for (let n = 0; !stopped; n++) {
-  const dueMs = n * everyMs
-  if (dueMs >= untilMs) break
-  const waitMs = dueMs - (performance.now() - begin)
-  if (waitMs > 0) await new Promise((wake) => setTimeout(wake, waitMs))
-  const sent = send(target, n % 4 < 2 ? 'GET' : 'POST', n % 2 === 0 ? keepAlive : fresh)
-  open.add(sent)
-  void sent.then(() => open.delete(sent))
+/** The n-th of them is sent when it is due, whatever became of those before. */
+async function steadily(rate: number, nth: (n: number) => Ask): Promise<void> {
+  if (rate <= 0) return
+  for (let n = 0; !stopped; n++) {
+    const dueMs = (n * 1000) / rate
+    if (dueMs >= untilMs) break
+    // In short steps, so that the end of standard input is seen.
+    while (!stopped && dueMs > sinceBegin())
+      await new Promise((wake) => setTimeout(wake, Math.min(500, dueMs - sinceBegin())))
+    if (stopped) break
+    const sent = send(target, nth(n))
+    open.add(sent)
+    void sent.then(() => open.delete(sent))
+  }
 }
-const seconds = Math.round((performance.now() - begin) / 100) / 10
+
+await Promise.all([
+  steadily(Number(values.rate), (n) => {
+    const method = n % 4 < 2 ? 'GET' : 'POST'
+    const agent = n % 2 === 0 ? keepAlive : fresh
+    return {
+      kind: `${method} ${agent === keepAlive ? 'keep-alive' : 'new connection'}`,
+      method,
+      path: values.path,
+      agent,
+      ...(method === 'POST' ? { body: { text: POST_BODY, parts: 1, ms: 0 } } : {}),
+      withinMs: timeoutMs,
+      timed: true,
+    }
+  }),
+  steadily(Number(values.slow), (n) => ({
+    kind: `GET of ${SLOW_MS / 1000} s`,
+    method: 'GET',
+    path: `${values.path}?ms=${SLOW_MS}`,
+    agent: n % 2 === 0 ? keepAlive : fresh,
+    withinMs: SLOW_MS + timeoutMs,
+    timed: false,
+  })),
+  steadily(Number(values.uploads), (n) => ({
+    kind: `POST over ${UPLOAD_MS / 1000} s`,
+    method: 'POST',
+    path: values.path,
+    agent: n % 2 === 0 ? keepAlive : fresh,
+    body: { text: 'y'.repeat(100_000), parts: UPLOAD_PARTS, ms: UPLOAD_MS },
+    withinMs: UPLOAD_MS + timeoutMs,
+    timed: false,
+  })),
+  ...Array.from({ length: Number(values.sockets) }, () => keepSocket(target)),
+])
+const seconds = Math.round(sinceBegin() / 100) / 10
 await Promise.all(open)
 times.sort((a, b) => a - b)
 const at = (share: number) =>
@@ -130,6 +254,7 @@ const at = (share: number) =>
 console.log(
   JSON.stringify({
     requests,
+    kinds: Object.fromEntries(kinds),
     failures: failures.length,
     samples: failures.slice(0, 20),
     p50Ms: at(0.5),
