@@ -5,6 +5,7 @@ import { type ServerConfig, serverConfig } from '@roost/api'
 import {
   createLogger,
   describeError,
+  type Logger,
   PlatformError,
   startWatchdog,
   systemClock,

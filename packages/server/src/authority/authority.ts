@@ -1,5 +1,5 @@
 import 'reflect-metadata'
-import { webcrypto } from 'node:crypto'
+import { createPrivateKey, webcrypto, X509Certificate } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -9,12 +9,14 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  writeSync,
+  rmSync,
+  writeFileSync,
 } from 'node:fs'
 import { isIP } from 'node:net'
 import { dirname, join } from 'node:path'
 import * as x509 from '@peculiar/x509'
 import { type Clock, PlatformError } from '@roost/base'
+import { isStoreTrouble, storeError } from '../store/file-trouble.ts'
 
 /** Names that a certificate speaks for. */
 export interface CertificateNames {
@@ -120,16 +122,21 @@ export async function openAuthority(options: {
       return sign(publicKey, names, lifetimeMs)
     },
     async keepCertificate(files, names) {
-      if (existsSync(files.certificate) && existsSync(files.key)) {
-        const kept = {
-          certificate: readFileSync(files.certificate, 'utf8'),
-          key: readFileSync(files.key, 'utf8'),
-        }
-        if (isGood(kept.certificate, names, root, clock)) return kept
-      }
+      const kept = readPair(files)
+      if (kept !== null && isGood(kept, names, root, clock)) return kept
       const issued = await issueCertificate(names)
-      writeWhole(files.key, issued.key, 0o600)
-      writeWhole(files.certificate, issued.certificate, 0o644)
+      try {
+        writeDraft(files.key, issued.key, 0o600)
+        writeDraft(files.certificate, issued.certificate, 0o644)
+      } catch (cause) {
+        const error = storeError(cause, files.certificate, 'write')
+        // Two thirds of its life are over, not all: a full disk must not keep a server from starting.
+        if (kept !== null && isStoreTrouble(error) && isGood(kept, names, root, clock, 0))
+          return kept
+        throw error
+      }
+      renameSync(draftOf(files.key), files.key)
+      renameSync(draftOf(files.certificate), files.certificate)
       return issued
     },
   }
@@ -187,18 +194,33 @@ async function publicKeyOf(request: string): Promise<x509.PublicKey> {
   throw new PlatformError('invalid', 'the certificate request is not signed by its own key')
 }
 
+function readPair(files: {
+  readonly certificate: string
+  readonly key: string
+}): IssuedCertificate | null {
+  if (!existsSync(files.certificate) || !existsSync(files.key)) return null
+  return {
+    certificate: readFileSync(files.certificate, 'utf8'),
+    key: readFileSync(files.key, 'utf8'),
+  }
+}
+
+/** Of our authority, for these names, for this key (a crash may have replaced one file of two), and with enough of its life left. */
 function isGood(
-  pem: string,
+  kept: IssuedCertificate,
   names: CertificateNames,
   root: x509.X509Certificate,
   clock: Clock,
+  shareLeft = 1 / 3,
 ): boolean {
   try {
-    const certificate = new x509.X509Certificate(pem)
+    if (!new X509Certificate(kept.certificate).checkPrivateKey(createPrivateKey(kept.key)))
+      return false
+    const certificate = new x509.X509Certificate(kept.certificate)
     const { notBefore, notAfter } = certificate
     const lifeMs = notAfter.getTime() - notBefore.getTime()
     if (certificate.issuer !== root.subject) return false
-    if (clock.now() > notAfter.getTime() - lifeMs / 3) return false
+    if (clock.now() > notAfter.getTime() - lifeMs * shareLeft) return false
     if (clock.now() < notBefore.getTime()) return false
     const found = certificate.getExtension(x509.SubjectAlternativeNameExtension)
     const has = (found?.names.items ?? []).map((name) => `${name.type}:${name.value}`).sort()
@@ -247,15 +269,30 @@ async function keyFromPem(pem: string): Promise<webcrypto.CryptoKey> {
 
 /** On the disk before it has its name: a reader finds the old file or the new one. */
 export function writeWhole(file: string, text: string, mode: number): void {
+  try {
+    writeDraft(file, text, mode)
+    renameSync(draftOf(file), file)
+  } catch (cause) {
+    throw storeError(cause, file, 'write')
+  }
+}
+
+function draftOf(file: string): string {
+  return `${file}.draft`
+}
+
+function writeDraft(file: string, text: string, mode: number): void {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  const draft = `${file}.draft`
+  const draft = draftOf(file)
   const handle = openSync(draft, 'w', mode)
   try {
     chmodSync(draft, mode)
-    writeSync(handle, text)
+    writeFileSync(handle, text)
     fsyncSync(handle)
+  } catch (error) {
+    rmSync(draft, { force: true })
+    throw error
   } finally {
     closeSync(handle)
   }
-  renameSync(draft, file)
 }

@@ -1,10 +1,11 @@
 import 'reflect-metadata'
 import { webcrypto } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import * as x509 from '@peculiar/x509'
 import type { Clock } from '@roost/base'
 import { errors, exportPKCS8, importPKCS8, jwtVerify, SignJWT } from 'jose'
+import { writeWhole } from '../authority/authority.ts'
 
 /** What a token lets its bearer do with one repository of the image store. */
 export interface RegistryAccess {
@@ -48,7 +49,9 @@ export async function openRegistryTokens(options: {
 }): Promise<RegistryTokens> {
   const { clock } = options
   const { key, certificate } = await openKey(join(options.dataDir, 'registry-token.pem'), clock)
-  await writeWhole(options.bundleFile, `${certificate.toString('pem')}\n`, 0o644)
+  const bundle = `${certificate.toString('pem')}\n`
+  const kept = await readFile(options.bundleFile, 'utf8').catch(() => '')
+  if (kept !== bundle) writeWhole(options.bundleFile, bundle, 0o644)
   const x5c = [Buffer.from(certificate.rawData).toString('base64')]
   const publicKey = await certificate.publicKey.export(webcrypto)
 
@@ -132,14 +135,6 @@ async function openKey(file: string, clock: Clock) {
     crypto,
   )
   const text = `${await exportPKCS8(keys.privateKey)}\n${certificate.toString('pem')}\n`
-  await writeWhole(file, text, 0o600)
+  writeWhole(file, text, 0o600)
   return { key: keys.privateKey, certificate }
-}
-
-/** A reader finds the old file or the new one, never half of one. */
-async function writeWhole(file: string, text: string, mode: number): Promise<void> {
-  await mkdir(dirname(file), { recursive: true })
-  const draft = `${file}.${process.pid}.draft`
-  await writeFile(draft, text, { mode })
-  await rename(draft, file)
 }

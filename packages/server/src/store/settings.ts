@@ -7,6 +7,13 @@ export type InstallationSettings = Omit<Settings, 'networks'>
 
 export async function putSettings(tx: Tx, settings: InstallationSettings): Promise<void> {
   const value = JSON.stringify(settings)
+  const before = await tx.db
+    .selectFrom('settings')
+    .select('value')
+    .where('name', '=', 'installation')
+    .executeTakeFirst()
+  // Every start comes here: one on a full disk must not fail by writing what is there.
+  if (before?.value === value) return publishSettings(tx)
   await tx.db
     .insertInto('settings')
     .values({ name: 'installation', value })

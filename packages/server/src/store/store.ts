@@ -1,5 +1,5 @@
 import type { RecordKind, RecordValues } from '@roost/api'
-import type { Revision } from '@roost/core'
+import type { Instant, Revision } from '@roost/core'
 import type { Kysely } from 'kysely'
 import type { Schema } from './schema.ts'
 
@@ -16,7 +16,29 @@ export interface Store {
   read<T>(work: (reader: Reader) => Promise<T>): Promise<T>
   /** After each transaction that published or touched something. Returns a function that ends it. */
   onChange(heard: (change: Change) => void): () => void
+  /** When a write was last refused because of the disk or the file, and why. null: never since it was opened. */
+  trouble(): StoreTrouble | null
+  size(): StoreSize
+  /** Gives back to the file system what is no longer used. To be called now and then; takes milliseconds. */
+  tidy(): Promise<void>
   close(): Promise<void>
+}
+
+export interface StoreTrouble {
+  readonly code: 'disk_full' | 'unavailable'
+  readonly message: string
+  readonly since: Instant
+  readonly lastAt: Instant
+  /** A write has worked since. */
+  readonly over: boolean
+}
+
+export interface StoreSize {
+  /** `:memory:` or a path. */
+  readonly file: string
+  readonly bytes: number
+  /** Of the write-ahead log beside it. */
+  readonly walBytes: number
 }
 
 export interface Reader {

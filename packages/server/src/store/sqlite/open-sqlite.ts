@@ -1,42 +1,92 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import type { RecordKind, RecordValues } from '@roost/api'
-import { PlatformError } from '@roost/base'
+import { type Clock, PlatformError, systemClock } from '@roost/base'
 import type { Assignment, Revision } from '@roost/core'
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely'
+import { damaged, isStoreTrouble, storeError } from '../file-trouble.ts'
 import type { Schema } from '../schema.ts'
-import type { Change, Store, Tx } from '../store.ts'
+import type { Change, Store, StoreTrouble, Tx } from '../store.ts'
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations')
 const STATEMENTS_MAX = 300
+/** Waiting for another process stops this one: backups and `--init` take milliseconds. */
+const BUSY_MS = 2_000
+const WAL_BYTES_KEPT = 16_000_000
+/** A process that reads without an end keeps the log from being emptied. Beyond this nothing is written until it ends. */
+const WAL_BYTES_MAX = 256_000_000
+const COMMITS_PER_LOOK = 64
+const VACUUM_PAGES = 2_000
+
+export interface SqliteOptions {
+  /** Path, or `:memory:`. */
+  readonly file: string
+  /** For what `trouble` says. */
+  readonly clock?: Clock
+  /** This installation is not new: a file that is missing or empty is refused instead of begun. Default false. */
+  readonly used?: boolean
+  readonly walBytesMax?: number
+}
 
 /** The store in one SQLite file, or in `:memory:`. Every commit is on the disk before it is acknowledged. */
-export function openSqlite(options: { readonly file: string }): Store {
-  const { file } = options
-  if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  const database = new DatabaseSync(file, { timeout: 5000 })
-  database.exec(
-    'PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY',
-  )
-  migrate(database)
-  const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: adapt(database) }) })
+export function openSqlite(options: SqliteOptions): Store {
+  const { file, clock = systemClock, walBytesMax = WAL_BYTES_MAX } = options
+  const opened = openWhole(options)
+  const { statements, dialect } = adapt(() => opened.database)
+  const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: dialect }) })
   const alone = oneAtATime()
   const listeners = new Set<(change: Change) => void>()
+  let trouble: StoreTrouble | null = null
+  let commits = 0
+
+  function noteTrouble(error: unknown): void {
+    if (!isStoreTrouble(error)) return
+    const { code, message } = error as PlatformError
+    const now = clock.now()
+    const since = trouble === null || trouble.over ? now : trouble.since
+    trouble = { code: code as StoreTrouble['code'], message, since, lastAt: now, over: false }
+  }
+
+  /** Another process may keep the log from being emptied for as long as it reads. */
+  function boundLog(): void {
+    if (commits++ % COMMITS_PER_LOOK !== 0 || sizeOf(`${file}-wal`) <= walBytesMax) return
+    // The next try looks again.
+    commits = 0
+    emptyLog(opened.database)
+    if (sizeOf(`${file}-wal`) <= walBytesMax) return
+    const error = new PlatformError(
+      'unavailable',
+      `write ${file}: its log has grown to ${Math.round(sizeOf(`${file}-wal`) / 1e6)} MB because another process reads it without an end; "fuser -v ${file}" shows which: end that one`,
+      { retry: 'later' },
+    )
+    noteTrouble(error)
+    throw error
+  }
 
   return {
-    read: (work) => alone(() => work({ db })),
+    read: (work) =>
+      alone(() => work({ db })).catch((error: unknown) => {
+        throw storeError(error, file, 'read')
+      }),
     transaction: async (work) => {
       const keys = new Set<string>()
       const result = await alone(async () => {
-        // IMMEDIATE: another process (a backup) may hold the file; a reader that turns writer would not wait for it.
-        database.exec('BEGIN IMMEDIATE')
+        const { database } = opened
         try {
+          boundLog()
+          const before = changesOf(database)
+          // IMMEDIATE: another process (a backup) may hold the file; a reader that turns writer would not wait for it.
+          database.exec('BEGIN IMMEDIATE')
           const done = await work(createTx(db, keys))
           database.exec('COMMIT')
+          if (trouble !== null && changesOf(database) > before) trouble = { ...trouble, over: true }
           return done
-        } catch (error) {
+        } catch (cause) {
           if (database.isTransaction) database.exec('ROLLBACK')
+          // What the work itself throws is its own, whatever it is called.
+          const error = cause instanceof PlatformError ? cause : storeError(cause, file, 'write')
+          if (error !== cause) noteTrouble(error)
           throw error
         }
       })
@@ -47,11 +97,106 @@ export function openSqlite(options: { readonly file: string }): Store {
       listeners.add(heard)
       return () => listeners.delete(heard)
     },
+    trouble: () => trouble,
+    size: () => ({ file, bytes: sizeOf(file), walBytes: sizeOf(`${file}-wal`) }),
+    tidy: () =>
+      alone(async () => {
+        try {
+          opened.database.exec(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`)
+          emptyLog(opened.database)
+          if (!opened.exclusive) return
+          // It was opened alone for want of room: others may come in again.
+          opened.database.close()
+          statements.clear()
+          Object.assign(opened, openWhole(options))
+        } catch (cause) {
+          const error = storeError(cause, file, 'write')
+          noteTrouble(error)
+          throw error
+        }
+      }),
     close: () =>
       alone(async () => {
-        if (database.isOpen) database.close()
+        if (opened.database.isOpen) opened.database.close()
       }),
   }
+}
+
+interface Opened {
+  database: DatabaseSync
+  /** Nobody else can open the file meanwhile. */
+  exclusive: boolean
+}
+
+/** Refuses what is damaged: a server that goes on with half of its records has hosts remove the machines of the other half. */
+function openWhole(options: SqliteOptions): Opened {
+  const { file, used = false } = options
+  try {
+    if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+    if (used && sizeOf(file) === 0)
+      throw new PlatformError(
+        'internal',
+        `${file} is missing or empty, though this server has been in use: put back a copy of it (docs/operate/disks.md). To begin anew, without the apps and hosts that there were, move the whole folder ${dirname(file)} away`,
+      )
+    try {
+      return { database: open(file, false), exclusive: false }
+    } catch (error) {
+      const { code } = storeError(error, file, 'open') as { code?: string }
+      if (code !== 'disk_full' || !existsSync(file)) throw error
+      // Whoever opens a database alone keeps the index of its log in memory instead of in a new file.
+      return { database: open(file, true), exclusive: true }
+    }
+  } catch (error) {
+    throw storeError(error, file, 'open')
+  }
+}
+
+function open(file: string, exclusive: boolean): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: BUSY_MS })
+  try {
+    if (exclusive) database.exec('PRAGMA locking_mode = EXCLUSIVE')
+    // Of use in a new file only; of an old one `vacuumOnce` makes one that can shrink.
+    database.exec('PRAGMA auto_vacuum = INCREMENTAL')
+    database.exec(
+      `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = ${WAL_BYTES_KEPT}`,
+    )
+    const [found] = Object.values(database.prepare('PRAGMA quick_check(1)').get() ?? {})
+    if (found !== 'ok') throw damaged(file, new Error(String(found)))
+    migrate(database, file)
+    vacuumOnce(database)
+    return database
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+/** A file of before it was made to shrink. Without room for a second copy of it, it stays as it is until the next start. */
+function vacuumOnce(database: DatabaseSync): void {
+  if (database.prepare('PRAGMA auto_vacuum').get()?.['auto_vacuum'] === 2) return
+  try {
+    database.exec('PRAGMA auto_vacuum = INCREMENTAL; VACUUM')
+  } catch {
+    // Said by nobody: it only doesn't shrink.
+  }
+}
+
+/** As far as readers in other processes let it; never waits for them. */
+function emptyLog(database: DatabaseSync): void {
+  database.exec('PRAGMA busy_timeout = 0')
+  try {
+    database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  } finally {
+    database.exec(`PRAGMA busy_timeout = ${BUSY_MS}`)
+  }
+}
+
+function changesOf(database: DatabaseSync): number {
+  return Number(database.prepare('SELECT total_changes() AS n').get()?.['n'])
+}
+
+function sizeOf(file: string): number {
+  return statSync(file, { throwIfNoEntry: false })?.size ?? 0
 }
 
 function createTx(db: Kysely<Schema>, keys: Set<string>): Tx {
@@ -100,7 +245,7 @@ async function nextRevision(db: Kysely<Schema>): Promise<Revision> {
 }
 
 /** Files `NNNN-what.sql` in order of their numbers, each once, each whole or not at all. */
-function migrate(database: DatabaseSync): void {
+function migrate(database: DatabaseSync, file: string): void {
   database.exec('CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT)')
   const done = Number(
     database.prepare('SELECT coalesce(max(number), 0) AS n FROM migrations').get()?.['n'],
@@ -124,27 +269,34 @@ function migrate(database: DatabaseSync): void {
       database.exec('COMMIT')
     } catch (cause) {
       if (database.isTransaction) database.exec('ROLLBACK')
+      const error = storeError(cause, file, 'write')
+      if (error !== cause) throw error
       throw new PlatformError('internal', `migrate the database: ${name}`, { cause })
     }
   }
 }
 
 /** Kysely knows the interface of better-sqlite3; Node's own differs in small ways. Statements are kept prepared. */
-function adapt(database: DatabaseSync): SqliteDatabase {
-  const prepared = new Map<string, SqliteStatement>()
-  return {
+function adapt(database: () => DatabaseSync): {
+  readonly dialect: SqliteDatabase
+  /** Those of a database that was closed are of no use. */
+  readonly statements: Map<string, SqliteStatement>
+} {
+  const statements = new Map<string, SqliteStatement>()
+  const dialect: SqliteDatabase = {
     close: () => {
-      if (database.isOpen) database.close()
+      if (database().isOpen) database().close()
     },
     prepare(sql) {
-      const known = prepared.get(sql)
+      const known = statements.get(sql)
       if (known !== undefined) return known
-      if (prepared.size >= STATEMENTS_MAX) prepared.clear()
-      const statement = adaptStatement(database.prepare(sql))
-      prepared.set(sql, statement)
+      if (statements.size >= STATEMENTS_MAX) statements.clear()
+      const statement = adaptStatement(database().prepare(sql))
+      statements.set(sql, statement)
       return statement
     },
   }
+  return { dialect, statements }
 }
 
 function adaptStatement(statement: StatementSync): SqliteStatement {
