@@ -182,7 +182,7 @@ describe('from a Dockerfile to three regions', () => {
           app,
           startTraffic(client[region] ?? '', hostname, dns, {
             rate: app === 'chat' ? 50 : RATE,
-            seconds: 90,
+            seconds: 600,
           }),
         ] as const
       }),
