@@ -123,13 +123,16 @@ export const machineConfigInput = z.looseObject({
 })
 export type MachineConfigInput = z.infer<typeof machineConfigInput>
 
+/** Seconds. Zero is what clients written in Go send for nothing. */
+const leaseTtl = z.coerce.number().int().min(0).max(3600)
+
 export const createMachineBody = z.looseObject({
   name: z.string().max(63).optional(),
   region: regionCode.or(z.literal('')).optional(),
   config: machineConfigInput,
   skip_launch: z.boolean().optional(),
   skip_service_registration: z.boolean().optional(),
-  lease_ttl: z.int().optional(),
+  lease_ttl: leaseTtl.optional(),
 })
 
 export const updateMachineBody = createMachineBody.extend({
@@ -139,6 +142,40 @@ export const updateMachineBody = createMachineBody.extend({
 export const stopMachineBody = z.looseObject({
   signal: z.string().optional(),
   timeout: duration.optional(),
+})
+
+export const restartQuery = z.looseObject({
+  /** Kills it at once. */
+  force_stop: z.enum(['true', 'false']).optional(),
+  timeout: z
+    .string()
+    .transform((text) => (/^\d+$/.test(text) ? Number(text) : text))
+    .pipe(duration)
+    .optional(),
+  signal: z.string().optional(),
+})
+
+export const leaseQuery = z.looseObject({ ttl: leaseTtl.optional() })
+export const leaseBody = z.looseObject({
+  description: z.string().max(500).nullish(),
+  ttl: leaseTtl.nullish(),
+})
+export const leaseReply = z.object({
+  status: z.literal('success'),
+  data: z.object({
+    nonce: z.string(),
+    /** Unix seconds. */
+    expires_at: z.int(),
+    owner: z.string(),
+    description: z.string(),
+    /** The machine's `instance_id`. */
+    version: z.string(),
+  }),
+})
+export type LeaseReply = z.infer<typeof leaseReply>
+export const leaseReleasedReply = z.object({
+  status: z.literal('success'),
+  data: z.object({ ok: z.literal(true) }),
 })
 
 export const waitQuery = z.object({
@@ -161,6 +198,7 @@ export const machineState = z.enum([
   'destroyed',
   'replacing',
   'updating',
+  'restarting',
 ])
 
 export const checkStatus = z.object({
@@ -200,6 +238,8 @@ export const machineReply = z.looseObject({
   checks: z.array(checkStatus),
   host_status: z.enum(['ok', 'unknown', 'unreachable']),
   cordoned: z.boolean(),
+  /** Of the lease that holds, if any. */
+  nonce: z.string().optional(),
   /** Roost's own addition: the name of the host it runs on. */
   host: z.string(),
 })

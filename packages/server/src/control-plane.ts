@@ -17,6 +17,7 @@ import { imageHandlers } from './http/images.ts'
 import type { HostPeer } from './http/internal.ts'
 import { invoke, type RawCall } from './http/invoke.ts'
 import { logHandlers } from './http/logs.ts'
+import { leaseHandlers } from './http/machine-leases.ts'
 import { machineHandlers } from './http/machines.ts'
 import { platformHandlers } from './http/platform.ts'
 import { releaseHandlers } from './http/releases.ts'
@@ -85,6 +86,7 @@ export function createControlPlane(deps: Deps): ControlPlane {
   const handlers = {
     ...appHandlers(deps),
     ...machineHandlers(deps),
+    ...leaseHandlers(deps),
     ...hostHandlers(deps),
     ...platformHandlers(deps),
     ...releaseHandlers(deps),

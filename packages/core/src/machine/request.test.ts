@@ -177,3 +177,33 @@ test('whatever is asked in whatever order, generations only grow and rotation fo
     { numRuns: 2000 },
   )
 })
+
+test('a restart makes what runs an older one: it drains, and the new one ends the drain', () => {
+  const restarted = after(machine(), { kind: 'restart', signal: 'SIGTERM' })
+  expect(restarted).toMatchObject({
+    goal: 'started',
+    configGeneration: 2,
+    startGeneration: 2,
+    instanceId: '01A',
+    routed: false,
+    drain: { deadline: NOW + 10_000, done: false },
+    stop: { signal: 'SIGTERM', timeoutMs: 10_000 },
+  })
+  expect(after(restarted, { kind: 'running', configGeneration: 1 })).toBe(restarted)
+  expect(after(restarted, { kind: 'running', configGeneration: 2 })).toMatchObject({
+    routed: true,
+    drain: null,
+    stop: null,
+  })
+})
+
+test('a forced restart waits for nobody, and what is stopped only starts', () => {
+  expect(after(machine(), { kind: 'restart', force: true })).toMatchObject({
+    routed: false,
+    drain: { done: true },
+    stop: { signal: 'SIGKILL', timeoutMs: 0 },
+  })
+  const stopped = after(machine(), { kind: 'stop' }, { kind: 'drained' })
+  const started = after({ ...stopped, drain: null }, { kind: 'restart', signal: 'SIGTERM' })
+  expect(started).toMatchObject({ goal: 'started', routed: true, drain: null, stop: null })
+})

@@ -20,6 +20,13 @@ export type MachineCommand =
       readonly launch?: boolean
       readonly sealedSecrets?: string | null
     }
+  /** Stopped and started anew, of the same version. `force` kills it at once. What does not run is started. */
+  | {
+      readonly kind: 'restart'
+      readonly signal?: StopSignal
+      readonly timeoutMs?: number
+      readonly force?: boolean
+    }
   | { readonly kind: 'cordon' }
   | { readonly kind: 'uncordon' }
   /** No edge sends it anything any more. */
@@ -127,6 +134,21 @@ export function request(
       })
     }
 
+    // What runs is of an older generation then, so that its host replaces it, and nobody takes it for the new one.
+    case 'restart': {
+      const kill = { signal: 'SIGKILL', timeoutMs: 0 } as const
+      const stop = command.force ? kill : stopOf(from, command)
+      const drain = drainOf(from, stop, now)
+      return changed(from, {
+        goal: 'started',
+        configGeneration: from.generation + 1,
+        startGeneration: from.generation + 1,
+        // Of no use to what does not run, and not to be kept for a later stop.
+        stop: drain === null ? null : stop,
+        drain: command.force && drain !== null ? { ...drain, done: true } : drain,
+      })
+    }
+
     case 'cordon':
       return from.cordoned ? unchanged(from) : changed(from, { cordoned: true })
 
@@ -142,7 +164,7 @@ export function request(
         from.goal === 'started' &&
         from.drain !== null &&
         command.configGeneration === from.configGeneration
-      return replaced ? changed(from, { drain: null }) : unchanged(from)
+      return replaced ? changed(from, { drain: null, stop: null }) : unchanged(from)
     }
 
     default:

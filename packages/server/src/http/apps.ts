@@ -70,7 +70,7 @@ export function appHandlers(
     deleteApp: ({ params }) =>
       store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
-        const by = { now: clock.now(), source: 'user' } as const
+        const by = { now: clock.now(), source: 'user', evenLeased: true } as const
         for (const machine of await listMachines(tx, { app: app.name }))
           await commandMachine(tx, machine, { kind: 'destroy', force: true }, by)
         await hideMachinesOf(tx, app.name)

@@ -1,9 +1,11 @@
 import { PlatformError } from '@roost/base'
 import {
   type App,
+  activeLease,
   describePlacementRefusal,
   type Host,
   type HostId,
+  type Instant,
   type MachineConfig,
   type MachineId,
   type MachineState,
@@ -32,6 +34,7 @@ import {
 import type { Reader, Tx } from '../store/store.ts'
 import { appOrThrow } from './apps.ts'
 import type { Call, Handlers } from './handler.ts'
+import { leaseMachine, nonceOf } from './machine-leases.ts'
 
 const STOP_SIGNALS: readonly StopSignal[] = [
   'SIGHUP',
@@ -52,12 +55,31 @@ type MachineRoutes =
   | 'deleteMachine'
   | 'startMachine'
   | 'stopMachine'
+  | 'restartMachine'
+  | 'cordonMachine'
+  | 'uncordonMachine'
+  | 'listMachineEvents'
   | 'waitMachine'
 
 /** The Machines API. */
 export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
   const { store, clock } = deps
-  const byUser = () => ({ now: clock.now(), source: 'user' }) as const
+  const byUser = (headers: Call<'getMachine'>['headers']) =>
+    ({ now: clock.now(), source: 'user', nonce: nonceOf(headers) }) as const
+
+  /** With the lease that a client may ask for beside a change. */
+  const leased = async (
+    tx: Tx,
+    machine: StoredMachine,
+    ttl: number | undefined,
+    by: { readonly nonce?: string | null; readonly owner: string },
+  ): Promise<StoredMachine> => {
+    if (!ttl) return machine
+    // An expired nonce takes a new lease: the change itself went through without one.
+    const nonce = activeLease(machine.lease, clock.now()) === null ? null : (by.nonce ?? null)
+    const ask = { nonce, owner: by.owner, description: null, ttlMs: ttl * 1000 }
+    return { ...machine, lease: await leaseMachine(tx, deps, machine, ask) }
+  }
 
   return {
     listMachines: ({ params, query }) =>
@@ -65,10 +87,10 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
         const app = await appOrThrow(reader, params.app)
         const destroyed = query.include_deleted === 'true'
         const machines = await listMachines(reader, { app: app.name, destroyed })
-        return replies(reader, machines.filter(matching(query)))
+        return replies(reader, machines.filter(matching(query)), clock.now())
       }),
 
-    createMachine: async ({ params, body, signal }) => {
+    createMachine: async ({ params, body, caller, signal }) => {
       const { config, digest } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
@@ -88,14 +110,20 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             ...(body.name ? { name: body.name } : {}),
           },
         )
-        return reply(tx, machine)
+        return reply(
+          tx,
+          await leased(tx, machine, body.lease_ttl, { owner: caller.name }),
+          clock.now(),
+        )
       })
     },
 
     getMachine: ({ params }) =>
-      store.read(async (reader) => reply(reader, await machineOrThrow(reader, params))),
+      store.read(async (reader) =>
+        reply(reader, await machineOrThrow(reader, params), clock.now()),
+      ),
 
-    updateMachine: async ({ params, body, signal }) => {
+    updateMachine: async ({ params, body, headers, caller, signal }) => {
       const { config, digest } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
@@ -117,13 +145,18 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
                 ? null
                 : await deps.secrets.sealForHost(tx, assignment.app, host, assignment.id),
           },
-          byUser(),
+          byUser(headers),
         )
-        return reply(tx, updated)
+        const nonce = nonceOf(headers)
+        return reply(
+          tx,
+          await leased(tx, updated, body.lease_ttl, { nonce, owner: caller.name }),
+          clock.now(),
+        )
       })
     },
 
-    deleteMachine: ({ params, query }) =>
+    deleteMachine: ({ params, query, headers }) =>
       store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         const force = query.force === 'true' || query.kill === 'true'
@@ -133,22 +166,22 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
           tx,
           machine,
           force ? { kind: 'destroy', force } : { kind: 'destroy', state },
-          byUser(),
+          byUser(headers),
         )
         return { ok: true }
       }),
 
-    startMachine: ({ params }) =>
+    startMachine: ({ params, headers }) =>
       store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         const previous_state = shownState(machine)
         // It runs, or is about to: asking again must not start anew what ended meanwhile by itself.
         const under = machine.assignment.goal === 'started' && !ended(machine)
-        if (!under) await commandMachine(tx, machine, { kind: 'start' }, byUser())
+        if (!under) await commandMachine(tx, machine, { kind: 'start' }, byUser(headers))
         return { previous_state, migrated: false, new_host: '' }
       }),
 
-    stopMachine: ({ params, body }) =>
+    stopMachine: ({ params, body, headers }) =>
       store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         const signal = stopSignalOf(body?.signal)
@@ -161,9 +194,48 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             // Clients written in Go send zero for what was not set.
             ...(body?.timeout ? { timeoutMs: Math.round(body.timeout) } : {}),
           },
-          byUser(),
+          byUser(headers),
         )
         return { ok: true }
+      }),
+
+    restartMachine: ({ params, query, headers }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        const signal = stopSignalOf(query.signal)
+        await commandMachine(
+          tx,
+          machine,
+          {
+            kind: 'restart',
+            force: query.force_stop === 'true',
+            ...(signal === null ? {} : { signal }),
+            ...(query.timeout ? { timeoutMs: Math.round(query.timeout) } : {}),
+          },
+          byUser(headers),
+        )
+        return { ok: true }
+      }),
+
+    cordonMachine: ({ params, headers }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        await commandMachine(tx, machine, { kind: 'cordon' }, byUser(headers))
+        return { ok: true }
+      }),
+
+    uncordonMachine: ({ params, headers }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        await commandMachine(tx, machine, { kind: 'uncordon' }, byUser(headers))
+        return { ok: true }
+      }),
+
+    listMachineEvents: ({ params }) =>
+      store.read(async (reader) => {
+        const { assignment } = await machineOrThrow(reader, params)
+        const events = await listEvents(reader, [assignment.id])
+        return (events.get(assignment.id) ?? []).map((event) => ({ ...event }))
       }),
 
     waitMachine: async ({ params, query, signal }) => {
@@ -312,19 +384,19 @@ function matching(query: Call<'listMachines'>['query']): (machine: StoredMachine
   }
 }
 
-async function reply(reader: Reader, machine: StoredMachine) {
-  const [one] = await replies(reader, [machine])
+async function reply(reader: Reader, machine: StoredMachine, now: Instant) {
+  const [one] = await replies(reader, [machine], now)
   if (one === undefined) throw new PlatformError('internal', 'a machine without a reply')
   return one
 }
 
-async function replies(reader: Reader, machines: readonly StoredMachine[]) {
+async function replies(reader: Reader, machines: readonly StoredMachine[], now: Instant) {
   const hosts = new Map((await listHosts(reader)).map((host) => [host.id, host]))
   const events = await listEvents(
     reader,
     machines.map((machine) => machine.assignment.id),
   )
   return machines.map((machine) =>
-    machineReply(machine, hosts, events.get(machine.assignment.id) ?? []),
+    machineReply(machine, hosts, events.get(machine.assignment.id) ?? [], now),
   )
 }

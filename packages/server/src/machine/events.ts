@@ -4,7 +4,17 @@ import type { Reader, Tx } from '../store/store.ts'
 /** Something that happened to a machine, as the Machines API tells it. */
 export interface MachineEvent {
   readonly id: string
-  readonly type: 'launch' | 'start' | 'exit' | 'update' | 'stop' | 'destroy' | 'failed'
+  readonly type:
+    | 'launch'
+    | 'start'
+    | 'exit'
+    | 'restart'
+    | 'update'
+    | 'stop'
+    | 'destroy'
+    | 'failed'
+    | 'cordon'
+    | 'uncordon'
   readonly status: string
   readonly source: 'user' | 'flyd'
   readonly timestamp: Instant

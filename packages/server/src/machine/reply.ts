@@ -1,5 +1,5 @@
 import type { MachineReply } from '@roost/api'
-import type { Host, HostId } from '@roost/core'
+import { activeLease, type Host, type HostId, type Instant } from '@roost/core'
 import type { StoredMachine } from '../store/machines.ts'
 import { configReply } from './config.ts'
 import type { MachineEvent } from './events.ts'
@@ -10,8 +10,10 @@ export function machineReply(
   machine: StoredMachine,
   hosts: ReadonlyMap<HostId, Host>,
   events: readonly MachineEvent[],
+  now: Instant,
 ): MachineReply {
   const { assignment, status } = machine
+  const lease = activeLease(machine.lease, now)
   const host = hosts.get(assignment.host)
   return {
     id: assignment.id,
@@ -36,6 +38,7 @@ export function machineReply(
     cordoned: assignment.cordoned,
     host: host?.name ?? assignment.host,
     ...(status?.reason ? { reason: status.reason } : {}),
+    ...(lease === null ? {} : { nonce: lease.nonce }),
   }
 }
 

@@ -10,7 +10,8 @@ export function shownState(machine: StoredMachine): MachineReply['state'] {
   if (machine.destroyedAt !== null) return 'destroyed'
   if (assignment.goal === 'destroyed') return 'destroying'
   if (status === null) return 'created'
-  if (status.configGeneration < assignment.configGeneration) return 'updating'
+  if (status.configGeneration < assignment.configGeneration)
+    return status.instanceId === assignment.instanceId ? 'restarting' : 'updating'
   if (status.generation >= assignment.generation) return status.state
 
   const { state } = status

@@ -4,6 +4,7 @@ import {
   type Assignment,
   type HostId,
   type Instant,
+  type Lease,
   type MachineId,
   type MachineStatus,
   type Reserved,
@@ -29,6 +30,8 @@ export interface StoredMachine {
   readonly failedSince: Instant | null
   /** The revision in which it became ready: edges that carried it out send it requests. */
   readonly readyRevision: Revision | null
+  /** The last that somebody took and did not give back; it may have expired (`activeLease`). */
+  readonly lease: Lease | null
 }
 
 export async function getMachine(reader: Reader, id: MachineId): Promise<StoredMachine | null> {
@@ -108,9 +111,10 @@ export async function putAssignment(
     .where('id', '=', assignment.id)
     .execute()
   const newVersion = assignment.instanceId !== machine.assignment.instanceId
-  if (newVersion) {
-    await insertVersion(tx, assignment, now)
-    // What was known of the old version says nothing of the new one.
+  if (newVersion) await insertVersion(tx, assignment, now)
+  const replaced = assignment.configGeneration !== machine.assignment.configGeneration
+  if (replaced) {
+    // What was known of the old one says nothing of the new one.
     await tx.db
       .updateTable('statuses')
       .set({ ready_since: null, started_since: null, failed_since: null, ready_revision: null })
@@ -121,14 +125,17 @@ export async function putAssignment(
   await tx.publish('assignment', assignment.id, gone ? null : assignment)
   await publishView(tx, assignment, machine.status, gone)
   const forgotten = { readySince: null, startedSince: null, failedSince: null, readyRevision: null }
-  return { ...machine, assignment, updatedAt: now, ...(newVersion ? forgotten : {}) }
+  return { ...machine, assignment, updatedAt: now, ...(replaced ? forgotten : {}) }
 }
 
-/** Its host reported it gone: nobody needs to hear of it any more. */
+/** Its host reported it gone: nobody needs to hear of it any more. What was sealed for it goes at once. */
 export async function markDestroyed(tx: Tx, id: MachineId, now: Instant): Promise<void> {
+  const machine = await getMachine(tx, id)
+  if (machine === null) return
+  const assignment = JSON.stringify({ ...machine.assignment, sealedSecrets: null })
   await tx.db
     .updateTable('machines')
-    .set({ destroyed_at: now, updated_at: now })
+    .set({ destroyed_at: now, updated_at: now, assignment })
     .where('id', '=', id)
     .execute()
   await tx.publish('assignment', id, null)
@@ -267,6 +274,7 @@ function select(reader: Reader) {
   return reader.db
     .selectFrom('machines')
     .leftJoin('statuses', 'statuses.machine', 'machines.id')
+    .leftJoin('machine_leases', 'machine_leases.machine', 'machines.id')
     .select([
       'machines.assignment',
       'machines.app_destroyed',
@@ -278,6 +286,7 @@ function select(reader: Reader) {
       'statuses.started_since',
       'statuses.failed_since',
       'statuses.ready_revision',
+      'machine_leases.value as lease',
     ])
 }
 
@@ -286,7 +295,7 @@ type Row = Pick<
   'assignment' | 'app_destroyed' | 'created_at' | 'updated_at' | 'destroyed_at'
 > & {
   [K in 'ready_since' | 'started_since' | 'failed_since' | 'ready_revision']: number | null
-} & { status: string | null }
+} & { status: string | null; lease: string | null }
 
 function machineOf(row: Row): StoredMachine {
   return {
@@ -300,5 +309,6 @@ function machineOf(row: Row): StoredMachine {
     startedSince: row.started_since,
     failedSince: row.failed_since,
     readyRevision: row.ready_revision,
+    lease: row.lease === null ? null : (JSON.parse(row.lease) as Lease),
   }
 }

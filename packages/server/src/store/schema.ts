@@ -58,6 +58,7 @@ export interface Schema {
     ready_revision: number | null
     value: string
   }
+  machine_leases: { machine: string; expires_at: number; value: string }
   machine_events: { machine: string; number: number; value: string }
   releases: { app: string; version: number; status: string; value: string }
   release_events: { app: string; version: number; number: number; value: string }

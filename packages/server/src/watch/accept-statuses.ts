@@ -47,7 +47,12 @@ async function acceptStatus(
   if (!gone) return
   // `auto_destroy`: nobody asked, but it was agreed on.
   if (machine.assignment.goal !== 'destroyed')
-    await commandMachine(tx, machine, { kind: 'destroy', force: true }, { now, source: 'flyd' })
+    await commandMachine(
+      tx,
+      machine,
+      { kind: 'destroy', force: true },
+      { now, source: 'flyd', evenLeased: true },
+    )
   await markDestroyed(tx, id, now)
 }
 
