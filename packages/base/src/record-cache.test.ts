@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { silentLogger } from './log.ts'
 import { type CacheEvent, createRecordCache } from './record-cache.ts'
@@ -98,4 +99,65 @@ test('a folder that can not be written leaves a cache in memory', () => {
   const cache = open(join(folder, 'file', 'cache.db'))
   cache.apply([app(1, 'a'), synced(1)])
   expect(cache.list('app')).toEqual([{ name: 'a' }])
+})
+
+test('what another host has heard is not taken over', () => {
+  const file = join(folder, 'records.db')
+  const as = (owner: string) => createRecordCache<Values>({ file, owner, log: silentLogger })
+  const first = as('one')
+  first.apply([app(3, 'a'), synced(3)])
+  first.close()
+  const again = as('one')
+  expect(again.revision()).toBe(3)
+  again.close()
+  const other = as('two')
+  expect([other.revision(), other.list('app')]).toEqual([0, []])
+  other.close()
+})
+
+test('on a disk without room it starts with what it knew, and writes all when there is room', () => {
+  const file = join(folder, 'records.db')
+  const first = open(file)
+  first.apply([app(3, 'a'), synced(3)])
+  first.close()
+
+  const full = { is: true }
+  const refusing = (path: string) => {
+    const database = new DatabaseSync(path)
+    const exec = database.exec.bind(database)
+    return Object.assign(database, {
+      exec: (sql: string) => {
+        if (full.is && /INSERT|CREATE|BEGIN/.test(sql))
+          throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
+        exec(sql)
+      },
+    })
+  }
+  const cache = createRecordCache<Values>({ file, log: silentLogger, open: refusing })
+  expect(cache.list('app')).toEqual([{ name: 'a' }])
+  cache.apply([app(4, 'b'), synced(4)])
+  full.is = false
+  cache.apply([synced(5)])
+  cache.close()
+  const after = open(file)
+  expect([after.revision(), after.list('app').length]).toEqual([5, 2])
+  after.close()
+  expect(readdirSync(folder)).toEqual(['records.db'])
+})
+
+test('a file that can not even be made for want of room is made later', () => {
+  const file = join(folder, 'records.db')
+  const full = { is: true }
+  const refusing = (path: string) => {
+    if (full.is) throw Object.assign(new Error('unable to open database file'), { errcode: 14 })
+    return new DatabaseSync(path)
+  }
+  const cache = createRecordCache<Values>({ file, log: silentLogger, open: refusing })
+  cache.apply([app(1, 'a'), synced(1)])
+  full.is = false
+  cache.apply([app(2, 'b'), synced(2)])
+  cache.close()
+  const after = open(file)
+  expect([after.revision(), after.list('app').length]).toEqual([2, 2])
+  after.close()
 })

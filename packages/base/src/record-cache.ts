@@ -41,24 +41,43 @@ interface Row {
 }
 type State = Map<string, Map<string, Row>>
 
-const SCHEMA_VERSION = 1
+/** 2: with an owner. */
+const SCHEMA_VERSION = 2
 /** A server that says more than this without `synced` is broken. */
 const PENDING_MAX = 500_000
 
 export function createRecordCache<Values extends object>(options: {
   /** Path, or `:memory:`. */
   readonly file: string
+  /**
+   * Who hears these records. What another has heard is begun anew: a host that was removed and joined again would never
+   * be told that what it knew of its former self is gone.
+   */
+  readonly owner?: string
   readonly log: Logger
+  /** Opens SQLite; the simulator's refuses writes now and then. */
+  readonly open?: OpenDatabase
 }): RecordCache<Values> {
-  const { file, log } = options
-  const opened = openOrBegin(file, log)
-  const { database, state } = opened
-  const statements = database === null ? null : prepare(database)
+  const { file, log, owner = '' } = options
+  const how = { file, log, owner, open: options.open ?? openDatabase }
+  const opened = openOrBegin(how)
+  const { state } = opened
+  let { database } = opened
+  let statements = database === null ? null : prepare(database)
   let revision = opened.revision
   let pending: CacheEvent[] = []
   let stale = false
 
+  /** What could not be opened at the start may be there by now. */
+  function reopen(): void {
+    if (database !== null || file === ':memory:') return
+    database = openAgain(how)
+    statements = database === null ? null : prepare(database)
+    stale = true
+  }
+
   function persist(changed: readonly (readonly [string, string])[], reset: boolean): void {
+    reopen()
     if (database === null || statements === null) return
     try {
       database.exec('BEGIN IMMEDIATE')
@@ -147,47 +166,85 @@ function prepare(database: DatabaseSync) {
   }
 }
 
+export type OpenDatabase = (file: string) => DatabaseSync
+
+const openDatabase: OpenDatabase = (file) => new DatabaseSync(file, { timeout: 5000 })
+
+interface HowToOpen {
+  readonly file: string
+  readonly owner: string
+  readonly log: Logger
+  readonly open: OpenDatabase
+}
+
 interface Opened {
   readonly database: DatabaseSync | null
   readonly state: State
   readonly revision: Revision
 }
 
-function openOrBegin(file: string, log: Logger): Opened {
+function openOrBegin(how: HowToOpen): Opened {
+  const { file, log } = how
+  const nothing: Opened = { database: null, state: new Map(), revision: 0 }
+  if (file === ':memory:') return nothing
   try {
-    return open(file)
+    return open(how)
   } catch (error) {
+    // A disk without room breaks no file: it is read when there is some.
+    if (!isBroken(error)) {
+      log.error('cache of records: only in memory for now', { file, error })
+      return nothing
+    }
     log.warn('cache of records: can not be read, begun anew', { file, error })
   }
   try {
-    if (existsSync(file)) renameSync(file, `${file}.broken`)
-    for (const end of ['-wal', '-shm']) rmSync(`${file}${end}`, { force: true })
-    return open(file)
+    moveAside(file)
+    return open(how)
   } catch (error) {
-    log.error('cache of records: only in memory', { file, error })
-    return { database: null, state: new Map(), revision: 0 }
+    log.error('cache of records: only in memory for now', { file, error })
+    return nothing
   }
 }
 
-function open(file: string): Opened {
-  if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  const database = new DatabaseSync(file, { timeout: 5000 })
+function openAgain(how: HowToOpen): DatabaseSync | null {
+  try {
+    return open(how).database
+  } catch (error) {
+    if (isBroken(error)) moveAside(how.file)
+    return null
+  }
+}
+
+function moveAside(file: string): void {
+  if (existsSync(file)) renameSync(file, `${file}.broken`)
+  for (const end of ['-wal', '-shm']) rmSync(`${file}${end}`, { force: true })
+}
+
+/** SQLite's own words for what has to do with the file system and not with what is in the file: busy, no memory, read-only, I/O, full, can't open. */
+const NOT_THE_FILE: ReadonlySet<number> = new Set([5, 6, 7, 8, 10, 13, 14])
+
+/** Whether an error of SQLite's says that what is in the file is unusable. */
+export function isBroken(error: unknown): boolean {
+  const code = (error as { errcode?: unknown } | null)?.errcode
+  if (typeof code === 'number') return !NOT_THE_FILE.has(code & 0xff)
+  // Of the file system's own: no room, no right.
+  return !(error instanceof Error && 'syscall' in error)
+}
+
+function open({ file, owner, open: openFile }: HowToOpen): Opened {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  const database = openFile(file)
   try {
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     const found = database.prepare('PRAGMA user_version').get()?.['user_version']
-    if (found !== 0 && found !== SCHEMA_VERSION) throw new Error(`schema version ${found}`)
+    if (found !== 0 && found !== 1 && found !== SCHEMA_VERSION)
+      throw new Error(`schema version ${found}`)
     const check = database.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
     if (check !== 'ok') throw new Error(String(check))
-    database.exec(`
-      BEGIN IMMEDIATE;
-      CREATE TABLE IF NOT EXISTS records (
-        kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL,
-        PRIMARY KEY (kind, id)
-      );
-      CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL);
-      INSERT OR IGNORE INTO meta (one, revision) VALUES (1, 0);
-      PRAGMA user_version = ${SCHEMA_VERSION};
-      COMMIT`)
+    // What is there needs no write, so that a full disk is no reason not to read it.
+    if (found !== SCHEMA_VERSION) begin(database, owner)
+    const ownedBy = database.prepare('SELECT value FROM owner').get()?.['value'] ?? ''
+    if (ownedBy !== owner) disown(database, owner)
     const state: State = new Map()
     for (const row of database.prepare('SELECT kind, id, revision, value FROM records').iterate()) {
       const kind = String(row['kind'])
@@ -204,4 +261,24 @@ function open(file: string): Opened {
     database.close()
     throw error
   }
+}
+
+function begin(database: DatabaseSync, owner: string): void {
+  database.exec(`BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS records (
+      kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, value TEXT NOT NULL,
+      PRIMARY KEY (kind, id)
+    );
+    CREATE TABLE IF NOT EXISTS meta (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS owner (one INTEGER PRIMARY KEY CHECK (one = 1), value TEXT NOT NULL);
+    INSERT OR IGNORE INTO meta (one, revision) VALUES (1, 0);
+    PRAGMA user_version = ${SCHEMA_VERSION}`)
+  database.prepare('INSERT OR REPLACE INTO owner (one, value) VALUES (1, ?)').run(owner)
+  database.exec('COMMIT')
+}
+
+function disown(database: DatabaseSync, owner: string): void {
+  database.exec('BEGIN IMMEDIATE; DELETE FROM records; UPDATE meta SET revision = 0')
+  database.prepare('INSERT OR REPLACE INTO owner (one, value) VALUES (1, ?)').run(owner)
+  database.exec('COMMIT')
 }

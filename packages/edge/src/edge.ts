@@ -73,6 +73,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const stopping = new AbortController()
   const cache: RecordCache<RecordValues> = createRecordCache({
     file: join(config.dataDir, 'records.sqlite'),
+    owner: config.hostId,
     log,
   })
   const records = createGoodRecords({

@@ -3,6 +3,7 @@ import type { Deps } from './deps.ts'
 import { createIds } from './ids.ts'
 import { parseReference } from './image-resolver.ts'
 import { openSqlite } from './store/sqlite/open-sqlite.ts'
+import type { Store } from './store/store.ts'
 import { createPresence } from './watch/presence.ts'
 
 /**
@@ -12,6 +13,8 @@ import { createPresence } from './watch/presence.ts'
 export function memoryDeps(options: {
   readonly clock: Clock
   readonly randomBytes?: (count: number) => Uint8Array
+  /** Default: a new one in memory. */
+  readonly store?: Store
   readonly change?: Partial<Deps>
 }): Deps {
   const { clock } = options
@@ -26,7 +29,7 @@ export function memoryDeps(options: {
     close: async () => {},
   }
   return {
-    store: openSqlite({ file: ':memory:' }),
+    store: options.store ?? openSqlite({ file: ':memory:' }),
     clock,
     ids: createIds(options.randomBytes),
     log: silentLogger,

@@ -1,8 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import type { Logger } from '@roost/base'
-import { describeError } from '@roost/base'
+import { describeError, isBroken, type Logger, type OpenDatabase } from '@roost/base'
 import type { CheckStatus, MachineId, MachineRecord } from '@roost/core'
 
 /** What the agent remembers of one machine over its own death. */
@@ -30,8 +29,10 @@ const SCHEMA_VERSION = 1
 export function openRecordStore(options: {
   readonly file: string
   readonly log: Logger
+  /** Opens SQLite; the simulator's refuses writes now and then. */
+  readonly open?: OpenDatabase
 }): RecordStore {
-  const database = openOrBegin(options.file, options.log)
+  const database = openOrBegin(options.file, options.log, options.open ?? openDatabase)
   const all = database.prepare('SELECT value FROM machines ORDER BY id')
   const put = database.prepare(
     'INSERT INTO machines (id, value) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET value = excluded.value',
@@ -52,29 +53,35 @@ export function openRecordStore(options: {
   }
 }
 
-function openOrBegin(file: string, log: Logger): DatabaseSync {
+const openDatabase: OpenDatabase = (file) => new DatabaseSync(file, { timeout: 5000 })
+
+function openOrBegin(file: string, log: Logger, openFile: OpenDatabase): DatabaseSync {
   try {
-    return open(file)
+    return open(file, openFile)
   } catch (error) {
+    // A disk without room breaks no file: whoever keeps the agent running tries again.
+    if (!isBroken(error)) throw error
     log.warn('memory of machines: can not be read, begun anew', {
       file,
       error: describeError(error),
     })
     if (existsSync(file)) renameSync(file, `${file}.broken`)
     for (const end of ['-wal', '-shm']) rmSync(`${file}${end}`, { force: true })
-    return open(file)
+    return open(file, openFile)
   }
 }
 
-function open(file: string): DatabaseSync {
+function open(file: string, openFile: OpenDatabase): DatabaseSync {
   if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
-  const database = new DatabaseSync(file, { timeout: 5000 })
+  const database = openFile(file)
   try {
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     const version = database.prepare('PRAGMA user_version').get()?.['user_version']
     if (version !== 0 && version !== SCHEMA_VERSION) throw new Error(`schema version ${version}`)
-    database.exec(`CREATE TABLE IF NOT EXISTS machines (id TEXT PRIMARY KEY, value TEXT NOT NULL);
-      PRAGMA user_version = ${SCHEMA_VERSION}`)
+    // What is there needs no write, so that a full disk is no reason not to read it.
+    if (version === 0)
+      database.exec(`CREATE TABLE IF NOT EXISTS machines (id TEXT PRIMARY KEY, value TEXT NOT NULL);
+        PRAGMA user_version = ${SCHEMA_VERSION}`)
     return database
   } catch (error) {
     database.close()
