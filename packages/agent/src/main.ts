@@ -55,7 +55,11 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   const closers: (() => Promise<void> | void)[] = []
   untilShutdown(log, closers)
 
-  const cache = createRecordCache<RecordValues>({ file: join(dataDir, 'records.sqlite'), log })
+  const cache = createRecordCache<RecordValues>({
+    file: join(dataDir, 'records.sqlite'),
+    owner: config.hostId,
+    log,
+  })
   closers.push(() => cache.close())
   const server = createServerClient({ url: config.serverUrl, tls })
   closers.push(() => server.close())
