@@ -1,7 +1,7 @@
 import { systemClock } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import { expect, test } from 'vitest'
-import { createFakeHost, createFakeRuntime, type Misbehaviour } from './fake-runtime.ts'
+import { createFakeHost, createFakeRuntime, type Misbehaviour, powerOff } from './fake-runtime.ts'
 import { conformanceConfig, describeRuntime } from './runtime.conformance.ts'
 import type { MachineSpec } from './runtime.ts'
 
@@ -48,7 +48,8 @@ test('it misbehaves as often as it is told, and counts that', async () => {
   const host = createFakeHost()
   const runtime = createFakeRuntime(host, systemClock)
   const spec = specOf(1)
-  host.misbehaviours.set(spec.id, { pullFails: 'once', startFails: 'twice' })
+  host.pulls.set(spec.image.repository, { pullFails: 'once' })
+  host.misbehaviours.set(spec.id, { startFails: 'twice' })
   await expect(runtime.pull(spec.image, NEVER)).rejects.toThrow('told to fail')
   await runtime.pull(spec.image, NEVER)
   await runtime.create(spec, NEVER)
@@ -61,4 +62,34 @@ test('it misbehaves as often as it is told, and counts that', async () => {
       ['start failed', 2],
     ]),
   )
+})
+
+test('without room nothing is fetched, made or started, and what runs runs on', async () => {
+  const host = createFakeHost()
+  const runtime = createFakeRuntime(host, systemClock)
+  const [one, two] = [specOf(1), specOf(2)]
+  await runtime.pull(one.image, NEVER)
+  await runtime.create(one, NEVER)
+  await runtime.start(one.id, {}, NEVER)
+  host.full = true
+  await expect(runtime.pull(two.image, NEVER)).rejects.toThrow('no space left')
+  host.images.add(two.image.digest)
+  await expect(runtime.create(two, NEVER)).rejects.toThrow('no space left')
+  expect((await runtime.look(one.id))?.state).toBe('running')
+  host.full = false
+  await runtime.create(two, NEVER)
+  await runtime.start(two.id, {}, NEVER)
+})
+
+test('without power everything has ended, and nobody knows how', async () => {
+  const host = createFakeHost()
+  const runtime = createFakeRuntime(host, systemClock)
+  const spec = specOf(1)
+  await runtime.pull(spec.image, NEVER)
+  await runtime.create(spec, NEVER)
+  await runtime.start(spec.id, {}, NEVER)
+  powerOff(host)
+  expect(await runtime.look(spec.id)).toMatchObject({ state: 'exited', exit: null })
+  await runtime.start(spec.id, {}, NEVER)
+  expect((await runtime.look(spec.id))?.state).toBe('running')
 })

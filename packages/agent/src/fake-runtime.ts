@@ -1,6 +1,6 @@
 import { type Clock, PlatformError } from '@roost/base'
-import type { Instant, MachineId } from '@roost/core'
-import type { Environment, ImageToPull, MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
+import type { Instant, MachineConfig, MachineId } from '@roost/core'
+import type { Environment, MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
 
 /** How often something goes wrong before it works. */
 export type Times = 'never' | 'once' | 'twice' | 'always'
@@ -23,6 +23,9 @@ export interface Misbehaviour {
   readonly ignoresStop?: boolean
   readonly stopTakesMs?: number
   readonly removeFails?: Times
+  /** Its checks fail and pass again, so often, after so long each. */
+  readonly checkFlaps?: number
+  readonly checkFlapsEveryMs?: number
   /** Hints by `onChange` are not given. */
   readonly silent?: boolean
 }
@@ -35,6 +38,10 @@ export interface FakeHost {
   readonly missing: Set<string>
   /** By machine; a machine's own `MISBEHAVIOUR` in its configuration's env goes before, as JSON. */
   readonly misbehaviours: Map<MachineId, Misbehaviour>
+  /** How pulls go, by repository. */
+  readonly pulls: Map<string, Misbehaviour>
+  /** There is no room for images and containers; what runs goes on. */
+  full: boolean
   /** How often each deed has failed by now, by machine. */
   readonly failed: Map<string, number>
   /** Every stop of something that ran, when it began. */
@@ -61,6 +68,8 @@ export function createFakeHost(): FakeHost {
     images: new Set(),
     missing: new Set(),
     misbehaviours: new Map(),
+    pulls: new Map(),
+    full: false,
     failed: new Map(),
     stops: [],
     starts: [],
@@ -85,10 +94,7 @@ const TIMES: Readonly<Record<Times, number>> = { never: 0, once: 1, twice: 2, al
  * the agent's, and stops with it in the middle of anything; what runs exits by `hostClock`, whatever becomes of the agent.
  */
 export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = clock): Runtime {
-  const behaviour = (id: MachineId): Misbehaviour => {
-    const told = host.machines.get(id)?.spec.config.env['MISBEHAVIOUR']
-    return { ...host.misbehaviours.get(id), ...(told === undefined ? {} : JSON.parse(told)) }
-  }
+  const behaviour = (id: MachineId) => misbehaviourOf(host, id)
   const count = (fault: string) => host.faults.set(fault, (host.faults.get(fault) ?? 0) + 1)
   const hint = (id: MachineId) => {
     if (behaviour(id).silent) {
@@ -98,7 +104,12 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     for (const listener of host.listeners) listener(id)
   }
 
-  function failIf(id: MachineId, deed: string, times: Times | undefined, final = false): void {
+  function refuseFull(doing: string, fault: string): void {
+    if (!host.full) return
+    count(fault)
+    throw new PlatformError('disk_full', `${doing}: no space left on device`, { retry: 'later' })
+  }
+  function failIf(id: string, deed: string, times: Times | undefined, final = false): void {
     const key = `${id} ${deed}`
     const before = host.failed.get(key) ?? 0
     if (before >= TIMES[times ?? 'never']) return
@@ -130,7 +141,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     await hostClock.sleep(exitsAfterMs)
     const same = host.machines.get(machine.spec.id) === machine && machine.runs === run
     if (!same || machine.state !== 'running') return
-    count('exited by itself')
+    count(oomKilled ? 'ran out of memory' : 'exited by itself')
     end(machine, { code: exitCode, signal: oomKilled ? 9 : 0, oomKilled })
   }
 
@@ -147,12 +158,13 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     },
 
     async pull(image, signal) {
-      const told = behaviourOf(host, image)
-      await pause(told.behaviour.pullBlocksMs ?? 5, signal)
+      const told = host.pulls.get(image.repository) ?? {}
+      await pause(told.pullBlocksMs ?? 5, signal)
       if (host.images.has(image.digest)) return
+      refuseFull(`pull ${image.repository}`, 'no space for an image')
       if (host.missing.has(image.digest))
         throw new PlatformError('image_not_found', `pull ${image.repository}: no such image`)
-      if (told.id !== null) failIf(told.id, 'pull', told.behaviour.pullFails)
+      failIf(image.repository, 'pull', told.pullFails)
       host.images.add(image.digest)
     },
 
@@ -167,7 +179,9 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
         throw new PlatformError('image_not_found', `create ${spec.id}: no such image`, {
           retry: 'later',
         })
-      failIf(spec.id, 'create', behaviour(spec.id).createFails)
+      refuseFull(`create ${spec.id}`, 'no space for a container')
+      const told = { ...host.misbehaviours.get(spec.id), ...toldBy(spec.config) }
+      failIf(spec.id, 'create', told.createFails)
       const machine: FakeMachine = {
         spec,
         state: 'broken',
@@ -188,6 +202,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       await pause(told.startBlocksMs ?? 2, signal)
       const machine = existing(host, id, 'start')
       if (machine.state === 'running') return
+      refuseFull(`start ${id}`, 'no space for a container')
       failIf(id, 'start', told.startFails, told.startImpossible)
       machine.state = 'running'
       machine.startedAt = clock.now()
@@ -241,12 +256,24 @@ function existing(host: FakeHost, id: MachineId, deed: string): FakeMachine {
   return machine
 }
 
-/** Pulls are told by image: the misbehaviour is that of the machine whose id ends the repository's name. */
-function behaviourOf(
-  host: FakeHost,
-  image: ImageToPull,
-): { readonly id: MachineId | null; readonly behaviour: Misbehaviour } {
-  for (const [id, behaviour] of host.misbehaviours)
-    if (image.repository.endsWith(id)) return { id, behaviour }
-  return { id: null, behaviour: {} }
+/** What is told of a machine that exists: by its id, and by its own configuration, which goes before. */
+export function misbehaviourOf(host: FakeHost, id: MachineId): Misbehaviour {
+  const machine = host.machines.get(id)
+  return { ...host.misbehaviours.get(id), ...(machine && toldBy(machine.spec.config)) }
+}
+
+function toldBy(config: MachineConfig): Misbehaviour {
+  const told = config.env['MISBEHAVIOUR']
+  return told === undefined ? {} : (JSON.parse(told) as Misbehaviour)
+}
+
+/** All programs end at once, and nobody is left to see how. What is on the disk stays. */
+export function powerOff(host: FakeHost): void {
+  for (const machine of host.machines.values()) {
+    if (machine.state !== 'running') continue
+    machine.state = 'exited'
+    machine.exit = null
+    // What still waits for this run to end finds another.
+    machine.runs++
+  }
 }
