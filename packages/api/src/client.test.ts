@@ -36,6 +36,24 @@ function serverThatSays(answer: Answer) {
   return { client, asked, state }
 }
 
+test('both sides say their version, and a refusal has the time of the server', async () => {
+  const { asked } = serverThatSays({})
+  const answer = {
+    status: 401,
+    body: '{"error":"no"}',
+    headers: { date: 'Thu, 01 Jan 2026 00:00:00 GMT' },
+  }
+  const { client: plain } = serverThatSays(answer)
+  await expect(plain.listApps()).rejects.toMatchObject({ serverTime: answer.headers.date })
+  const fetch = async (url: string, init: FetchInit): Promise<FetchReply> => {
+    asked.push({ url, init })
+    return { status: 200, headers: { get: () => null }, text: async () => '[]', body: null }
+  }
+  const client = createApiClient({ baseUrl: 'https://server', fetch, version: '1.2.3' })
+  await client.listRegions()
+  expect(asked[0]?.init.headers['roost-version']).toBe('1.2.3')
+})
+
 test('params go into the path, queries behind it, and the token into its header', async () => {
   const { client, asked } = serverThatSays({ body: '[]' })
   const reply = await client.listMachines({

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ERRORS, type ErrorCode } from './errors.ts'
 import { type RouteName, type RouteSpec, type Routes, routes } from './routes.ts'
+import { VERSION_HEADER } from './version.ts'
 
 /**
  * A method for each route, made from the route table: what goes in and comes out has the types of its schemas, and
@@ -76,9 +77,17 @@ export class ApiError extends Error {
   readonly requestId: string | null
   /** `getApp` and so on. */
   readonly route: RouteName
+  /** By the server's clock, in seconds' precision: the header `date`. */
+  readonly serverTime: string | null
   constructor(
     route: RouteName,
-    answer: { status: number; code: ErrorCode; message: string; requestId: string | null },
+    answer: {
+      status: number
+      code: ErrorCode
+      message: string
+      requestId: string | null
+      serverTime?: string | null
+    },
   ) {
     super(answer.message)
     this.name = 'ApiError'
@@ -86,6 +95,7 @@ export class ApiError extends Error {
     this.status = answer.status
     this.code = answer.code
     this.requestId = answer.requestId
+    this.serverTime = answer.serverTime ?? null
   }
 }
 
@@ -100,6 +110,8 @@ export function createApiClient(options: {
   readonly fetch: Fetch
   /** Sent with each request, so that the server's log says who calls. */
   readonly userAgent?: string
+  /** Sent with each request, so that a server that would not understand it says so. */
+  readonly version?: string
   /** Default 60 s. */
   readonly timeoutMs?: number
 }): ApiClient {
@@ -109,6 +121,7 @@ export function createApiClient(options: {
     const headers: Record<string, string> = { accept: 'application/json', ...call.headers }
     if (options.token !== undefined) headers['authorization'] = `Bearer ${options.token}`
     if (options.userAgent !== undefined) headers['user-agent'] = options.userAgent
+    if (options.version !== undefined) headers[VERSION_HEADER] = options.version
     const body = bodyOf(spec, input, headers)
     const reply = await options.fetch(baseUrl + urlOf(spec, input), {
       method: spec.method,
@@ -210,6 +223,7 @@ async function refusalOf(route: RouteName, reply: FetchReply): Promise<ApiError>
     // The Machines API allows both names; what is no JSON (a proxy's page) is shown as far as a person would read it.
     message: field('message') ?? field('error') ?? (text.trim().slice(0, 300) || 'no reason given'),
     requestId: field('request_id') ?? requestIdOf(reply),
+    serverTime: reply.headers.get('date'),
   })
 }
 

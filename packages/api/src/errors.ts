@@ -49,6 +49,10 @@ export const YOUR_ERRORS = {
     status: 412,
     meaning: 'The machine is not in a state in which that can be done.',
   },
+  version_mismatch: {
+    status: 426,
+    meaning: 'Server and command line are of versions that do not understand each other.',
+  },
   timeout: {
     status: 408,
     meaning: 'What was waited for did not happen in the time that was given.',

@@ -5,6 +5,11 @@ import { helpText } from './help-text.ts'
 /** Help comes before anything is loaded that only other commands need: it must be there at once. */
 const argv = process.argv.slice(2)
 const [first] = argv
+// `roost logs | head` ends when head has seen enough. Who closed standard error hears of nothing any more.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : 1)
+})
+process.stderr.on('error', () => {})
 if (first === undefined || first === 'help' || first === '--help' || first === '-h') {
   const rest = first === 'help' ? argv.slice(1) : []
   if (rest.length === 0) process.stdout.write(helpText())
@@ -17,10 +22,6 @@ if (first === undefined || first === 'help' || first === '--help' || first === '
 
 async function run(args: readonly string[]): Promise<void> {
   enableCompileCache()
-  // `roost logs | head` ends when head has seen enough.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? 0 : 1)
-  })
   const { runCli } = await import('./run-cli.ts')
   const code = await runCli(args, processContext())
   // Kept connections would hold the process for some seconds. What was printed is written before it ends.

@@ -140,10 +140,43 @@ describe('a wrong command line ends with 2 and says what is right', () => {
   })
 })
 
+describe('with --json an error is one object on standard output, and words on the other', () => {
+  test.each<[string[], object]>([
+    [['status', '--json'], { code: 'usage', message: 'no app is named', exit_code: 2 }],
+    [['statsu', '--json'], { code: 'usage', fixes: ['roost status', 'roost --help'] }],
+    [['regions', '--jsno', '--json'], { code: 'usage', message: "unknown option '--jsno'" }],
+    [['regions', '--json'], { code: 'no_server', exit_code: 3 }],
+  ])('%j', async (argv, expected) => {
+    const { code, out, err } = await alone().run(...argv)
+    const { error } = JSON.parse(out)
+    expect(error).toMatchObject(expected)
+    expect(error.exit_code).toBe(code)
+    expect(err).toContain(`Error: ${error.message}`)
+  })
+
+  test('a refusal has the code of the API and the request', async () => {
+    const terminal = await terminalOn({
+      listRegions: () => ({ refusal: { status: 403, code: 'forbidden', error: 'not you' } }),
+    })
+    const { code, out } = await terminal.run('regions', '--json')
+    expect(JSON.parse(out)).toEqual({
+      error: {
+        code: 'forbidden',
+        message: 'this token may not do that',
+        why: 'not you',
+        fixes: ['roost auth whoami   # shows what it may do, and until when'],
+        exit_code: 4,
+        request_id: 'trial',
+      },
+    })
+    expect(code).toBe(4)
+  })
+})
+
 describe('which server', () => {
   test('none is known', async () => {
     const { code, err } = await alone().run('regions')
-    expect(code).toBe(1)
+    expect(code).toBe(3)
     expect(err).toBe(`Error: no server is known
   ROOST_API_URL is not set and nobody has logged in here
   Try: roost playground up --regions ams,iad,syd   # a server on this machine
@@ -158,9 +191,12 @@ describe('which server', () => {
       ROOST_API_URL: gone.url,
       ROOST_API_TOKEN: 'token',
     }).run('regions')
-    expect(code).toBe(1)
-    expect(err).toContain(`Error: the server at ${gone.url} does not answer\n`)
-    expect(err).toContain('ECONNREFUSED')
+    expect(code).toBe(3)
+    expect(err).toBe(`Error: no server listens at ${gone.url}
+  The machine answers, but refuses the connection: the server is stopped, or listens on another port. The URL is from ROOST_API_URL.
+  Try: roost playground status   # whether it is up
+       roost auth login URL   # if another server is meant
+`)
   })
 
   test('one that does not know the token', async () => {
@@ -170,9 +206,9 @@ describe('which server', () => {
       }),
     })
     const { code, err } = await terminal.run('regions')
-    expect(code).toBe(1)
+    expect(code).toBe(4)
     expect(err).toBe(
-      'Error: the server does not know this token\n  unknown token\n  Try: roost auth login URL --token-file FILE\n',
+      'Error: the server does not accept this token\n  unknown token\n  Try: roost auth login URL --token-file FILE   # with a token that it knows\n',
     )
   })
 
@@ -228,7 +264,7 @@ describe('which server', () => {
       whoami: () => ({ refusal: { status: 401, code: 'unauthorized', error: 'unknown token' } }),
     })
     const { code } = await alone().run('auth', 'login', server.url, '--token', 'wrong')
-    expect(code).toBe(1)
+    expect(code).toBe(4)
     expect((await alone().run('apps', 'list')).err).toContain('no server is known')
   })
 })

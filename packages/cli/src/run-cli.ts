@@ -1,8 +1,9 @@
 import { Command, type CommanderError } from 'commander'
 import type { CliContext } from './cli-context.ts'
+import { printJson } from './command-options.ts'
 import { COMMANDS, type CommandEntry, NOUNS } from './command-table.ts'
 import { nearest } from './config/reader.ts'
-import { explain } from './failure/explain.ts'
+import { type Explanation, explain } from './failure/explain.ts'
 import { type ExitCode, usage } from './failure/failure.ts'
 import { styleOf } from './terminal/style.ts'
 
@@ -19,13 +20,34 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     // Commander has already said what is wrong with the command line, or helped. Commands that come from sources
     // beside the bundle have a class of their own.
     const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-    if (code.startsWith('commander.')) return (error as CommanderError).exitCode === 0 ? 0 : 2
-    return tell(error, context)
+    if (code.startsWith('commander.')) {
+      const { exitCode, message } = error as CommanderError
+      if (exitCode === 0) return 0
+      const what = message.replace(/^error: /, '').split('\n')[0] ?? ''
+      const words = { what, why: null, fixes: [], exitCode: 2, code: 'usage' } as const
+      if (wantsJson(argv)) tellScript(words, context)
+      return 2
+    }
+    const words = explain(error)
+    if (wantsJson(argv)) tellScript(words, context)
+    return tell(words, context)
   }
 }
 
-function tell(error: unknown, context: CliContext): ExitCode {
-  const { what, why, fixes, exitCode } = explain(error)
+/** Looked for before the command line is understood: it may be just that which is wrong. */
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--')
+  return (end < 0 ? argv : argv.slice(0, end)).includes('--json')
+}
+
+/** With `--json` standard output always has JSON: the answer, or this. */
+function tellScript(words: Explanation, context: CliContext): void {
+  const { what, why, fixes, exitCode, code, requestId = null } = words
+  const error = { code, message: what, why, fixes, exit_code: exitCode, request_id: requestId }
+  printJson(context, { error })
+}
+
+function tell({ what, why, fixes, exitCode }: Explanation, context: CliContext): ExitCode {
   const style = styleOf(context, context.stderr)
   const indent = (text: string) => text.replaceAll('\n', '\n  ')
   const lines = [

@@ -36,7 +36,7 @@ export function register(parent: Command, context: CliContext): void {
     const known = readContexts(context.env).all.find((one) => one.url === url)
     const ca = options.ca === undefined ? (known?.ca ?? null) : readAuthority(options.ca, '--ca')
     const token = await tokenFrom(context, options, url)
-    const me = await clientFor({ url, ca, token }).whoami()
+    const me = await clientFor({ url, ca, token }, context).whoami()
     const name = options.name ?? known?.name ?? new URL(url).hostname
     saveContext({ name, url, token, ca }, context.env)
     if (options.json) return printJson(context, { name, url, user: me.name, domain: me.domain })

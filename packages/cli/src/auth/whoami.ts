@@ -13,7 +13,7 @@ export function register(parent: Command, context: CliContext): void {
   })
   command.action(async (options: { json?: boolean }) => {
     const server = chosenServer(context)
-    const me = await clientFor(server).whoami()
+    const me = await clientFor(server, context).whoami()
     if (options.json) return printJson(context, { server: server.url, from: server.from, ...me })
     const facts: [string, string][] = [
       ['Server', `${server.url} (${server.from}), version ${me.version}`],

@@ -1,5 +1,13 @@
-/** 0: done. 1: it failed. 2: the command line or a file of the user is wrong. 130: Ctrl-C. */
-export type ExitCode = 0 | 1 | 2 | 130
+/** How a command ends. Scripts rely on it: a number never changes its meaning. The page of exit codes is made from this. */
+export const EXIT_CODES = {
+  0: 'Done.',
+  1: 'It failed: a build, a release, or the server said no.',
+  2: 'The command line, or a file of yours, is wrong. Nothing was begun.',
+  3: 'The server was not reached, or is of a version that this command line does not understand.',
+  4: 'The token is missing, wrong or expired, or does not allow this.',
+  130: 'Ctrl-C.',
+} as const
+export type ExitCode = keyof typeof EXIT_CODES
 
 /** What a person is told: what happened, why, and the command that mends it. */
 export class Failure extends Error {
@@ -7,12 +15,15 @@ export class Failure extends Error {
   /** Commands or deeds, the likeliest first. */
   readonly fixes: readonly string[]
   readonly exitCode: ExitCode
+  /** For `--json`; null: one that follows from the exit code. */
+  readonly code: string | null
   constructor(
     what: string,
     options: {
       readonly why?: string | null
       readonly fix?: string | readonly string[] | undefined
       readonly exitCode?: ExitCode
+      readonly code?: string
       readonly cause?: unknown
     } = {},
   ) {
@@ -21,6 +32,7 @@ export class Failure extends Error {
     this.why = options.why ?? null
     this.fixes = options.fix === undefined ? [] : [options.fix].flat()
     this.exitCode = options.exitCode ?? 1
+    this.code = options.code ?? null
   }
 }
 

@@ -7,11 +7,16 @@ import {
   createApiClient,
   type Fetch,
   type FetchReply,
+  VERSION,
+  VERSION_HEADER,
+  versionDifference,
 } from '@roost/api'
 import type { Agent, Dispatcher } from 'undici'
 import type { CliContext } from '../cli-context.ts'
+import { UPDATE } from '../failure/explain.ts'
 import { Failure, usage } from '../failure/failure.ts'
 import { type Context, readContexts } from './contexts.ts'
+import { hintOfNewer } from './newer-hint.ts'
 
 /** Which server is spoken to, as whom, and where that was said. */
 export interface Server {
@@ -39,10 +44,16 @@ export function chosenServer(context: Pick<CliContext, 'env'>): Server {
         'roost playground up --regions ams,iad,syd   # a server on this machine',
         'roost auth login URL',
       ],
+      exitCode: 3,
+      code: 'no_server',
     })
   if (token === undefined)
     throw new Failure(`there is no token for ${at}`, {
-      fix: ['set ROOST_API_TOKEN', `roost auth login ${at}`],
+      why: url
+        ? 'ROOST_API_URL names it, but ROOST_API_TOKEN is not set, and nobody has logged in to it here'
+        : null,
+      fix: [`roost auth login ${at} --token-file FILE`, 'or set ROOST_API_TOKEN'],
+      exitCode: 4,
     })
   return {
     url: checkedUrl(at),
@@ -52,36 +63,78 @@ export function chosenServer(context: Pick<CliContext, 'env'>): Server {
   }
 }
 
-export function connect(context: Pick<CliContext, 'env'>): ApiClient {
-  return clientFor(chosenServer(context))
+export function connect(context: Pick<CliContext, 'env' | 'stderr'>): ApiClient {
+  return clientFor(chosenServer(context), context)
 }
 
+type Known = Pick<Server, 'url' | 'ca'> & { readonly token?: string; readonly from?: string }
+
+/** `context`: who is told, once a day, that the server is newer. */
 export function clientFor(
-  server: Pick<Server, 'url' | 'ca'> & { readonly token?: string },
+  server: Known,
+  context: Pick<CliContext, 'env' | 'stderr'> | null = null,
 ): ApiClient {
   return createApiClient({
     baseUrl: server.url,
     token: server.token,
-    fetch: fetchFrom(server.url, server.ca),
-    userAgent: 'roost-cli/0.1',
+    fetch: fetchFrom(server, (version) => heardVersion(server.url, version, context)),
+    userAgent: `roost-cli/${VERSION}`,
+    version: VERSION,
   })
 }
 
-/** What was thrown on the way to the server; `serverUrl` lets the explanation name it. */
+function heardVersion(
+  url: string,
+  version: string | null,
+  context: Pick<CliContext, 'env' | 'stderr'> | null,
+): void {
+  if (version === null) return
+  const difference = versionDifference(VERSION, version)
+  if (difference === 'incompatible')
+    throw new Failure(`the server at ${url} is Roost ${version}, this command line is ${VERSION}`, {
+      why: 'versions with different first numbers do not understand each other',
+      fix: UPDATE,
+      exitCode: 3,
+      code: 'version_mismatch',
+    })
+  if (difference === 'newer' && context !== null) hintOfNewer(context, version)
+}
+
+/** What was thrown on the way to the server; the explanation names it, and where its URL is from. */
 export class ServerUnreached extends Error {
   readonly serverUrl: string
-  constructor(serverUrl: string, cause: unknown) {
+  /** `ROOST_API_URL`, or `the context NAME`; null: it was typed. */
+  readonly from: string | null
+  /** By the server's clock, as far as that could be asked for; null: not known. */
+  readonly serverTime: string | null
+  constructor(
+    serverUrl: string,
+    cause: unknown,
+    more: { readonly from?: string | null; readonly serverTime?: string | null } = {},
+  ) {
     super(`reach ${serverUrl}`, { cause })
     this.name = 'ServerUnreached'
     this.serverUrl = serverUrl
+    this.from = more.from ?? null
+    this.serverTime = more.serverTime ?? null
   }
 }
 
 const CONNECT_TIMEOUT_MS = 10_000
+const TIME_TIMEOUT_MS = 3_000
 /** A build may be silent for long, and so may a log. Both are resumed or told when this is over. */
 const SILENCE_MS_MAX = 30 * 60_000
 
-function fetchFrom(serverUrl: string, ca: string | null): Fetch {
+function fetchFrom(server: Known, heard: (version: string | null) => void): Fetch {
+  const { url: serverUrl, ca } = server
+  const from =
+    server.from === undefined
+      ? null
+      : server.from === 'ROOST_API_URL'
+        ? server.from
+        : `the context ${server.from}`
+  const lost = (cause: unknown, serverTime: string | null = null) =>
+    new ServerUnreached(serverUrl, cause, { from, serverTime })
   const state: { agent: Agent | null } = { agent: null }
   return async (url, init) => {
     const { Agent, request } = await import('./send-request.ts')
@@ -100,11 +153,47 @@ function fetchFrom(serverUrl: string, ca: string | null): Fetch {
         bodyTimeout: init.timeoutMs ?? SILENCE_MS_MAX,
         ...(signal === undefined ? {} : { signal }),
       })
-      return replyOf(reply, serverUrl, signal)
+      const answer = replyOf(reply, lost, signal)
+      // A refusal says more than we know.
+      if (answer.status !== 426) {
+        try {
+          heard(answer.headers.get(VERSION_HEADER))
+        } catch (error) {
+          reply.body.on('error', () => {}).destroy()
+          throw error
+        }
+      }
+      return answer
     } catch (cause) {
-      if (signal?.aborted) throw cause
-      throw sent?.failure() ?? new ServerUnreached(serverUrl, cause)
+      if (signal?.aborted || (cause instanceof Error && cause.name === 'Failure')) throw cause
+      const failure = sent?.failure()
+      if (failure !== undefined) throw failure
+      throw lost(cause, isOfTime(cause) ? await timeOf(serverUrl) : null)
     }
+  }
+}
+
+function isOfTime(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : ''
+  return code === 'CERT_NOT_YET_VALID' || code === 'CERT_HAS_EXPIRED'
+}
+
+/** What time it is at a server whose certificate can't be believed: nothing secret is sent there, and nothing else is read. */
+async function timeOf(url: string): Promise<string | null> {
+  const { Agent, request } = await import('./send-request.ts')
+  const dispatcher = new Agent({ connect: { timeout: TIME_TIMEOUT_MS, rejectUnauthorized: false } })
+  try {
+    const reply = await request(`${url}/api/v1/health`, {
+      dispatcher,
+      headersTimeout: TIME_TIMEOUT_MS,
+    })
+    reply.body.on('error', () => {}).destroy()
+    const { date } = reply.headers
+    return typeof date === 'string' ? date : null
+  } catch {
+    return null
+  } finally {
+    await dispatcher.destroy()
   }
 }
 
@@ -128,10 +217,10 @@ function outgoing(body: string | ByteStream): { body: string | Readable; failure
 
 function replyOf(
   reply: Dispatcher.ResponseData,
-  serverUrl: string,
+  unreached: (cause: unknown) => ServerUnreached,
   signal: AbortSignal | undefined,
 ): FetchReply {
-  const lost = (cause: unknown) => (signal?.aborted ? cause : new ServerUnreached(serverUrl, cause))
+  const lost = (cause: unknown) => (signal?.aborted ? cause : unreached(cause))
   return {
     status: reply.statusCode,
     headers: {

@@ -21,7 +21,10 @@ export type TrialAnswer =
   | { readonly value: unknown }
   | { readonly refusal: { readonly status: number; readonly code: string; readonly error: string } }
   | { readonly lines: (response: ServerResponse) => AsyncIterable<unknown> }
-export type TrialAnswers = Partial<Record<RouteName, (call: TrialCall) => TrialAnswer>>
+export type TrialAnswers = Partial<Record<RouteName, (call: TrialCall) => TrialAnswer>> & {
+  /** Of each reply. */
+  readonly headers?: Readonly<Record<string, string>>
+}
 
 export interface TrialServer {
   readonly url: string
@@ -43,7 +46,11 @@ export async function startTrialServer(answers: TrialAnswers): Promise<TrialServ
     for await (const chunk of request) bytes.push(chunk)
     const handler = route === null ? undefined : answers[route]
     const reply = (status: number, value: unknown) => {
-      response.writeHead(status, { 'content-type': 'application/json', 'fly-request-id': 'trial' })
+      response.writeHead(status, {
+        'content-type': 'application/json',
+        'fly-request-id': 'trial',
+        ...answers.headers,
+      })
       response.end(JSON.stringify(value))
     }
     if (route === null || handler === undefined)

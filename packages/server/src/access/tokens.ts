@@ -47,6 +47,18 @@ export async function authenticate(
   return null
 }
 
+/** When the last of these tokens expired; null when none of them was ever known. Only its bearer hears of it. */
+export async function expiryOf(reader: Reader, tokens: readonly string[]): Promise<Instant | null> {
+  if (tokens.length === 0) return null
+  const rows = await reader.db
+    .selectFrom('tokens')
+    .select(['policy'])
+    .where('hash', 'in', tokens.map(hashToken))
+    .execute()
+  const times = rows.flatMap(({ policy }) => (JSON.parse(policy) as Policy).expiresAt ?? [])
+  return times.length === 0 ? null : Math.max(...times)
+}
+
 export async function insertToken(
   tx: Tx,
   token: string,

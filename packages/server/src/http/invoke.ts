@@ -13,6 +13,8 @@ export interface RawCall {
   readonly headers: FastifyRequest['headers']
   readonly signal: AbortSignal
   readonly caller: Caller | null
+  /** When the token that was sent expired; null: it is not known, or there was none. */
+  readonly expiredAt?: Instant | null
 }
 
 /** The one way to a handler: first whether the caller may, then whether the request makes sense, then the handler. */
@@ -40,7 +42,9 @@ function refuseUnlessAllowed(spec: RouteSpec, raw: RawCall, now: Instant): void 
       'unauthorized',
       raw.headers.authorization === undefined
         ? 'this needs a token: send it as "Authorization: Bearer <token>"'
-        : 'this token is not known, or has expired',
+        : raw.expiredAt == null
+          ? 'this token is not known here'
+          : `this token expired at ${new Date(raw.expiredAt).toISOString()}; by this server's clock it is ${new Date(now).toISOString()}`,
     )
   const app = (raw.params as { app?: string } | undefined)?.app
   const decision = decide(

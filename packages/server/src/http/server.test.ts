@@ -127,11 +127,16 @@ describe('who may call', () => {
         'unauthorized',
         'this needs a token: send it as "Authorization: Bearer <token>"',
       ])
-      for (const token of ['Bearer nonsense', 'Bearer expired', 'Basic YWRtaW46', 'admin'])
+      const [status, code, text] = await refused(
+        call(spec.method, url, undefined, 'Bearer expired'),
+      )
+      expect([status, code]).toEqual([401, 'unauthorized'])
+      expect(text).toMatch(/^this token expired at .*Z; by this server's clock it is .*Z$/)
+      for (const token of ['Bearer nonsense', 'Basic YWRtaW46', 'admin'])
         expect(await refused(call(spec.method, url, undefined, token))).toEqual([
           401,
           'unauthorized',
-          'this token is not known, or has expired',
+          'this token is not known here',
         ])
     },
   )
@@ -146,6 +151,25 @@ describe('who may call', () => {
       expect(answer[2]).toContain(`this token does not allow ${action}`)
     },
   )
+
+  test('a command line of another major version is refused, and told both versions', async () => {
+    const ask = async (version: string) =>
+      listener.app.inject({
+        method: 'GET',
+        url: '/v1/apps',
+        headers: { authorization: 'Bearer admin', 'roost-version': version },
+      })
+    const other = await ask('7.0.0')
+    expect(other.statusCode).toBe(426)
+    expect(other.headers['roost-version']).toBe('0.0.0')
+    expect(other.json()).toMatchObject({
+      code: 'version_mismatch',
+      error:
+        'this server is Roost 0.0.0, the command line is 7.0.0: they do not understand each other',
+    })
+    for (const version of ['0.0.0', '0.9.1', 'nonsense'])
+      expect((await ask(version)).statusCode, version).toBe(200)
+  })
 
   test('both forms of authorization are read, also with several tokens', async () => {
     for (const token of ['Bearer admin', 'bearer admin', 'FlyV1 admin', 'FlyV1 other,admin'])

@@ -1,4 +1,11 @@
-import { ERRORS, type RouteName, type RouteSpec, routes } from '@roost/api'
+import {
+  ERRORS,
+  type RouteName,
+  type RouteSpec,
+  routes,
+  VERSION_HEADER,
+  versionDifference,
+} from '@roost/api'
 import {
   createHttpListener,
   type HttpListener,
@@ -7,7 +14,7 @@ import {
   PlatformError,
   sendLines,
 } from '@roost/base'
-import { authenticate, tokensOf } from '../access/tokens.ts'
+import { authenticate, expiryOf, tokensOf } from '../access/tokens.ts'
 import type { Deps } from '../deps.ts'
 import type { Handlers } from './handler.ts'
 import { invoke } from './invoke.ts'
@@ -17,11 +24,12 @@ const BEARER = 'Bearer realm="roost"'
 
 /** The HTTP API for people and scripts: every route of the table, and nothing else. */
 export function createApiListener(
-  deps: Pick<Deps, 'store' | 'clock'> & { readonly log: Logger },
+  deps: Pick<Deps, 'store' | 'clock' | 'installation'> & { readonly log: Logger },
   handlers: Handlers,
   tls?: ListenerTls,
 ): HttpListener {
   const { log, store, clock } = deps
+  const { version } = deps.installation
   const listener = createHttpListener({
     log,
     errors: ERRORS,
@@ -37,12 +45,16 @@ export function createApiListener(
         reply.raw.on('close', () => gone.abort())
         const now = clock.now()
         const { params, query, body, headers } = request
+        reply.header(VERSION_HEADER, version)
+        if (spec.action !== 'open') refuseOtherVersion(version, headers[VERSION_HEADER])
         const tokens = spec.action === 'open' ? [] : tokensOf(headers.authorization)
         const caller =
           tokens.length === 0
             ? null
             : await store.read((reader) => authenticate(reader, tokens, now))
-        const raw = { params, query, body, headers, signal: gone.signal, caller }
+        const expiredAt =
+          caller === null ? await store.read((reader) => expiryOf(reader, tokens)) : null
+        const raw = { params, query, body, headers, signal: gone.signal, caller, expiredAt }
         const answer = await invoke(handlers, name as RouteName, raw, now).catch((error) => {
           // Clients of the image store learn from it how to show who they are.
           if (error instanceof PlatformError && error.code === 'unauthorized')
@@ -50,7 +62,8 @@ export function createApiListener(
           throw error
         })
         if (spec.reply === 'lines') {
-          await sendLines(reply, answer as Parameters<typeof sendLines>[1], { log })
+          const lines = answer as Parameters<typeof sendLines>[1]
+          await sendLines(reply, lines, { log, headers: { [VERSION_HEADER]: version } })
           return reply
         }
         reply.code(spec.status ?? 200)
@@ -59,4 +72,13 @@ export function createApiListener(
     })
   }
   return listener
+}
+
+/** Who says no version (a script, another tool) is taken at its word: it knows what it sends. */
+function refuseOtherVersion(ours: string, theirs: string | string[] | undefined): void {
+  if (typeof theirs !== 'string' || versionDifference(ours, theirs) !== 'incompatible') return
+  throw new PlatformError(
+    'version_mismatch',
+    `this server is Roost ${ours}, the command line is ${theirs}: they do not understand each other`,
+  )
 }
