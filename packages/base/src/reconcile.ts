@@ -1,5 +1,6 @@
 import type { Clock } from './clock.ts'
 import type { Logger } from './log.ts'
+import { describeError } from './platform-error.ts'
 
 /**
  * The loop that every reconciler runs: wake by signal or by period, do one lap, again. A lap gets no argument that says
@@ -13,6 +14,9 @@ export interface Loop {
   stop(): Promise<void>
 }
 
+/** A lap that fails in the same way again and again is told of this often. */
+const SAME_FAILURE_MS = 60_000
+
 export function startLoop(options: {
   readonly name: string
   readonly periodMs: number
@@ -23,6 +27,19 @@ export function startLoop(options: {
   const stopping = new AbortController()
   let woken = new AbortController()
   let pending = true
+  let said: { readonly text: string; readonly at: number; readonly unsaid: number } | null = null
+
+  const tell = (error: unknown) => {
+    const text = describeError(error)
+    const now = options.clock.now()
+    if (said?.text === text && now - said.at < SAME_FAILURE_MS) {
+      said = { ...said, unsaid: said.unsaid + 1 }
+      return
+    }
+    const again = said?.text === text && said.unsaid > 0 ? { times: said.unsaid + 1 } : {}
+    options.log.warn(`lap of ${options.name} failed`, { error, ...again })
+    said = { text, at: now, unsaid: 0 }
+  }
 
   const run = async () => {
     while (!stopping.signal.aborted) {
@@ -38,7 +55,7 @@ export function startLoop(options: {
         await options.lap(stopping.signal)
       } catch (error) {
         if (stopping.signal.aborted) return
-        options.log.warn(`lap of ${options.name} failed`, { error })
+        tell(error)
         await options.clock.sleep(Math.min(1000, options.periodMs), stopping.signal)
       }
     }

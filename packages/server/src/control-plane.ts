@@ -30,7 +30,7 @@ import { startPurgeLap } from './laps/purge-lap.ts'
 import { startReleaseLap } from './laps/release-lap.ts'
 import { agentRegistryToken } from './registry/agent-registry-token.ts'
 import { networkNumber } from './store/apps.ts'
-import { isStoreTrouble } from './store/file-trouble.ts'
+import { FileTrouble } from './store/file-trouble.ts'
 import { getHost, putHost } from './store/hosts.ts'
 import { type InstallationSettings, putSettings } from './store/settings.ts'
 import { acceptStatuses } from './watch/accept-statuses.ts'
@@ -149,7 +149,7 @@ export function createControlPlane(deps: Deps): ControlPlane {
       if (first === null || (peer.program === 'agent' && host.status !== 'ok'))
         await noteSeen(deps, host.id).catch((error: unknown) => {
           // It was heard all the same; the lap over the hosts writes it down as soon as it can.
-          if (!isStoreTrouble(error)) throw error
+          if (!(error instanceof FileTrouble)) throw error
         })
     },
     registryToken: async (id, asked) =>

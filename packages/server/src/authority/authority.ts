@@ -16,7 +16,7 @@ import { isIP } from 'node:net'
 import { dirname, join } from 'node:path'
 import * as x509 from '@peculiar/x509'
 import { type Clock, PlatformError } from '@roost/base'
-import { isStoreTrouble, storeError } from '../store/file-trouble.ts'
+import { FileTrouble, storeError } from '../store/file-trouble.ts'
 
 /** Names that a certificate speaks for. */
 export interface CertificateNames {
@@ -131,7 +131,7 @@ export async function openAuthority(options: {
       } catch (cause) {
         const error = storeError(cause, files.certificate, 'write')
         // Two thirds of its life are over, not all: a full disk must not keep a server from starting.
-        if (kept !== null && isStoreTrouble(error) && isGood(kept, names, root, clock, 0))
+        if (kept !== null && error instanceof FileTrouble && isGood(kept, names, root, clock, 0))
           return kept
         throw error
       }

@@ -1,14 +1,22 @@
 import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
-import type { Instant } from '@roost/core'
-import { listApps } from '../store/apps.ts'
+import type { Instant, Policy } from '@roost/core'
+import { DEFAULT_NETWORK } from '../http/apps.ts'
+import { listApps, listNetworks } from '../store/apps.ts'
+import { purgeLeases } from '../store/leases.ts'
 import { purgeReleases } from '../store/releases.ts'
+import { publishSettings } from '../store/settings.ts'
 import type { Store, Tx } from '../store/store.ts'
 
 const PERIOD_MS = 600_000
 const DAY_MS = 86_400_000
 /** As long as Fly's API still tells of machines that are gone. */
 const DESTROYED_KEPT_MS = 7 * DAY_MS
+/** However many there were in those days: each keeps its configuration, versions and events. */
+const DESTROYED_KEPT = 2_000
+const ROWS_PER_TRANSACTION = 200
 const JOIN_TOKENS_KEPT_MS = DAY_MS
+/** For whoever wonders why a token is no longer known. */
+const EXPIRED_TOKENS_KEPT_MS = 30 * DAY_MS
 /** Agents and edges that were away for more changes than this list everything anew. */
 const TOMBSTONES_KEPT = 10_000
 const RELEASES_KEPT = 200
@@ -33,18 +41,18 @@ export function startPurgeLap(deps: {
 export async function purge(
   store: Store,
   now: Instant,
-  kept: { readonly tombstones: number } = { tombstones: TOMBSTONES_KEPT },
+  kept: { readonly tombstones?: number; readonly destroyed?: number } = {},
 ): Promise<void> {
-  await store.transaction((tx) => purgeTombstones(tx, kept.tombstones))
+  await store.transaction((tx) => purgeTombstones(tx, kept.tombstones ?? TOMBSTONES_KEPT))
+  await purgeMachines(store, now, kept.destroyed ?? DESTROYED_KEPT)
   await store.transaction(async (tx) => {
-    await tx.db
-      .deleteFrom('machines')
-      .where('destroyed_at', '<', now - DESTROYED_KEPT_MS)
-      .execute()
+    await purgeLeases(tx, now)
     await tx.db
       .deleteFrom('join_tokens')
       .where('expires_at', '<', now - JOIN_TOKENS_KEPT_MS)
       .execute()
+    await purgeTokens(tx, now)
+    await purgeNetworks(tx)
   })
   // One app at a time: others need not wait for all of them.
   for (const app of await store.read(listApps))
@@ -55,6 +63,53 @@ export async function purge(
         serving: app.release,
       }),
     )
+  await store.tidy()
+}
+
+/** Those that are gone, with their versions, events and statuses: few at a time, so that nobody waits for long. */
+async function purgeMachines(store: Store, now: Instant, kept: number): Promise<void> {
+  const gone = await store.read(async ({ db }) => {
+    const rows = await db
+      .selectFrom('machines')
+      .select(['id', 'destroyed_at'])
+      .where('destroyed_at', 'is not', null)
+      .orderBy('destroyed_at', 'desc')
+      .execute()
+    return rows
+      .filter((row, n) => n >= kept || (row.destroyed_at ?? 0) < now - DESTROYED_KEPT_MS)
+      .map(({ id }) => id)
+  })
+  for (let from = 0; from < gone.length; from += ROWS_PER_TRANSACTION) {
+    const ids = gone.slice(from, from + ROWS_PER_TRANSACTION)
+    await store.transaction((tx) => tx.db.deleteFrom('machines').where('id', 'in', ids).execute())
+  }
+}
+
+async function purgeTokens(tx: Tx, now: Instant): Promise<void> {
+  const rows = await tx.db.selectFrom('tokens').select(['hash', 'policy']).execute()
+  for (const { hash, policy } of rows) {
+    const { expiresAt } = JSON.parse(policy) as Policy
+    if (expiresAt === undefined || expiresAt > now - EXPIRED_TOKENS_KEPT_MS) continue
+    await tx.db.deleteFrom('tokens').where('hash', '=', hash).execute()
+  }
+}
+
+/** Private networks of apps that are gone, and whose last machines are: addresses are made of the number. */
+async function purgeNetworks(tx: Tx): Promise<void> {
+  const used = new Set((await listApps(tx)).map((app) => app.network))
+  const unused = (await listNetworks(tx))
+    .filter(({ number, name }) => name !== DEFAULT_NETWORK && !used.has(number))
+    .map(({ number }) => number)
+  if (unused.length === 0) return
+  const leaving = await tx.db
+    .selectFrom('machines')
+    .select('id')
+    .where('app_destroyed', '=', 1)
+    .where('destroyed_at', 'is', null)
+    .executeTakeFirst()
+  if (leaving !== undefined) return
+  await tx.db.deleteFrom('networks').where('number', 'in', unused).execute()
+  await publishSettings(tx)
 }
 
 async function purgeTombstones(tx: Tx, kept: number): Promise<void> {

@@ -21,6 +21,7 @@ import { commandMachine } from '../machine/command.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { beginRelease, failRelease, tellRelease } from '../release/begin-release.ts'
 import { getApp, putApp } from '../store/apps.ts'
+import { FileTrouble } from '../store/file-trouble.ts'
 import { getHost, listHosts } from '../store/hosts.ts'
 import { getMachine, listMachines, reservedByHost, type StoredMachine } from '../store/machines.ts'
 import { getRelease, listOpenReleases, putRelease } from '../store/releases.ts'
@@ -64,6 +65,8 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
         try {
           next = Math.min(next, await advance({ ...deps, startedAt, told }, release, earlier))
         } catch (error) {
+          // Nothing can be written for any release: all of them pause.
+          if (error instanceof FileTrouble) throw error
           log.warn('release', { app: release.app, version: release.version, error })
         }
       }
@@ -108,8 +111,9 @@ async function advance(lap: Lap, first: Release, earlier: number | null): Promis
     const now = clock.now()
     const machines = await store.read((reader) => viewMachines(lap, reader, release, now))
     await tellProgress(lap, release, machines, now)
-    // A server that was away must hear its edges before it calls the time over.
-    const deadline = Math.max(release.deadline, lap.startedAt + AWAY_GRACE_MS)
+    // A server that was away, or could write nothing down, must hear its hosts before it calls the time over.
+    const awayUntil = Math.max(lap.startedAt, store.trouble()?.lastAt ?? 0)
+    const deadline = Math.max(release.deadline, awayUntil + AWAY_GRACE_MS)
     const step = nextReleaseStep({ ...release, deadline }, { machines, earlier }, now)
     if (step.kind === 'settled') return now + PERIOD_MS
     if (step.kind === 'wait') {

@@ -1,4 +1,4 @@
-import { statfsSync } from 'node:fs'
+import { accessSync, constants, statfsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { PlatformError } from '@roost/base'
 
@@ -33,20 +33,20 @@ export function storeError(error: unknown, file: string, doing: 'open' | 'read' 
     case IOERR:
     case CANTOPEN: {
       if (hasNoRoom(file)) return fullDisk(what, file, error)
-      const cause =
-        (failure.errcode & 0xff) === IOERR
-          ? 'the disk reports errors (see: dmesg)'
-          : `the file or its folder can't be opened by ${user()}`
-      return new PlatformError('unavailable', `${what}: ${cause}`, { cause: error, retry: 'later' })
+      const denied = whyDenied(file)
+      if (denied === 'EROFS') return readOnly(what, file, error)
+      if (denied !== null) return noRight(what, file, error)
+      const text = `${what}: the disk reports errors; see "dmesg" and "ls -l ${file}*"`
+      return new FileTrouble('unavailable', text, error)
     }
     case READONLY:
       return readOnly(what, file, error)
     case BUSY:
     case LOCKED:
-      return new PlatformError(
+      return new FileTrouble(
         'unavailable',
         `${what}: another process holds it; "fuser -v ${file}" shows which`,
-        { cause: error, retry: 'later' },
+        error,
       )
     case CORRUPT:
     case NOTADB:
@@ -57,10 +57,11 @@ export function storeError(error: unknown, file: string, doing: 'open' | 'read' 
 }
 
 /** Nothing can be written now, through no fault of what was to be written. */
-export function isStoreTrouble(error: unknown): boolean {
-  return (
-    error instanceof PlatformError && (error.code === 'disk_full' || error.code === 'unavailable')
-  )
+export class FileTrouble extends PlatformError {
+  declare readonly code: 'disk_full' | 'unavailable'
+  constructor(code: 'disk_full' | 'unavailable', message: string, cause?: unknown) {
+    super(code, message, { cause, retry: 'later' })
+  }
 }
 
 export function damaged(file: string, cause: unknown): PlatformError {
@@ -72,26 +73,26 @@ export function damaged(file: string, cause: unknown): PlatformError {
 }
 
 function fullDisk(what: string, file: string, cause: unknown): PlatformError {
-  return new PlatformError(
+  return new FileTrouble(
     'disk_full',
     `${what}: ${describeSpace(dirname(file))}; nothing was changed. Make room there ("roost doctor" says what takes it) and try again`,
-    { cause, retry: 'later' },
+    cause,
   )
 }
 
 function readOnly(what: string, file: string, cause: unknown): PlatformError {
-  return new PlatformError(
+  return new FileTrouble(
     'unavailable',
     `${what}: it or its file system is read-only, or belongs to another user than ${user()}; see "findmnt -T ${file}" and "ls -l ${file}*"`,
-    { cause, retry: 'later' },
+    cause,
   )
 }
 
 function noRight(what: string, file: string, cause: unknown): PlatformError {
-  return new PlatformError(
+  return new FileTrouble(
     'unavailable',
     `${what}: ${user()} has no right to; see "ls -ld ${dirname(file)} ${file}"`,
-    { cause },
+    cause,
   )
 }
 
@@ -112,6 +113,18 @@ function hasNoRoom(file: string): boolean {
     return bavail * bsize < ROOM_BYTES || (files > 0 && ffree === 0)
   } catch {
     return false
+  }
+}
+
+/** What keeps this program from writing the file and beside it; null: nothing does. */
+function whyDenied(file: string): string | null {
+  try {
+    accessSync(dirname(file), constants.W_OK | constants.X_OK)
+    accessSync(file, constants.R_OK | constants.W_OK)
+    return null
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    return code === undefined || code === 'ENOENT' ? null : code
   }
 }
 

@@ -5,7 +5,7 @@ import type { RecordKind, RecordValues } from '@roost/api'
 import { type Clock, PlatformError, systemClock } from '@roost/base'
 import type { Assignment, Revision } from '@roost/core'
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely'
-import { damaged, isStoreTrouble, storeError } from '../file-trouble.ts'
+import { damaged, FileTrouble, storeError } from '../file-trouble.ts'
 import type { Schema } from '../schema.ts'
 import type { Change, Store, StoreTrouble, Tx } from '../store.ts'
 
@@ -41,11 +41,11 @@ export function openSqlite(options: SqliteOptions): Store {
   let commits = 0
 
   function noteTrouble(error: unknown): void {
-    if (!isStoreTrouble(error)) return
-    const { code, message } = error as PlatformError
+    if (!(error instanceof FileTrouble)) return
+    const { code, message } = error
     const now = clock.now()
     const since = trouble === null || trouble.over ? now : trouble.since
-    trouble = { code: code as StoreTrouble['code'], message, since, lastAt: now, over: false }
+    trouble = { code, message, since, lastAt: now, over: false }
   }
 
   /** Another process may keep the log from being emptied for as long as it reads. */
@@ -55,10 +55,9 @@ export function openSqlite(options: SqliteOptions): Store {
     commits = 0
     emptyLog(opened.database)
     if (sizeOf(`${file}-wal`) <= walBytesMax) return
-    const error = new PlatformError(
+    const error = new FileTrouble(
       'unavailable',
       `write ${file}: its log has grown to ${Math.round(sizeOf(`${file}-wal`) / 1e6)} MB because another process reads it without an end; "fuser -v ${file}" shows which: end that one`,
-      { retry: 'later' },
     )
     noteTrouble(error)
     throw error
@@ -155,8 +154,8 @@ function open(file: string, exclusive: boolean): DatabaseSync {
   const database = new DatabaseSync(file, { timeout: BUSY_MS })
   try {
     if (exclusive) database.exec('PRAGMA locking_mode = EXCLUSIVE')
-    // Of use in a new file only; of an old one `vacuumOnce` makes one that can shrink.
-    database.exec('PRAGMA auto_vacuum = INCREMENTAL')
+    // Of an old file `vacuumOnce` makes one that can shrink.
+    if (sizeOf(file) === 0) database.exec('PRAGMA auto_vacuum = INCREMENTAL')
     database.exec(
       `PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = ${WAL_BYTES_KEPT}`,
     )
