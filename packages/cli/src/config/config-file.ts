@@ -1,5 +1,7 @@
+import { isUtf8 } from 'node:buffer'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
+import { describeError } from '@roost/base'
 import { Failure, usage } from '../failure/failure.ts'
 import { tomlTree } from './toml-tree.ts'
 
@@ -45,7 +47,53 @@ export function appNameIn(content: string): string | null {
 function read(path: string, shown: string): ConfigFile {
   if (!/\.toml$/.test(path))
     throw usage(`${shown} is not read: only TOML is, and its name ends with .toml`)
-  return { path, shown, folder: dirname(path), content: readFileSync(path, 'utf8') }
+  return { path, shown, folder: dirname(path), content: contentOf(path, shown) }
+}
+
+/** What the server keeps of one with a release. */
+const BYTES_MAX = 200_000
+
+function contentOf(path: string, shown: string): string {
+  const found = statSync(path)
+  if (!found.isFile()) throw usage(`${shown} is no file`)
+  if (found.size > BYTES_MAX)
+    throw usage(`${shown} is ${found.size} bytes long: at most ${BYTES_MAX} are read`)
+  return textOf(path, shown)
+}
+
+/** A file of the user's as text; says what is wrong with one that can't be read, or is none. */
+export function textOf(path: string, shown: string): string {
+  let bytes: Buffer
+  try {
+    bytes = readFileSync(path)
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : ''
+    throw new Failure(`${shown} can't be read`, {
+      why: code === 'EACCES' ? 'this user may not' : describeError(cause),
+      fix: code === 'EACCES' ? `chmod u+r ${path}` : undefined,
+      exitCode: 2,
+      cause,
+    })
+  }
+  const line = brokenLine(bytes)
+  if (line === null) return bytes.toString('utf8')
+  throw usage(
+    `${shown} is not text in UTF-8: line ${line} is not`,
+    `iconv -f LATIN1 -t UTF-8 ${shown} > new.txt   # if it was written as Latin 1`,
+  )
+}
+
+/** The first line that is no UTF-8, or has a NUL; null: there is none. No character of more bytes has a newline in it. */
+function brokenLine(bytes: Buffer): number | null {
+  if (isUtf8(bytes) && !bytes.includes(0)) return null
+  let from = 0
+  for (let line = 1; from <= bytes.length; line++) {
+    const end = bytes.indexOf(10, from)
+    const part = bytes.subarray(from, end < 0 ? bytes.length : end)
+    if (end < 0 || !isUtf8(part) || part.includes(0)) return line
+    from = end + 1
+  }
+  return null
 }
 
 function isFolder(path: string): boolean {

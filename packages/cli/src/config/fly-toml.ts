@@ -288,20 +288,23 @@ export interface ReadConfig {
 export class ConfigError extends Error {
   readonly path: string
   readonly problems: readonly FileProblem[]
-  constructor(path: string, problems: readonly FileProblem[]) {
+  /** The whole file. */
+  readonly content: string
+  constructor(path: string, problems: readonly FileProblem[], content = '') {
     super(
       problems.map(({ at, message }) => `${path}:${at.line}:${at.column}: ${message}`).join('\n'),
     )
     this.name = 'ConfigError'
     this.path = path
     this.problems = problems
+    this.content = content
   }
 }
 
 /** `path` is only for what is said. Throws a ConfigError. */
 export function readFlyToml(content: string, path = 'fly.toml'): ReadConfig {
   const tree = tomlTree(content)
-  if ('problem' in tree) throw new ConfigError(path, [tree.problem])
+  if ('problem' in tree) throw new ConfigError(path, [tree.problem], content)
   const reading: Reading = {
     keyAt: { line: 1, column: 1 },
     problems: [],
@@ -316,7 +319,7 @@ export function readFlyToml(content: string, path = 'fly.toml'): ReadConfig {
     const problems = [...reading.problems].sort(
       (a, b) => a.at.line - b.at.line || a.at.column - b.at.column,
     )
-    throw new ConfigError(path, problems)
+    throw new ConfigError(path, problems, content)
   }
   return { config, warnings: warningsOf(reading, basename(path)) }
 }

@@ -377,7 +377,7 @@ Times: upload T s, build T s, push T s, release T s; T s in all
     const { code, err } = await terminal.run('deploy')
     expect(code).toBe(2)
     expect(err).toBe(
-      'Error: fly.toml has a mistake\n  fly.toml:2:1: unknown key primry_region: did you mean primary_region?\n',
+      'Error: fly.toml has a mistake\n  fly.toml:2:1: unknown key primry_region: did you mean primary_region?\n    2 | primry_region = "ams"\n      | ^\n',
     )
     expect(server?.calls).toEqual([])
   })

@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { isAbsolute, join, relative } from 'node:path'
 import type { ApiClient, BuildRequest } from '@roost/api'
 import type { CliContext } from '../cli-context.ts'
+import { textOf } from '../config/config-file.ts'
 import type { FlyToml } from '../config/fly-toml.ts'
 import { Failure, usage } from '../failure/failure.ts'
 import type { Progress } from '../terminal/progress.ts'
@@ -44,7 +45,10 @@ export function dockerfileOf(
   const inside = relative(folder, path)
   if (inside.startsWith('..') || isAbsolute(inside))
     throw usage(`${said} lies outside of ${folder}, which is what is sent to the builder`)
-  if (existsSync(path)) return inside
+  if (existsSync(path)) {
+    checkDockerfile(path, said ?? 'Dockerfile')
+    return inside
+  }
   if (said !== undefined) throw usage(`there is no ${said}`)
   throw new Failure(`there is no Dockerfile in ${folder}`, {
     why:
@@ -58,6 +62,26 @@ export function dockerfileOf(
     ],
     exitCode: 2,
   })
+}
+
+/** What a builder takes. */
+const DOCKERFILE_BYTES_MAX = 1_000_000
+
+/** Said here, before anything is sent. */
+function checkDockerfile(path: string, shown: string): void {
+  const found = statSync(path)
+  if (!found.isFile())
+    throw usage(`${shown} is ${found.isDirectory() ? 'a folder' : 'no file'}`, [
+      `--dockerfile ${shown}/Dockerfile   # if it is in there`,
+    ])
+  if (found.size > DOCKERFILE_BYTES_MAX)
+    throw usage(
+      `${shown} is ${bytes(found.size)} long: at most ${bytes(DOCKERFILE_BYTES_MAX)} are built`,
+    )
+  const text = textOf(path, shown)
+  const first = text.split('\n').findIndex((line) => /^\s*[^\s#]/.test(line))
+  if (first < 0)
+    throw usage(`${shown} is empty`, 'write what to build: FROM node:22-slim, COPY, CMD …')
 }
 
 /** Sends the folder, shows the build as it goes, and returns the image with its digest. */

@@ -46,14 +46,38 @@ function explained(error: unknown): Words {
     return { what: message, why, fixes, exitCode, ...(code === null ? {} : { code }) }
   }
   if (name === 'ConfigError') {
-    const { problems, path, message } = error as ConfigError
+    const { problems, path } = error as ConfigError
     const count = problems.length === 1 ? 'a mistake' : `${problems.length} mistakes`
-    return { what: `${path} has ${count}`, why: message, fixes: [], exitCode: 2 }
+    const why = mistakesText(error as ConfigError)
+    return { what: `${path} has ${count}`, why, fixes: [], exitCode: 2, code: 'config' }
   }
   if (name === 'ApiError') return explainApiError(error as ApiError)
   const unreached = unreachedServer(error)
   if (unreached !== null) return unreached
   return { what: describeError(error), why: null, fixes: [], exitCode: 1 }
+}
+
+const MISTAKES_SHOWN = 10
+const LINE_SHOWN = 100
+
+/** Each with its line and a mark where it is wrong. */
+function mistakesText({ problems, path, content }: ConfigError): string {
+  const lines = content.split('\n')
+  const shown = problems.slice(0, MISTAKES_SHOWN).map(({ at, message }) => {
+    const said = `${path}:${at.line}:${at.column}: ${message}`
+    const line = lines[at.line - 1]
+    if (line === undefined || line.trim() === '') return said
+    // Of a long line the part around the mark.
+    const from = Math.max(0, Math.min(at.column - 1 - LINE_SHOWN / 2, line.length - LINE_SHOWN))
+    const part = line
+      .slice(from, from + LINE_SHOWN)
+      .replace(/\t/g, ' ')
+      .replace(/\p{Cc}/gu, '')
+    const margin = String(at.line)
+    return `${said}\n  ${margin} | ${part.trimEnd()}\n  ${' '.repeat(margin.length)} | ${' '.repeat(Math.max(0, at.column - 1 - from))}^`
+  })
+  const more = problems.length - shown.length
+  return [...shown, ...(more > 0 ? [`and ${more} more`] : [])].join('\n')
 }
 
 function explainApiError(error: ApiError): Words {
