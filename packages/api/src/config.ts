@@ -71,7 +71,14 @@ export const agentConfig = z.object({
   /** Raw logs: a file system of their own is made here. Bytes. */
   logs: z.object({ dir: z.string(), sizeMb: z.int().default(256) }),
   /** Builds run here when set, in a network namespace of their own. */
-  builder: z.object({ dataDir: z.string(), netns: z.string() }).nullable(),
+  builder: z
+    .object({
+      dataDir: z.string(),
+      netns: z.string(),
+      /** All builds together; one that needs more fails. Default: half of this machine's, at least 512. */
+      memoryMb: z.int().optional(),
+    })
+    .nullable(),
   logFile: z.string().optional(),
 })
 export type AgentConfig = z.infer<typeof agentConfig>
@@ -100,6 +107,8 @@ export const edgeConfig = z.object({
        * `<runDir>/haproxy.pid`, SIGTERM ends it. True: the edge ends it when it is itself told to stop.
        */
       stopOnExit: z.boolean().default(false),
+      /** Control group that it runs in, made by whoever starts the edge; without it, the edge's own. */
+      cgroup: z.string().optional(),
     })
     .prefault({}),
   logFile: z.string().optional(),

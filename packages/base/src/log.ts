@@ -1,4 +1,5 @@
-import { appendFileSync, renameSync, statSync } from 'node:fs'
+import { appendFileSync, renameSync, statSync, writeSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
 import { describeError } from './platform-error.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -34,7 +35,9 @@ export function createLogger(options: {
     const line = `${JSON.stringify({ at: new Date().toISOString(), level, program: options.program, message, ...plain })}\n`
     try {
       if (options.file === undefined) {
-        process.stderr.write(line)
+        // The stream of another thread leads through the main one, which may be the one that hangs.
+        if (isMainThread) process.stderr.write(line)
+        else writeSync(2, line)
         return
       }
       if (written + line.length > FILE_BYTES_MAX) {

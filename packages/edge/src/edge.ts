@@ -134,7 +134,8 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
   }
-  const proxy = createHaproxyProcess({ binary: config.haproxy.binary, files, clock, log })
+  const { binary, cgroup } = config.haproxy
+  const proxy = createHaproxyProcess({ binary, cgroup, files, clock, log })
   const controller = startProxyController({
     process: proxy,
     api,

@@ -37,7 +37,7 @@ export const upCommand: CommandModule = {
         'roost up                                          # again: prints how others join',
         'roost up --region iad --server https://203.0.113.7:4280 --join-token roost_join_…',
       ],
-      json: '{name, region, public_address, server, domain, token_file, ca_file, programs: [{name, pid, since}]}',
+      json: '{name, region, public_address, server, domain, token_file, ca_file, programs: [{name, pid, since, ended: {times, soon, code, at}}]}',
     })
     command.action((options: UpOptions) => up(context, options))
   },

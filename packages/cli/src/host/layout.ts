@@ -58,6 +58,8 @@ export interface HostLayout {
   readonly rawLogs: string
   readonly builderNetns: string
   readonly cgroupParent: string
+  /** Parent of the cgroups of the host's own programs. Not below that of machines: who looks there finds machines. */
+  readonly programsCgroup: string
   readonly owner: string
 }
 
@@ -87,6 +89,8 @@ export function layoutOf(spec: HostSpec): HostLayout {
     rawLogs: join(spec.runDir, 'logs'),
     builderNetns: `${spec.installation}-${spec.name}-build`,
     cgroupParent: `/roost/${spec.installation}/${spec.name}`,
+    // No name of a host has a dot.
+    programsCgroup: `/roost/${spec.installation}/${spec.name}.programs`,
     owner: `${spec.installation}/${spec.name}`,
   }
 }

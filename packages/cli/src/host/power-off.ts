@@ -45,6 +45,7 @@ export async function powerOff(spec: HostSpec): Promise<void> {
   if (spec.netns === null) await clearOwnNamespace(spec, layout, machines)
   else await clearNetns(spec.netns, ['lo', 'eth0'])
   removeCgroups(layout.cgroupParent)
+  removeCgroups(layout.programsCgroup)
 }
 
 const MACHINE = /^[0-9a-f]{14}$/

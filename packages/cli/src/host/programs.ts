@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PlatformError } from '@roost/base'
+import type { Limits } from './limits.ts'
 import { isAlive, OWNER_VARIABLE, signal, startedAt } from './processes.ts'
 import { compileCache, sourceRoot } from './source-root.ts'
 
@@ -17,12 +18,22 @@ export interface Program {
   readonly logFile: string
   readonly owner: string
   readonly environment?: Readonly<Record<string, string>>
+  /** Without them it may use what the machine has. */
+  readonly limits?: Limits
 }
 
 export interface RunningProgram {
   readonly name: string
   readonly pid: number | null
   readonly since: string | null
+  /** How often it ended by itself since its keeper runs, and how the last time; null: never. */
+  readonly ended: {
+    readonly times: number
+    /** So often in a row within 10 s of its start: it can't go on like this by itself. */
+    readonly soon: number
+    readonly code: number
+    readonly at: string
+  } | null
 }
 
 const STOP_MS_MAX = 10_000
@@ -46,6 +57,7 @@ const INHERITED = [
 export function startProgram(program: Program): void {
   mkdirSync(program.pidDir, { recursive: true })
   rmSync(join(program.pidDir, `${program.name}.stop`), { force: true })
+  writeLimits(program)
   if (keeperOf(program.pidDir, program.name) !== null) return
   const keep = [
     '/bin/sh',
@@ -76,6 +88,21 @@ export function startProgram(program: Program): void {
   child.unref()
 }
 
+/** Read by the keeper before each start. */
+function writeLimits({ pidDir, name, limits }: Program): void {
+  const file = join(pidDir, `${name}.limits`)
+  if (limits === undefined) {
+    rmSync(file, { force: true })
+    return
+  }
+  const groups = [limits, ...(limits.others ?? [])].map(
+    ({ cgroup, memoryMb, pids }) => `group ${cgroup} ${memoryMb * 1_048_576} ${pids}`,
+  )
+  const lines = [`oom ${limits.oomScoreAdj}`, ...groups]
+  writeFileSync(`${file}.new`, `${lines.join('\n')}\n`)
+  renameSync(`${file}.new`, file)
+}
+
 /** Asks keeper and program to end; kills them when they take longer than 10 s. */
 export async function stopProgram(pidDir: string, name: string): Promise<void> {
   const keeper = keeperOf(pidDir, name)
@@ -97,8 +124,19 @@ export function programsIn(pidDir: string): RunningProgram[] {
     const pid = pidOf(pidDir, name)
     if (pid === null && keeperOf(pidDir, name) === null) return []
     const since = pid === null ? null : startedAt(pid)
-    return [{ name, pid, since: since?.toISOString() ?? null }]
+    return [{ name, pid, since: since?.toISOString() ?? null, ended: endsOf(pidDir, name) }]
   })
+}
+
+function endsOf(pidDir: string, name: string): RunningProgram['ended'] {
+  try {
+    const text = readFileSync(join(pidDir, `${name}.ends`), 'utf8')
+    const [times, soon, code, seconds] = text.trim().split(' ').map(Number)
+    if (times === undefined || soon === undefined || code === undefined) return null
+    return { times, soon, code, at: new Date((seconds ?? 0) * 1000).toISOString() }
+  } catch {
+    return null
+  }
 }
 
 function namesIn(pidDir: string): string[] {

@@ -16,6 +16,7 @@ import { join } from './join.ts'
 import { joinTicket } from './join-token.ts'
 import { type HostIdentity, makeKeys, writePrivate } from './keys.ts'
 import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
+import { buildMemoryMb, type Limits, limitsOf, nodeArguments } from './limits.ts'
 import { type Program, pidOf, startProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
 import { compileCache, ourProgram } from './source-root.ts'
@@ -175,6 +176,7 @@ function programOf(spec: HostSpec, layout: HostLayout, name: ProgramName): Progr
   return {
     name,
     argv: argvOf(spec, layout, name),
+    limits: programLimits(spec, name),
     netns: spec.netns,
     pidDir: layout.pidDir,
     logFile: `${layout.logDir}/${name}.out`,
@@ -183,13 +185,24 @@ function programOf(spec: HostSpec, layout: HostLayout, name: ProgramName): Progr
   }
 }
 
+/** What a program starts that lives on without it has a group of its own. */
+function programLimits(spec: HostSpec, name: ProgramName): Limits {
+  const of = (one: Parameters<typeof limitsOf>[1]) =>
+    limitsOf(layoutOf(spec), one, spec.capacity.memoryMb)
+  const others = { edge: [of('haproxy')], containerd: [of('shims')] }
+  return { ...of(name), others: name === 'edge' || name === 'containerd' ? others[name] : [] }
+}
+
 function argvOf(
   spec: HostSpec,
   layout: HostLayout,
   name: ProgramName,
 ): readonly [string, ...string[]] {
   if (name === 'registry') return registryArgv(layout.configOf('registry'))
-  if (name !== 'containerd') return ourProgram(name, '--config', layout.configOf(name))
+  if (name !== 'containerd') {
+    const [node, ...program] = ourProgram(name, '--config', layout.configOf(name))
+    return [node, ...nodeArguments(programLimits(spec, name)), ...program]
+  }
   // `slave`: what is mounted on this machine later (namespaces of machines, their log files) must be seen by containerd,
   // and nothing that containerd mounts by this machine.
   const containerd = ['containerd', '-c', layout.containerd.config] as const
@@ -312,7 +325,11 @@ function agentAndEdgeConfig(
       nameservers: spec.nameservers,
       logs: { dir: layout.rawLogs },
       builder: spec.builder
-        ? { dataDir: layout.dataDirOf('builder'), netns: layout.builderNetns }
+        ? {
+            dataDir: layout.dataDirOf('builder'),
+            netns: layout.builderNetns,
+            memoryMb: buildMemoryMb(spec.capacity.memoryMb),
+          }
         : null,
       logFile: `${layout.logDir}/agent.log`,
     }),
@@ -325,6 +342,7 @@ function agentAndEdgeConfig(
       https: { address: spec.listenAddress, port: 443 },
       dns: { address: spec.listenAddress, port: 53 },
       listen: { address: mesh, port: EDGE_PROBE_PORT },
+      haproxy: { cgroup: limitsOf(layout, 'haproxy', spec.capacity.memoryMb).cgroup },
       logFile: `${layout.logDir}/edge.log`,
     }),
   }

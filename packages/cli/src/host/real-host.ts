@@ -61,6 +61,8 @@ const CONTEXT = 'host'
 const WIREGUARD_PORT = 51820
 const OK_MS_MAX = 60_000
 const STOP_MS_MAX = 6000
+/** A program that ended so often in a row, each time within 10 s of its start, does not come up by itself. */
+const LOOPS_MIN = 3
 const FALLBACK_RESOLVERS = ['9.9.9.9', '1.1.1.1']
 
 /** Makes this machine a host; one that was a host before starts again from its files, and what runs goes on running. */
@@ -296,9 +298,17 @@ async function untilOk(spec: HostSpec): Promise<void> {
   const untilMs = Date.now() + OK_MS_MAX
   for (;;) {
     if (await isOk(spec)) return
+    const looping = programsIn(layout.pidDir).filter(({ ended }) => (ended?.soon ?? 0) >= LOOPS_MIN)
     if (Date.now() > untilMs)
       throw new Failure('this host does not come up', {
-        why: `the server has not heard of its agent and its edge within ${OK_MS_MAX / 1000} s`,
+        why:
+          looping
+            .map(
+              ({ name, ended }) =>
+                `${name} ended ${ended?.soon} times in a row with ${ended?.code}`,
+            )
+            .join(', ') ||
+          `the server has not heard of its agent and its edge within ${OK_MS_MAX / 1000} s`,
         fix: `look into ${layout.logDir}`,
       })
     await sleep(100)

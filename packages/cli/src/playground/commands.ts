@@ -238,7 +238,11 @@ function statusText(context: CliContext, status: PlaygroundStatus): string {
     region.power === 'on' ? region.edge.http : 'dead',
     region.client_ns,
     region.programs
-      .map(({ name, pid }) => (pid === null ? `${name} (starting)` : `${name} ${pid}`))
+      .map(({ name, pid, ended }) => {
+        const loops = ended !== null && ended.soon >= 3
+        const why = loops ? `, ended ${ended.soon} times in a row with ${ended.code}` : ''
+        return pid === null ? `${name} (starting${why})` : `${name} ${pid}`
+      })
       .join(', ') || '-',
   ])
   const oldest = status.wan.since === null ? '' : `, up since ${ago(status.wan.since)}`

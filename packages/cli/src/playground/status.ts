@@ -40,7 +40,7 @@ export async function playgroundStatus(name?: string): Promise<PlaygroundStatus>
     (reply) => reply.faults,
     () => NO_FAULTS,
   )
-  const stopped: RunningProgram = { name: 'wan', pid: null, since: null }
+  const stopped: RunningProgram = { name: 'wan', pid: null, since: null, ended: null }
   return {
     name: plan.name,
     server: apiUrlOf(plan),
@@ -61,6 +61,7 @@ function regionStatus(plan: PlaygroundPlan, region: RegionPlan, faults: Faults) 
       name,
       pid,
       since: startedAt(pid)?.toISOString() ?? null,
+      ended: null,
     })),
   )
   return {

@@ -37,14 +37,24 @@ export interface ProxyStart {
 }
 
 const START_MS_MAX = 10_000
+/** A group that is not there is no reason not to serve. */
+const INTO_GROUP = `
+group=$1 root=/sys/fs/cgroup
+shift
+[ -z "$group" ] || for file in "$root$group" "$root/memory$group" "$root/pids$group"; do
+  [ ! -e "$file/cgroup.procs" ] || { echo $$ > "$file/cgroup.procs"; } 2> /dev/null
+done
+exec "$@"`
 
 export function createHaproxyProcess(options: {
   readonly binary: string
+  /** Control group that it runs in, if there is one of that name; it lives on without us, and with limits of its own. */
+  readonly cgroup?: string | undefined
   readonly files: ProxyFiles
   readonly clock: Clock
   readonly log: Logger
 }): HaproxyProcess {
-  const { binary, files, clock, log } = options
+  const { binary, cgroup = '', files, clock, log } = options
 
   async function masterPid(): Promise<number | null> {
     const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim())
@@ -106,6 +116,11 @@ export function createHaproxyProcess(options: {
       await rm(files.pid, { force: true })
       await runCommand(
         [
+          'sh',
+          '-c',
+          INTO_GROUP,
+          'sh',
+          cgroup,
           binary,
           '-W',
           '-D',
