@@ -1,6 +1,7 @@
 import type {
   App,
   Assignment,
+  Coming,
   Draining,
   Host,
   HostDisk,
@@ -29,6 +30,8 @@ export interface MachineView {
   /** Wanted in rotation (not cordoned, not draining, goal is started). */
   readonly routed: boolean
   readonly status: MachineStatus | null
+  /** Not up, but on its way: requests may wait for it. Missing before edges held requests. */
+  readonly coming?: Coming | null
 }
 
 /** What concerns everyone. Id is always `settings`. */

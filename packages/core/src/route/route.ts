@@ -1,4 +1,5 @@
 import type { AppName, HostId, MachineId, RegionCode } from '../id.ts'
+import type { Coming } from '../machine/coming.ts'
 import type { MachineConcurrency } from '../machine/config.ts'
 
 /** What one edge should serve: pure data, made by `routesFor` from hosts, apps and machines, for one edge's view. */
@@ -12,6 +13,12 @@ export interface Route {
   readonly concurrency: MachineConcurrency
   /** Nearest first. Empty: the app is known and nothing of it can serve now. */
   readonly targets: readonly RouteTarget[]
+  /** Not up, but on their way: requests wait for them when no target can serve. Nearest first. */
+  readonly coming: readonly ComingTarget[]
+}
+
+export interface ComingTarget extends RouteTarget {
+  readonly coming: Coming
 }
 
 export interface RouteTarget {

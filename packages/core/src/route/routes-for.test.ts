@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { AppName, HostId, InstanceId, MachineId, RegionCode } from '../id.ts'
 import type { MachineService } from '../machine/config.ts'
 import { isReady, type MachineStatus } from '../machine/machine.ts'
-import { type RoutableMachine, type RoutesRequest, routesFor } from './routes-for.ts'
+import { type RoutableMachine, type RoutesRequest, routesFor, withoutServer } from './routes-for.ts'
 
 const ams = 'ams' as RegionCode
 const iad = 'iad' as RegionCode
@@ -221,5 +221,36 @@ describe('routesFor', () => {
         expect(routesFor(request(turned, changes))).toEqual(routes)
       }),
     )
+  })
+})
+
+describe('machines on their way', () => {
+  const starting = { kind: 'starting', stopsAt: null } as const
+  const old = { kind: 'replaced', stopsAt: 50_000 } as const
+  const asked = request([
+    machine('1', iad, { status: null, coming: starting }),
+    machine('2', ams, { routed: false, coming: old }),
+    machine('3', ams, { coming: starting }),
+    machine('4', ams, { status: null, coming: starting, services: [] }),
+  ])
+
+  test('are named with where they will answer, nearest first; what is up is none', () => {
+    const { targets, coming } = only(asked)
+    expect(targets.map((t) => t.machine)).toEqual(['3'])
+    expect(coming.map((c) => [c.machine, c.rank, c.port, c.coming])).toEqual([
+      ['2', 0, 8080, old],
+      ['1', 1, 8080, starting],
+    ])
+  })
+
+  test('serve where the server was not heard for long, but not while they may be stopped', () => {
+    const routes = routesFor(asked)
+    const at = (unheardMs: number, now: number) =>
+      withoutServer(routes, unheardMs, now).flatMap((route) => route.targets.map((t) => t.machine))
+    expect(at(14_999, 0)).toEqual(['3'])
+    expect(at(15_000, 0)).toEqual(['3', '1'])
+    expect(at(15_000, 50_000)).toEqual(['2', '3', '1'])
+    // The clock was set back by a day: no drain is that long.
+    expect(at(15_000, -86_400_000)).toEqual(['2', '3', '1'])
   })
 })

@@ -1,6 +1,8 @@
-import type { AppName, HostId, MachineId, RegionCode } from '../id.ts'
+import type { AppName, HostId, Instant, MachineId, RegionCode } from '../id.ts'
+import type { Coming } from '../machine/coming.ts'
 import type { MachineConcurrency, MachineService } from '../machine/config.ts'
 import { isReady, type MachineStatus } from '../machine/machine.ts'
+import { DRAIN_MS_MAX } from '../machine/next-step.ts'
 import { rankRegions } from './rank-regions.ts'
 import type { Route, RouteTarget } from './route.ts'
 
@@ -14,6 +16,8 @@ export interface RoutableMachine {
   readonly services: readonly MachineService[]
   readonly routed: boolean
   readonly status: MachineStatus | null
+  /** Missing: the server is of a version that does not say. */
+  readonly coming?: Coming | null
 }
 
 export interface RoutesRequest {
@@ -47,6 +51,15 @@ export function routesFor(request: RoutesRequest): readonly Route[] {
     else others.push(machine)
   }
 
+  const target = ({ machine, service }: Serving): RouteTarget => ({
+    machine: machine.id,
+    host: machine.host,
+    region: machine.region,
+    address: machine.privateIpv4,
+    port: service.internal_port,
+    rank: ranks.get(machine.region) ?? ranks.size,
+  })
+
   return request.apps
     .map(({ name }): Route => {
       const serving = (byApp.get(name) ?? []).flatMap((machine) => {
@@ -61,21 +74,54 @@ export function routesFor(request: RoutesRequest): readonly Route[] {
         hostnames: [`${name}.${domain}`.toLowerCase()],
         forceHttps: deciding.some(forcesHttps),
         concurrency: widest(deciding.map((service) => service.concurrency)),
-        targets: ready
-          .map(
-            ({ machine, service }): RouteTarget => ({
-              machine: machine.id,
-              host: machine.host,
-              region: machine.region,
-              address: machine.privateIpv4,
-              port: service.internal_port,
-              rank: ranks.get(machine.region) ?? ranks.size,
-            }),
-          )
-          .sort((a, b) => a.rank - b.rank || (a.machine < b.machine ? -1 : 1)),
+        targets: ready.map(target).sort(nearestFirst),
+        coming: serving
+          .flatMap((at) => {
+            const { coming = null } = at.machine
+            return coming === null || isTarget(at.machine) ? [] : [{ ...target(at), coming }]
+          })
+          .sort(nearestFirst),
       }
     })
     .sort((a, b) => (a.key < b.key ? -1 : 1))
+}
+
+interface Serving {
+  readonly machine: RoutableMachine
+  readonly service: MachineService
+}
+
+function nearestFirst(a: RouteTarget, b: RouteTarget): number {
+  return a.rank - b.rank || (a.machine < b.machine ? -1 : 1)
+}
+
+/** Who has not heard the server for so long goes by what answers, see `withoutServer`. */
+export const UNHEARD_MS = 15_000
+
+/**
+ * What an edge serves that has not heard the server for `unheardMs`: also machines that were on their way when it was last heard, since
+ * nobody will tell that they are up. Where they do not answer, the edge's own checks leave them out.
+ */
+export function withoutServer(
+  routes: readonly Route[],
+  unheardMs: number,
+  now: Instant,
+): readonly Route[] {
+  if (unheardMs < UNHEARD_MS) return routes
+  return routes.map((route) => {
+    const answering = route.coming.filter(({ coming: { stopsAt } }) => {
+      // Farther ahead than any drain: a clock was set.
+      const stopping = stopsAt !== null && now < stopsAt && stopsAt - now <= DRAIN_MS_MAX
+      return !stopping
+    })
+    if (answering.length === 0) return route
+    const targets = answering.map(({ coming: _, ...target }): RouteTarget => target)
+    return {
+      ...route,
+      targets: [...route.targets, ...targets].sort(nearestFirst),
+      coming: route.coming.filter((target) => !answering.includes(target)),
+    }
+  })
 }
 
 function isTarget(machine: RoutableMachine): boolean {

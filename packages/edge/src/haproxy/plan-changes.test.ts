@@ -28,6 +28,7 @@ function route(app: string, wishes: readonly Wish[], changes: Partial<Route> = {
       port,
       rank,
     })),
+    coming: [],
     ...changes,
   }
 }

@@ -2,6 +2,7 @@ import type { MachineView } from '@roost/api'
 import {
   type AppName,
   type Assignment,
+  comingOf,
   type HostId,
   type Instant,
   type Lease,
@@ -162,6 +163,7 @@ export async function publishView(
     services: assignment.config.services,
     routed: assignment.routed,
     status,
+    coming: comingOf(assignment, status),
   }
   return tx.publish('machine', assignment.id, gone ? null : view)
 }
