@@ -94,6 +94,16 @@ test('refusals name what a person can change', () => {
   const full = place(wanted({ memoryMb: 4096 }), [host('a')], used({}))
   if (full.kind === 'placed') throw new Error('placed')
   expect(describePlacementRefusal(full)).toMatch(/^could not reserve resource for machine: 4096 MB/)
+  const regions = [
+    host('a'),
+    host('b', { region: 'iad' as RegionCode }),
+    host('c', { region: 'syd' as RegionCode }),
+  ]
+  const elsewhere = place(wanted({ memoryMb: 4096 }), regions, used({ b: { memoryMb: 1000 } }))
+  if (elsewhere.kind === 'placed') throw new Error('placed')
+  expect(describePlacementRefusal(elsewhere)).toMatch(
+    / left \(elsewhere: syd \d+ MB, iad \d+ MB\)$/,
+  )
 })
 
 test('several machines spread over the hosts, and fill them no further than they hold', () => {

@@ -1,6 +1,6 @@
 import { describeDisk } from '../host/disk.ts'
 import type { Host } from '../host/host.ts'
-import { assertNever, type HostId } from '../id.ts'
+import { assertNever, type HostId, type RegionCode } from '../id.ts'
 import type { MachineGuest } from '../machine/config.ts'
 import type { Placement, PlacementRefusal, PlacementRequest, Reserved } from './placement.ts'
 
@@ -77,8 +77,27 @@ export function place(
     freeCpus: Math.max(0, roomiest.freeCpus),
     neededMemoryMb: request.memoryMb,
     neededCpus: request.cpus,
+    elsewhere: roomElsewhere(region, hosts, used),
   }
 }
+
+function roomElsewhere(
+  region: RegionCode,
+  hosts: readonly PlacementHost[],
+  used: ReadonlyMap<HostId, Reserved>,
+): { readonly region: RegionCode; readonly freeMemoryMb: number }[] {
+  const most = new Map<RegionCode, number>()
+  for (const host of hosts) {
+    if (host.region === region || host.availability !== 'active' || host.status !== 'ok') continue
+    const free = host.capacity.memoryMb - (used.get(host.id) ?? NOTHING).memoryMb
+    most.set(host.region, Math.max(0, most.get(host.region) ?? 0, free))
+  }
+  return [...most]
+    .map(([code, freeMemoryMb]) => ({ region: code, freeMemoryMb }))
+    .sort((a, b) => b.freeMemoryMb - a.freeMemoryMb || (a.region < b.region ? -1 : 1))
+}
+
+const ELSEWHERE_SHOWN = 5
 
 export type Placements =
   | { readonly kind: 'placed'; readonly hosts: readonly HostId[] }
@@ -123,7 +142,11 @@ export function describePlacementRefusal(refusal: PlacementRefusal): string {
     }
     case 'no-room': {
       const cpus = (n: number) => (refusal.neededCpus > 0 ? ` and ${n} cpus` : '')
-      return `could not reserve resource for machine: ${refusal.neededMemoryMb} MB of memory${cpus(refusal.neededCpus)} are needed in ${refusal.region}; the host with the most room has ${refusal.freeMemoryMb} MB${cpus(refusal.freeCpus)} left`
+      const others = refusal.elsewhere
+        .slice(0, ELSEWHERE_SHOWN)
+        .map(({ region, freeMemoryMb }) => `${region} ${freeMemoryMb} MB`)
+      const elsewhere = others.length === 0 ? '' : ` (elsewhere: ${others.join(', ')})`
+      return `could not reserve resource for machine: ${refusal.neededMemoryMb} MB of memory${cpus(refusal.neededCpus)} are needed in ${refusal.region}; the host with the most room has ${refusal.freeMemoryMb} MB${cpus(refusal.freeCpus)} left${elsewhere}`
     }
     default:
       return assertNever(refusal)

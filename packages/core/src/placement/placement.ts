@@ -28,6 +28,8 @@ export type Placement =
       readonly freeCpus: number
       readonly neededMemoryMb: number
       readonly neededCpus: number
+      /** Of the host with the most free memory in each other region. */
+      readonly elsewhere: readonly { readonly region: RegionCode; readonly freeMemoryMb: number }[]
     }
   | {
       readonly kind: 'unknown-region'
