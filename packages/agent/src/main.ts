@@ -15,7 +15,7 @@ import {
   systemClock,
   untilShutdown,
 } from '@roost/base'
-import type { Host, HostId, MachineId } from '@roost/core'
+import { type Host, type HostId, imageRepository, type MachineId } from '@roost/core'
 import { type Builder, createBuilder } from './build/builder.ts'
 import { registerBuildRoutes } from './build/routes.ts'
 import { listeningIn } from './check/listening-in.ts'
@@ -23,10 +23,13 @@ import { createProbeChecks } from './check/probe-checks.ts'
 import { openCgroups } from './containerd/cgroup.ts'
 import { ContainerdClient } from './containerd/client.ts'
 import { ContainerdRuntime } from './containerd/containerd-runtime.ts'
+import { ImageRoom } from './containerd/image-room.ts'
 import { ImageStore } from './containerd/image-store.ts'
 import { MachineDirs } from './containerd/machine-dir.ts'
+import { type HostDisks, openHostDisks } from './disk/host-disks.ts'
+import { createRoomyRuntime } from './disk/roomy-runtime.ts'
 import { placesOf } from './image/places.ts'
-import { ImagePuller } from './image/puller.ts'
+import { ImagePuller, imageName } from './image/puller.ts'
 import { mountLogFileSystem, showLogFileSystemTo } from './log/file-system.ts'
 import { LogKeeper } from './log/machine-logs.ts'
 import { followControlPlane } from './machine/follow-control-plane.ts'
@@ -35,6 +38,7 @@ import { openRecordStore } from './machine/record-store.ts'
 import { HostNetwork } from './network/host-network.ts'
 import { createAgentListener } from './rpc/listener.ts'
 import { createServerClient } from './rpc/server-client.ts'
+import { registerUsageRoute } from './rpc/usage-route.ts'
 import { assertTmpfs } from './secret/environment-file.ts'
 import { readOrMakeSealingKey, secretOpener } from './secret/sealed-secrets.ts'
 
@@ -96,15 +100,18 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
     clock,
     log,
   })
-  const builder = makeBuilder({ config, cache, tls, server, log })
+  const hostDisks = await openHostDisks({ config, clock, log })
+  closers.push(() => hostDisks.stop())
+  const builder = makeBuilder({ config, cache, tls, server, hostDisks, log })
   registerBuildRoutes(listener.app, { builder })
+  registerUsageRoute(listener.app, () => hostDisks.usage())
   closers.push(
     () => builder?.close(),
     () => listener.close(),
   )
   await untilDone('listen', log, () => listener.listen([config.listen]))
 
-  const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, log })
+  const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, hostDisks, log })
   await untilDone('reach containerd', log, async () => {
     await client.version()
     await showLogFileSystemTo(config.containerd.address, rawDir)
@@ -118,7 +125,7 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   const open = secretOpener(await readOrMakeSealingKey(config.sealingKeyFile))
   const self = meshView(cache, config).hosts.find((host) => host.id === config.hostId)
   const keeper = createMachineKeeper({
-    runtime,
+    runtime: createRoomyRuntime({ runtime, ...hostDisks }),
     checks: createProbeChecks({
       clock,
       listening: (id) => listeningIn(network.netnsPath(id)),
@@ -144,8 +151,24 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
       networking.wake()
     },
     statuses: () => keeper.statuses(),
+    disk: () => hostDisks.worst(),
   })
   closers.push(() => link.stop())
+  hostDisks.startCollecting({
+    images: new ImageRoom(client),
+    cache: builder?.cache ?? null,
+    isWanted: (name) =>
+      cache
+        .list('assignment')
+        .some(
+          ({ goal, config, imageDigest: digest }) =>
+            goal !== 'destroyed' &&
+            imageName({ repository: imageRepository(config.image), digest }) === name,
+        ),
+    // An empty cache is no empty world.
+    mayCollect: () => cache.revision() > 0,
+    sweep: () => runtime.sweepLeftovers(),
+  })
 
   const retaining = startLoop({
     name: 'drop old logs',
@@ -169,12 +192,14 @@ function makeRuntime(parts: {
   readonly cache: RecordCache<RecordValues>
   readonly tls: Tls
   readonly server: ReturnType<typeof createServerClient>
+  readonly hostDisks: HostDisks
   readonly log: Logger
 }): ContainerdRuntime {
   const { config, client, cache, tls, server } = parts
   const store = new ImageStore(client)
   const puller = new ImagePuller({
     store,
+    room: parts.hostDisks.room('images'),
     places: (repository) => {
       const registry = cache.get('settings', 'settings')?.registry
       if (!registry)
@@ -196,6 +221,7 @@ function makeRuntime(parts: {
     cgroups: openCgroups(),
     dirs: new MachineDirs(config.runDir),
     cgroupParent: config.cgroupParent,
+    shimCgroup: config.shimCgroup,
     runDir: config.runDir,
     nameservers: config.nameservers,
     clock,
@@ -207,6 +233,7 @@ function makeBuilder(parts: {
   readonly cache: RecordCache<RecordValues>
   readonly tls: Tls
   readonly server: ReturnType<typeof createServerClient>
+  readonly hostDisks: HostDisks
   readonly log: Logger
 }): Builder | null {
   const { config, cache, tls, server, log } = parts
@@ -219,6 +246,7 @@ function makeBuilder(parts: {
     ca: tls.ca,
     registry: () => cache.get('settings', 'settings')?.registry ?? null,
     registryToken: (repository, push, signal) => server.registryToken(repository, push, signal),
+    room: parts.hostDisks.room('build-cache'),
     clock,
     log: log.child({ part: 'builder' }),
   })

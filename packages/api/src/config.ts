@@ -54,9 +54,13 @@ export const agentConfig = z.object({
     /** Path of the socket. */
     address: z.string(),
     namespace: z.string().default('roost'),
+    /** Its images and root file systems, to know how full that disk is. Absent: on the disk of `dataDir`. */
+    root: z.string().optional(),
   }),
   /** Parent of all machines' cgroups, unique on this kernel: `/roost/<installation>/<host>`. */
   cgroupParent: z.string(),
+  /** Control group that machines' shims are put into, made by whoever starts containerd. */
+  shimCgroup: z.string().optional(),
   wireguard: z.object({
     /** At most 15 characters, unique on this kernel. */
     interface: z.string().max(15),

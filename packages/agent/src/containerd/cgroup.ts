@@ -1,4 +1,13 @@
-import { existsSync, readdirSync, readFileSync, rmdirSync, statfsSync, statSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 
 const CGROUP2_MAGIC = 0x63677270
@@ -12,6 +21,12 @@ export interface Cgroups {
   /** How often the kernel killed for want of memory in this group; 0 when it is gone. */
   oomKills(path: string): number
   children(path: string): readonly string[]
+  /** Makes the group, or changes what it may use. Without the right to it nothing is limited. */
+  limit(path: string, limits: { readonly memoryBytes: number; readonly pids: number }): void
+  /** Moves a process into a group, if the group is there. */
+  join(path: string, pid: number): void
+  /** Files through which a process that is started can enter a group by itself. */
+  entries(path: string): readonly string[]
   /** Removes a group and all below it, in every hierarchy. What still holds processes stays. */
   remove(path: string): void
 }
@@ -26,6 +41,11 @@ export function openCgroups(root = ROOT): Cgroups {
           .map((entry) => join(root, entry.name))
   const memory = version === 2 ? root : join(root, 'memory')
   const eventsFile = version === 2 ? 'memory.events' : 'memory.oom_control'
+
+  const entriesOf = (path: string) =>
+    (version === 2 ? [root] : [memory, join(root, 'pids')])
+      .map((hierarchy) => join(hierarchy, path, 'cgroup.procs'))
+      .filter((file) => existsSync(file))
 
   return {
     version,
@@ -42,9 +62,45 @@ export function openCgroups(root = ROOT): Cgroups {
       const names = hierarchies.flatMap((hierarchy) => subgroups(join(hierarchy, path)))
       return [...new Set(names)]
     },
+    limit(path, { memoryBytes, pids }) {
+      if (version === 2) {
+        let at = root
+        for (const part of path.split('/').filter((name) => name !== '')) {
+          attempt(join(at, 'cgroup.subtree_control'), '+memory +pids')
+          at = join(at, part)
+          makeFolder(at)
+        }
+        attempt(join(at, 'memory.max'), memoryBytes)
+        attempt(join(at, 'pids.max'), pids)
+        return
+      }
+      for (const name of ['memory', 'pids']) makeFolder(join(root, name, path))
+      attempt(join(memory, path, 'memory.limit_in_bytes'), memoryBytes)
+      attempt(join(root, 'pids', path, 'pids.max'), pids)
+    },
+    join(path, pid) {
+      for (const file of entriesOf(path)) attempt(file, pid)
+    },
+    entries: entriesOf,
     remove(path) {
       for (const hierarchy of hierarchies) removeTree(join(hierarchy, path))
     },
+  }
+}
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch {
+    // This machine lets us have none.
+  }
+}
+
+function attempt(file: string, value: string | number): void {
+  try {
+    writeFileSync(file, String(value))
+  } catch {
+    // Not there, not ours, or busy.
   }
 }
 

@@ -63,6 +63,8 @@ export interface ContainerdRuntimeOptions {
   readonly dirs: MachineDirs
   /** Parent of all machines' cgroups. */
   readonly cgroupParent: string
+  /** Where shims are put, if there is such a group: else they count as containerd's. */
+  readonly shimCgroup?: string | undefined
   /** On tmpfs: runc's own state, and what looks into images need. */
   readonly runDir: string
   readonly nameservers: readonly string[]
@@ -86,7 +88,12 @@ const STAMP = 'roost/stamp'
 const STARTED = 'roost/started'
 /** How the last run ended, once its task is gone. */
 const EXIT = 'roost/exit'
+/** Why we ended the run ourselves, though nobody had asked for it. */
+const CAUSE = 'roost/cause'
 const KILL_MS = 10_000
+/** For its last words to itself: those to the world may be what it can't get rid of. */
+const END_RUN_MS = 2_000
+const SIGTERM = 15
 const START_MS = 60_000
 const LOOKS_MAX = 1000
 const SIGNALS: Readonly<Record<string, number>> = {
@@ -96,7 +103,7 @@ const SIGNALS: Readonly<Record<string, number>> = {
   SIGKILL: 9,
   SIGUSR1: 10,
   SIGUSR2: 12,
-  SIGTERM: 15,
+  SIGTERM,
 }
 
 /**
@@ -214,7 +221,11 @@ export class ContainerdRuntime implements Runtime {
       await Promise.all([
         this.#createTask(id, mounts),
         // Written before the program runs: a crash from here on must not let it look as if it had never run.
-        this.#label(container, { [STARTED]: String(this.#options.clock.now()), [EXIT]: '' }),
+        this.#label(container, {
+          [STARTED]: String(this.#options.clock.now()),
+          [EXIT]: '',
+          [CAUSE]: '',
+        }),
       ])
       try {
         await ready
@@ -254,6 +265,22 @@ export class ContainerdRuntime implements Runtime {
 
   remove(id: MachineId): Promise<void> {
     return this.#inTurn(id, () => this.#remove(id))
+  }
+
+  /**
+   * Ends a run that can't go on through no fault of its program: its exit bears the cause, so that it is started again whatever
+   * its restart policy says. Nothing happens to a machine whose run is another by now.
+   */
+  endRun(id: MachineId, cause: string, startedAt: number): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
+      if (!container || !task || !isRunning(task)) return
+      if (Number(container.labels[STARTED]) !== startedAt) return
+      await this.#label(container, { [CAUSE]: cause })
+      await this.#kill(id, SIGTERM, false)
+      if (!(await this.#waitForExit(id, END_RUN_MS))) await this.#killAll(id)
+      await this.#reap(id)
+    })
   }
 
   onChange(heard: (id: MachineId) => void): () => void {
@@ -340,7 +367,7 @@ export class ContainerdRuntime implements Runtime {
       code,
       signal: code > 128 && code <= 128 + 64 ? code - 128 : 0,
       oomKilled: code === 137 && this.#options.cgroups.oomKills(this.#cgroupPath(container.id)) > 0,
-      cause: null,
+      cause: container.labels[CAUSE] || null,
       at: milliseconds(task.exitedAt),
     }
   }
@@ -470,12 +497,19 @@ export class ContainerdRuntime implements Runtime {
       stdout: output,
       stderr: output,
     })
+    const make = async () => {
+      const limit = { timeoutMs: START_MS }
+      const { pid } = await this.#client.call(tasks.TasksService.create, request, limit)
+      const { cgroups, shimCgroup } = this.#options
+      const shim = parentOf(pid)
+      if (shimCgroup !== undefined && shim !== null) cgroups.join(shimCgroup, shim)
+    }
     try {
-      await this.#client.call(tasks.TasksService.create, request, { timeoutMs: START_MS })
+      await make()
     } catch (error) {
       if (!isAlreadyExists(error)) throw error
       await this.#deleteTask(id)
-      await this.#client.call(tasks.TasksService.create, request, { timeoutMs: START_MS })
+      await make()
     }
   }
 
@@ -579,6 +613,38 @@ export class ContainerdRuntime implements Runtime {
     for (const id of left) await this.#removeTraces(id as MachineId)
   }
 
+  /**
+   * What a deed left that failed half-way, of machines that containerd doesn't have: as `open` does it, but while others work.
+   */
+  async sweepLeftovers(): Promise<void> {
+    const { network, logs, cgroups, dirs, cgroupParent, log } = this.#options
+    const kept = await this.#client.collect(snapshots.SnapshotsService.list, {
+      snapshotter: SNAPSHOTTER,
+      filters: [],
+    })
+    const active = kept
+      .flatMap((reply) => reply.info)
+      .filter(({ kind }) => kind === snapshots.Kind.ACTIVE)
+      .map(({ name }) => name)
+    const traces = new Set<string>([
+      ...active,
+      ...dirs.ids(),
+      ...logs.ids(),
+      ...cgroups.children(cgroupParent),
+      ...(await network.attached()),
+    ])
+    for (const id of [...traces].filter(isMachineId)) {
+      if (this.#turns.has(id) || (await this.#container(id))) continue
+      await this.#inTurn(id, async () => {
+        // It may have been created while we waited for our turn.
+        if ((await this.#container(id)) || (await this.#task(id))) return
+        await this.#removeSnapshot(id)
+        await this.#removeTraces(id)
+        log.info('removed what a failed deed had left', { machine: id })
+      })
+    }
+  }
+
   /** A task can only be deleted while its container exists: it gets one for as long as that takes. */
   async #removeOrphanTask(id: string): Promise<void> {
     const container = containers.Container.fromPartial({
@@ -634,10 +700,22 @@ function recordOf(container: Container): MachineRecord {
   return JSON.parse(Buffer.from(value).toString('utf8')) as MachineRecord
 }
 
+const isMachineId = (name: string): name is MachineId => /^[0-9a-f]{14}$/.test(name)
+
 const isRunning = (task: Task): boolean =>
   task.status === taskType.Status.RUNNING ||
   task.status === taskType.Status.PAUSED ||
   task.status === taskType.Status.PAUSING
+
+/** Of a container's first process: its shim. */
+function parentOf(pid: number): number | null {
+  try {
+    const parent = Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+    return parent > 1 ? parent : null
+  } catch {
+    return null
+  }
+}
 
 function json(typeUrl: string, value: object) {
   return { typeUrl, value: Buffer.from(JSON.stringify(value)) }

@@ -64,6 +64,9 @@ export function programOf(init: MachineConfig['init'], image: ImageRun): readonl
   return program
 }
 
+/** When the host itself runs out of memory: after its builds, before the programs that all machines need. */
+const OOM_SCORE_ADJ = 300
+
 export function machineSpec(input: SpecInput): object {
   const { config, image, user, machineDir } = input
   const root = user.uid === 0
@@ -89,7 +92,7 @@ export function machineSpec(input: SpecInput): object {
       },
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: openFiles, hard: openFiles }],
       noNewPrivileges: true,
-      oomScoreAdj: 0,
+      oomScoreAdj: OOM_SCORE_ADJ,
     },
     root: { path: 'rootfs', readonly: false },
     hostname: input.hostname,

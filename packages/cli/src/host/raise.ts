@@ -315,6 +315,7 @@ function agentAndEdgeConfig(
       listen: { address: mesh, port: PORTS.agent },
       containerd: { address: layout.containerd.socket },
       cgroupParent: layout.cgroupParent,
+      shimCgroup: limitsOf(layout, 'shims', spec.capacity.memoryMb).cgroup,
       wireguard: {
         interface: spec.wireguard.interface,
         listenPort: spec.wireguard.port,
