@@ -109,7 +109,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const memory = kept.get(id)
     const entry: Entry = {
       id,
-      record: memory ? { ...memory.record, doing: null } : newRecord(id),
+      // Over the fields that an earlier version did not keep.
+      record: { ...newRecord(id), ...memory?.record, doing: null },
       statusSequence: memory?.statusSequence ?? 0,
       status: null,
       checks: createMachineChecks({

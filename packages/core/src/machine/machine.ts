@@ -8,6 +8,7 @@ import type {
   RegionCode,
 } from '../id.ts'
 import type { MachineConfig, StopSignal } from './config.ts'
+import type { MachineHistory } from './history.ts'
 
 /** What a person may ask for: lasting states only. `created` is a machine that was never launched (`skip_launch`). */
 export type Goal = 'created' | 'started' | 'stopped' | 'destroyed'
@@ -79,6 +80,8 @@ export interface MachineStatus {
   readonly reason: string | null
   readonly restartCount: number
   readonly checks: readonly CheckStatus[]
+  /** Absent where a host keeps none. Edges don't hear it. */
+  readonly history?: MachineHistory
 }
 
 export interface MachineExit {

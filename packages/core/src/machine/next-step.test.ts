@@ -4,7 +4,7 @@ import type { AppName, HostId, InstanceId, MachineId, RegionCode } from '../id.t
 import type { MachineConfig } from './config.ts'
 import type { Assignment, Goal, MachineExit } from './machine.ts'
 import { attemptKey, nextStep } from './next-step.ts'
-import { observe } from './observe.ts'
+import { observe, RESTART_WINDOW_MS } from './observe.ts'
 import { type MachineRecord, newRecord, type Observed, type Stamp, type Step } from './record.ts'
 import { statusOf } from './status-of.ts'
 
@@ -120,7 +120,7 @@ test('restart policies decide what happens after an exit', () => {
   expect(nextStep(restart('no'), crashed(), NOW)).toEqual({ kind: 'settled' })
   expect(said(restart('no'), crashed())).toMatchObject({
     state: 'stopped',
-    reason: 'exited with code 7',
+    reason: 'exited with code 7; its restart policy is "no"',
   })
   expect(nextStep(restart('on-failure'), clean, NOW)).toEqual({ kind: 'settled' })
   expect(nextStep(restart('always'), clean, NOW).kind).toBe('start')
@@ -131,6 +131,25 @@ test('restart policies decide what happens after an exit', () => {
   })
   expect(nextStep(restart('on-failure'), crashed({ restarts: 3 }), NOW)).toEqual({
     kind: 'settled',
+  })
+  expect(said(restart('on-failure'), crashed({ restarts: 3 }))).toMatchObject({
+    state: 'stopped',
+    reason: 'exited with code 7; it was restarted 3 times, and its restart policy allows 3',
+  })
+})
+
+test('what Roost or its host ended starts again and counts for no limit, unless it is to run once', () => {
+  const cause = 'its log copier died'
+  const ended = crashed({ exit: exit({ code: 0, cause }), restarts: 3, blameless: 1 })
+  expect(nextStep(restart('on-failure'), ended, NOW + 60_000).kind).toBe('start')
+  expect(nextStep(restart('on-failure', 0), ended, NOW + 60_000).kind).toBe('start')
+  expect(nextStep(restart('on-failure', 2), { ...ended, exit: exit() }, NOW)).toEqual({
+    kind: 'settled',
+  })
+  expect(nextStep(restart('always'), ended, NOW + 60_000).kind).toBe('start')
+  expect(said(restart('no'), ended)).toMatchObject({
+    state: 'stopped',
+    reason: 'ended: its log copier died; its restart policy is "no"',
   })
 })
 
@@ -235,6 +254,7 @@ const recordArbitrary: fc.Arbitrary<MachineRecord> = fc
       fc.tuple(exitArbitrary, fc.boolean()).map(([e, requested]) => ({ ...e, requested })),
     ),
     restarts: fc.integer({ min: 0, max: 5 }),
+    blameless: fc.integer({ min: 0, max: 2 }),
     failure: fc.option(
       fc.record({
         deed: fc.constantFrom('pull', 'create', 'start', 'stop', 'remove'),
@@ -438,5 +458,121 @@ test('it never starts a version other than the one asked for, whatever its host 
       },
     ),
     { numRuns: 2000 },
+  )
+})
+
+/** A host whose program runs for `runMs` each time and whose agent dies at some of its steps; the server is gone. */
+function runAlone(options: {
+  readonly assignment: Assignment
+  readonly runMs: number
+  readonly lastsMs: number
+  readonly exitOf: (run: number) => { readonly code: number; readonly cause: string | null }
+  readonly diesAt: (step: number) => boolean
+}): { readonly starts: readonly number[]; readonly record: MachineRecord; readonly now: number } {
+  const { assignment, runMs, lastsMs, exitOf, diesAt } = options
+  let now = NOW
+  let world: Observed = { state: 'created', ...stamp(2) }
+  let at = record({ pulledDigest: 'sha256:2' })
+  const starts: number[] = []
+  const tell = (
+    observation: DistributiveOmit<Parameters<typeof observe>[1], 'sequence' | 'at'>,
+  ) => {
+    at = observe(at, { ...observation, sequence: at.sequence + 1, at: now })
+  }
+  for (let step = 0; now < NOW + lastsMs && step < 10_000; step++) {
+    if (world.state === 'running' && now >= world.startedAt + runMs) {
+      const how = { signal: 0, oomKilled: false, ...exitOf(starts.length) }
+      const ended = { ...how, at: world.startedAt + runMs }
+      world = { ...stamp(2), state: 'exited', startedAt: world.startedAt, exit: ended }
+    }
+    tell({ kind: 'seen', observed: world, assignment })
+    const next = nextStep(assignment, at, now)
+    if (next.kind === 'start') {
+      tell({ kind: 'began', deed: 'start', startGeneration: next.startGeneration })
+      world = { ...stamp(2), state: 'running', startedAt: now }
+      starts.push(now)
+      // An agent that dies here has started it and did not write that down.
+      if (diesAt(step)) at = { ...at, doing: null }
+      else tell({ kind: 'done', deed: 'start' })
+    } else if (next.kind === 'wait') now = next.until
+    else if (world.state === 'running') now = world.startedAt + runMs
+    else break
+  }
+  return { starts, record: at, now }
+}
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
+
+const deaths = fc.func(fc.boolean())
+
+test('a host alone keeps to the number of retries, whenever its agent dies', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 12 }),
+      fc.integer({ min: 1, max: 20_000 }),
+      fc.array(fc.constantFrom(null, 'its log copier died'), { minLength: 5, maxLength: 30 }),
+      deaths,
+      (retries, runMs, causes, diesAt) => {
+        const { starts, record: end } = runAlone({
+          assignment: restart('on-failure', retries),
+          runMs,
+          lastsMs: 10 * 3_600_000,
+          exitOf: (run) => ({ code: 1, cause: causes[run - 1] ?? null }),
+          diesAt,
+        })
+        const counted = (n: number) =>
+          starts.slice(0, n).filter((_, run) => (causes[run] ?? null) === null).length
+        // The exits that count are one more than the retries, and the last is one of them.
+        expect(counted(starts.length)).toBe(retries + 1)
+        expect(counted(starts.length - 1)).toBe(retries)
+        expect(said(restart('on-failure', retries), end)).toMatchObject({ state: 'stopped' })
+      },
+    ),
+  )
+})
+
+test('a crash loop costs a bounded number of starts, for ever', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 5_000 }), deaths, (runMs, diesAt) => {
+      const { starts } = runAlone({
+        assignment: restart('always'),
+        runMs,
+        lastsMs: 3_600_000,
+        exitOf: () => ({ code: 0, cause: null }),
+        diesAt,
+      })
+      // 1 s, 2 s, 4 s, … then one a minute.
+      expect(starts.length).toBeLessThanOrEqual(8 + 60)
+      expect(starts.length).toBeGreaterThan(50)
+      starts.slice(8).forEach((at, n) => {
+        expect(at - (starts[n + 7] ?? 0)).toBeGreaterThanOrEqual(60_000)
+      })
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('who runs for long in between is never given up', () => {
+  const { starts } = runAlone({
+    assignment: restart('on-failure', 2),
+    runMs: RESTART_WINDOW_MS,
+    lastsMs: 24 * 3_600_000,
+    exitOf: () => ({ code: 1, cause: null }),
+    diesAt: () => false,
+  })
+  expect(starts.length).toBe(288)
+})
+
+test('what is to run once runs once, whenever the agent dies', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 5_000 }), fc.boolean(), deaths, (runMs, byUs, diesAt) => {
+      const { starts } = runAlone({
+        assignment: restart('no'),
+        runMs,
+        lastsMs: 3_600_000,
+        exitOf: () => ({ code: 1, cause: byUs ? 'its log copier died' : null }),
+        diesAt,
+      })
+      expect(starts).toHaveLength(1)
+    }),
   )
 })

@@ -105,12 +105,14 @@ export function mayLaunch(assignment: Assignment, record: MachineRecord, now: In
   const answered = record.startedFor === assignment.startGeneration
   if (!answered || !record.ended || exit === null || exit.requested) return { kind: 'go' }
   const { policy, max_retries } = assignment.config.restart
-  const clean = exit.code === 0 && exit.signal === 0 && !exit.oomKilled
   switch (policy) {
+    // Whoever ended it: what must not run twice may have done half of its work.
     case 'no':
       return { kind: 'over' }
     case 'on-failure':
-      if (clean || record.restarts >= max_retries) return { kind: 'over' }
+      if (exit.cause) break
+      if (isClean(exit) || record.restarts - record.blameless >= max_retries)
+        return { kind: 'over' }
       break
     case 'always':
       break
@@ -120,6 +122,10 @@ export function mayLaunch(assignment: Assignment, record: MachineRecord, now: In
   const until = exit.at + (record.restarts === 0 ? 0 : pauseMs(record.restarts))
   if (!isAhead(until, now, PAUSE_MS_MAX)) return { kind: 'go' }
   return { kind: 'wait', until, why: `${describeExit(exit)}, starts again after a pause` }
+}
+
+export function isClean(exit: MachineExit): boolean {
+  return exit.code === 0 && exit.signal === 0 && !exit.oomKilled && !exit.cause
 }
 
 /** The step, unless it has just failed: then a pause that doubles with each failure, or nothing when it can't work at all. */
@@ -153,8 +159,9 @@ function isAhead(until: Instant, now: Instant, msMax: number): boolean {
 }
 
 /** Both, since a server that was restored from a backup may count the same generation twice. */
-export function isVersion(assignment: Assignment | null, stamp: Stamp): boolean {
+export function isVersion(assignment: Assignment | null, stamp: Stamp | null): boolean {
   return (
+    stamp !== null &&
     assignment?.configGeneration === stamp.configGeneration &&
     assignment.instanceId === stamp.instanceId
   )

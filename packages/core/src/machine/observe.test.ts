@@ -105,3 +105,18 @@ test('stamps survive their text form; foreign text is a version that nobody asks
   expect(parseStamp(formatStamp(stamp))).toEqual(stamp)
   expect(parseStamp('what?').configGeneration).toBe(-1)
 })
+
+test('what happened is written down once: each start, each end, and whether it starts again', () => {
+  const running = (startedAt: number): Observed => ({ state: 'running', ...stamp, startedAt })
+  const first = see(see(start(record()), running(AT)), running(AT))
+  const ended = see(see(first, exited(AT + 10, 1, AT)), exited(AT + 10, 1, AT))
+  // The second run was over before anybody saw it.
+  const twice = see(start(ended), exited(AT + 30, 137, AT + 20))
+  expect(twice.history.count).toBe(4)
+  expect(twice.history.last).toMatchObject([
+    { kind: 'started', at: AT, restart: 0 },
+    { kind: 'exited', at: AT + 10, exit: { code: 1 }, restarting: false, restarts: 0 },
+    { kind: 'started', at: AT + 20, restart: 1 },
+    { kind: 'exited', at: AT + 30, exit: { code: 137 }, restarts: 1 },
+  ])
+})

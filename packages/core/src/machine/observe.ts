@@ -1,6 +1,7 @@
 import { assertNever, type Generation, type Instant } from '../id.ts'
+import { type MachineHistory, withHappening } from './history.ts'
 import type { Assignment, MachineExit } from './machine.ts'
-import { isVersion } from './next-step.ts'
+import { isVersion, mayLaunch } from './next-step.ts'
 import type { Deed, MachineRecord, Observed } from './record.ts'
 
 /** `sequence`: taken when the look or the deed *began*, so that a look that overlapped a deed is recognised as stale. */
@@ -95,8 +96,10 @@ function seen(
       const asAsked = assignment?.goal === 'started' && isVersion(assignment, observed)
       return {
         ...running,
+        history: withStart(running, observed.startedAt),
         startedAt: observed.startedAt,
         restarts: lasted ? 0 : running.restarts,
+        blameless: lasted ? 0 : running.blameless,
         startedFor: asAsked ? assignment.startGeneration : running.startedFor,
         stopAsked: asAsked ? false : running.stopAsked,
       }
@@ -109,7 +112,15 @@ function seen(
       const ended: MachineExit = { ...exit, requested: from.stopAsked }
       const startedAt = observed.startedAt ?? ran.startedAt
       const lasted = startedAt !== null && exit.at - startedAt >= RESTART_WINDOW_MS
-      return { ...ran, startedAt, exit: ended, ended: true, restarts: lasted ? 0 : ran.restarts }
+      const over: MachineRecord = {
+        ...ran,
+        startedAt,
+        exit: ended,
+        ended: true,
+        restarts: lasted ? 0 : ran.restarts,
+        blameless: lasted ? 0 : ran.blameless,
+      }
+      return { ...over, history: withExit(over, ended, assignment, startedAt) }
     }
     default:
       return assertNever(observed)
@@ -120,8 +131,36 @@ function seen(
 function started(from: MachineRecord): MachineRecord {
   const startedFor = from.startingFor ?? from.startedFor
   const byPolicy = from.ended && from.exit !== null && !from.exit.requested
-  const restarts = startedFor === from.startedFor ? from.restarts + (byPolicy ? 1 : 0) : 0
-  return { ...from, startedFor, startingFor: null, ended: false, stopAsked: false, restarts }
+  const again = startedFor === from.startedFor
+  const restarts = again ? from.restarts + (byPolicy ? 1 : 0) : 0
+  const blameless = again ? from.blameless + (byPolicy && from.exit?.cause ? 1 : 0) : 0
+  const fresh = { startingFor: null, ended: false, stopAsked: false }
+  return { ...from, ...fresh, startedFor, restarts, blameless }
+}
+
+/** Told once, however often it is looked at. */
+function withStart(from: MachineRecord, startedAt: Instant): MachineHistory {
+  const { history, restarts, sequence } = from
+  const known = history.last.findLast((happening) => happening.kind === 'started')
+  if (known?.at === startedAt) return history
+  return withHappening(history, { kind: 'started', at: startedAt, restart: restarts }, sequence)
+}
+
+/** One that was over before anybody saw it run has run all the same. */
+function withExit(
+  over: MachineRecord,
+  exit: MachineExit,
+  assignment: Assignment | null,
+  startedAt: Instant | null,
+): MachineHistory {
+  const before = startedAt === null ? over.history : withStart(over, startedAt)
+  const restarting =
+    assignment?.goal === 'started' &&
+    !exit.requested &&
+    isVersion(assignment, over.stamp) &&
+    mayLaunch(assignment, over, exit.at).kind !== 'over'
+  const exited = { kind: 'exited', at: exit.at, exit, restarting, restarts: over.restarts } as const
+  return withHappening(before, exited, over.sequence)
 }
 
 const ORDER: readonly Deed[] = ['pull', 'create', 'start']

@@ -1,4 +1,5 @@
 import type { Generation, InstanceId, Instant, MachineId } from '../id.ts'
+import { type MachineHistory, NO_HISTORY } from './history.ts'
 import type { MachineExit } from './machine.ts'
 
 /** What a container was made from. The runtime keeps it beside the container, so that it is known after any crash. */
@@ -57,7 +58,10 @@ export interface MachineRecord {
   readonly exit: MachineExit | null
   /** By the restart policy, since a start was asked for or since it last ran for long. */
   readonly restarts: number
+  /** Those of them that the program was not to blame for (`MachineExit.cause`): they count for no limit. */
+  readonly blameless: number
   readonly failure: Failure | null
+  readonly history: MachineHistory
 }
 
 /** A deed that failed, perhaps several times in a row. */
@@ -87,7 +91,9 @@ export function newRecord(id: MachineId): MachineRecord {
     startedAt: null,
     exit: null,
     restarts: 0,
+    blameless: 0,
     failure: null,
+    history: NO_HISTORY,
   }
 }
 

@@ -1,6 +1,13 @@
 import { assertNever, type HostId, type Instant } from '../id.ts'
 import type { Assignment, CheckStatus, MachineState, MachineStatus } from './machine.ts'
-import { describeExit, FAILURES_MAX, mayLaunch, nextStep, standingFailure } from './next-step.ts'
+import {
+  describeExit,
+  FAILURES_MAX,
+  isClean,
+  mayLaunch,
+  nextStep,
+  standingFailure,
+} from './next-step.ts'
 import type { MachineRecord } from './record.ts'
 
 /** What a host says of a machine. `assignment: null`: nobody wants it, and it is on its way out. */
@@ -24,6 +31,7 @@ export function statusOf(
     reason,
     restartCount: record.restarts,
     checks: state === 'started' ? seen.checks : [],
+    history: record.history,
   }
 }
 
@@ -71,6 +79,15 @@ function hasFailed(failure: NonNullable<MachineRecord['failure']>): boolean {
 
 function overReason(record: MachineRecord, assignment: Assignment | null): string | null {
   if (record.exit === null) return null
-  const retries = assignment?.config.restart.policy === 'on-failure' && record.restarts > 0
-  return `${describeExit(record.exit)}${retries ? ` and was restarted ${record.restarts} times` : ''}`
+  const { policy = 'no', max_retries = 0 } = assignment?.config.restart ?? {}
+  const said = describeExit(record.exit)
+  if (policy === 'no') return `${said}; its restart policy is "no"`
+  const retries = record.restarts - record.blameless
+  if (isClean(record.exit)) return said
+  return `${said}; it was restarted ${times(retries)}, and its restart policy allows ${max_retries}`
+}
+
+function times(count: number): string {
+  if (count === 0) return 'never'
+  return count === 1 ? 'once' : `${count} times`
 }

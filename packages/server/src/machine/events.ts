@@ -15,15 +15,20 @@ export interface MachineEvent {
     | 'failed'
     | 'cordon'
     | 'uncordon'
+    /** Something happened that is not told any more. */
+    | 'lost'
   readonly status: string
   readonly source: 'user' | 'flyd'
   readonly timestamp: Instant
-  readonly request?: {
-    readonly exit_event: ExitEvent
-    readonly MonitorEvent: { readonly exit_event: ExitEvent }
-    readonly restart_count: number
-  }
-  /** Why, where it failed. */
+  /** Of an exit, and of a start by the restart policy. */
+  readonly request?:
+    | {
+        readonly exit_event: ExitEvent
+        readonly MonitorEvent: { readonly exit_event: ExitEvent }
+        readonly restart_count: number
+      }
+    | { readonly restart_count: number }
+  /** In words for a person: how it ended, why it failed. */
   readonly message?: string
 }
 

@@ -8,6 +8,7 @@ import {
   type MachineId,
   machineIpv4,
   machineIpv6,
+  type SecretVersions,
 } from '@roost/core'
 import type { Ids } from '../ids.ts'
 import type { Secrets } from '../secret/secrets.ts'
@@ -28,6 +29,8 @@ export interface NewMachine {
   readonly launch: boolean
   readonly cordoned?: boolean
   readonly withoutSecrets?: boolean
+  /** Of a release; else those that were set last. */
+  readonly secrets?: SecretVersions
   /** Events say `user` for what a person asked for. */
   readonly source: 'user' | 'flyd'
 }
@@ -70,7 +73,7 @@ export async function insertNewMachine(
     cordoned: input.cordoned ?? false,
     sealedSecrets: input.withoutSecrets
       ? null
-      : await deps.secrets.sealForHost(tx, app.name, host, id),
+      : await deps.secrets.sealForHost(tx, app.name, host, id, input.secrets),
     primaryRegion: app.primaryRegion,
   })
   await insertMachine(tx, assignment, { slot, now })

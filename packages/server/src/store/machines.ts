@@ -124,7 +124,15 @@ export async function putAssignment(
   }
   const gone = machine.destroyedAt !== null
   await tx.publish('assignment', assignment.id, gone ? null : assignment)
-  await publishView(tx, assignment, machine.status, gone)
+  const view = await publishView(tx, assignment, machine.status, gone)
+  if (assignment.routed && !machine.assignment.routed && !replaced)
+    // It returns to rotation: only edges that have heard of that send it requests.
+    await tx.db
+      .updateTable('statuses')
+      .set({ ready_revision: view })
+      .where('machine', '=', assignment.id)
+      .where('ready_revision', 'is not', null)
+      .execute()
   const forgotten = { readySince: null, startedSince: null, failedSince: null, readyRevision: null }
   return { ...machine, assignment, updatedAt: now, ...(replaced ? forgotten : {}) }
 }
@@ -162,10 +170,14 @@ export async function publishView(
     privateIpv4: assignment.privateIpv4,
     services: assignment.config.services,
     routed: assignment.routed,
-    status,
+    status: status && withoutHistory(status),
     coming: comingOf(assignment, status),
   }
   return tx.publish('machine', assignment.id, gone ? null : view)
+}
+
+function withoutHistory({ history: _, ...status }: MachineStatus): MachineStatus {
+  return status
 }
 
 /** What is taken of each host. */

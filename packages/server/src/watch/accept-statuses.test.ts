@@ -1,5 +1,13 @@
 import type { RecordValues } from '@roost/api'
-import type { AppName, HostId, MachineId, MachineStatus } from '@roost/core'
+import {
+  type AppName,
+  type Happening,
+  type HostId,
+  type MachineId,
+  type MachineStatus,
+  NO_HISTORY,
+  withHappening,
+} from '@roost/core'
 import { beforeEach, expect, test } from 'vitest'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
 import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.ts'
@@ -63,10 +71,9 @@ async function view(): Promise<RecordValues['machine'] | null> {
   return row?.value == null ? null : JSON.parse(row.value)
 }
 
-const eventTypes = async () => {
-  const events = await deps.store.read((reader) => listEvents(reader, [id]))
-  return (events.get(id) ?? []).map((event) => event.type)
-}
+const events = async () =>
+  (await deps.store.read((reader) => listEvents(reader, [id]))).get(id) ?? []
+const eventTypes = async () => (await events()).map((event) => event.type)
 
 async function status(change: Partial<MachineStatus>): Promise<MachineStatus> {
   const { assignment } = await stored()
@@ -182,6 +189,48 @@ test('exits and restarts are told, newest first, and only the last 50 are kept',
   })
   await report({ sequence: 100, state: 'failed', reason: 'no such image' })
   expect((await eventTypes())[0]).toBe('failed')
+})
+
+test('what happened while the server was away is told in full, once, and what was dropped is said', async () => {
+  const run = (n: number): Happening[] => [
+    { kind: 'started', at: 10 * n, restart: n },
+    {
+      kind: 'exited',
+      at: 10 * n + 5,
+      exit: {
+        code: n,
+        signal: 0,
+        oomKilled: n === 2,
+        requested: false,
+        cause: null,
+        at: 10 * n + 5,
+      },
+      restarting: n < 3,
+      restarts: n,
+    },
+  ]
+  const historyOf = (runs: number) =>
+    Array.from({ length: runs }, (_, n) => run(n))
+      .flat()
+      .reduce((history, one) => withHappening(history, one, 7), NO_HISTORY)
+  const last = { state: 'stopped' as const }
+  await report({ ...last, sequence: 1, history: historyOf(3) })
+  await report({ ...last, sequence: 2, history: historyOf(3), reason: 'the same again' })
+  expect(await eventTypes()).toEqual([...Array(3).fill(['exit', 'start']).flat(), 'launch'])
+  const [newest, second] = await events()
+  expect(newest).toMatchObject({
+    message: 'killed: out of memory',
+    request: { exit_event: { exit_code: 2, oom_killed: true, restarting: true } },
+  })
+  expect(second).toMatchObject({ request: { restart_count: 2 }, message: 'restart 2 in a row' })
+
+  await report({ ...last, sequence: 3, history: historyOf(3 + 20) })
+  const all = await events()
+  const lost = all.find(({ type }) => type === 'lost')
+  expect(lost?.message).toMatch(/^16 starts and exits before this were not told/)
+  expect(all.filter(({ type }) => type === 'exit')).toHaveLength(3 + 12)
+  // Edges have no use for it.
+  expect(await view()).not.toHaveProperty('status.history')
 })
 
 test('a machine that was to be destroyed stays readable, and nobody needs to hear of it', async () => {

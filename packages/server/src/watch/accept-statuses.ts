@@ -1,6 +1,17 @@
-import { type HostId, type Instant, isReady, type MachineStatus, type Revision } from '@roost/core'
+import {
+  describeExit,
+  HISTORY_MAX,
+  type HostId,
+  type Instant,
+  isReady,
+  type MachineExit,
+  type MachineHistory,
+  type MachineStatus,
+  newsIn,
+  type Revision,
+} from '@roost/core'
 import { commandMachine } from '../machine/command.ts'
-import { addEvent, exitRequest } from '../machine/events.ts'
+import { addEvent, exitRequest, type MachineEvent } from '../machine/events.ts'
 import { getMachine, markDestroyed, publishView, type StoredMachine } from '../store/machines.ts'
 import type { Tx } from '../store/store.ts'
 
@@ -90,26 +101,12 @@ async function putStatus(
 }
 
 async function addEvents(tx: Tx, machine: StoredMachine, status: MachineStatus): Promise<void> {
-  const { id, exit } = status
+  const { id } = status
   const before = machine.status
-  if (exit !== null && exit.at !== before?.exit?.at) {
-    const restarting = status.restartCount > (before?.restartCount ?? 0)
-    await addEvent(tx, id, {
-      type: 'exit',
-      status: 'stopped',
-      source: 'flyd',
-      timestamp: exit.at,
-      request: exitRequest(exit, restarting, status.restartCount),
-    })
-  }
-  const running = status.state === 'started' && status.startedAt !== null
-  if (running && (before?.state !== 'started' || before.startedAt !== status.startedAt))
-    await addEvent(tx, id, {
-      type: 'start',
-      status: 'started',
-      source: 'flyd',
-      timestamp: status.startedAt ?? status.updatedAt,
-    })
+  for (const event of status.history
+    ? newEvents(before, status.history)
+    : seenEvents(before, status))
+    await addEvent(tx, id, event)
   const news = before?.state !== status.state || before.reason !== status.reason
   if (status.state === 'failed' && news)
     await addEvent(tx, id, {
@@ -126,4 +123,55 @@ async function addEvents(tx: Tx, machine: StoredMachine, status: MachineStatus):
       source: 'flyd',
       timestamp: status.updatedAt,
     })
+}
+
+type NewEvent = Omit<MachineEvent, 'id'>
+
+/** From what the host wrote down, also while nobody heard it. */
+function newEvents(before: MachineStatus | null, history: MachineHistory): NewEvent[] {
+  const { fresh, dropped } = newsIn(before?.history ?? null, history)
+  const events = fresh.map((one) =>
+    one.kind === 'started'
+      ? startEvent(one.at, one.restart)
+      : exitEvent(one.exit, one.restarting, one.restarts),
+  )
+  const [first] = events
+  if (dropped === 0 || first === undefined) return events
+  const lost: NewEvent = {
+    type: 'lost',
+    status: 'unknown',
+    source: 'flyd',
+    timestamp: first.timestamp,
+    message: `${dropped} starts and exits before this were not told: its host keeps the last ${HISTORY_MAX} while the server is away`,
+  }
+  return [lost, ...events]
+}
+
+/** From how things are, for a host that keeps no history. */
+function seenEvents(before: MachineStatus | null, status: MachineStatus): NewEvent[] {
+  const { exit, restartCount } = status
+  const ended = exit !== null && exit.at !== before?.exit?.at
+  const running = status.state === 'started' && status.startedAt !== null
+  const anew = before?.state !== 'started' || before.startedAt !== status.startedAt
+  return [
+    ...(ended ? [exitEvent(exit, restartCount > (before?.restartCount ?? 0), restartCount)] : []),
+    ...(running && anew ? [startEvent(status.startedAt ?? status.updatedAt, restartCount)] : []),
+  ]
+}
+
+function startEvent(timestamp: Instant, restart: number): NewEvent {
+  const how = { type: 'start', status: 'started', source: 'flyd', timestamp } as const
+  if (restart === 0) return how
+  return { ...how, request: { restart_count: restart }, message: `restart ${restart} in a row` }
+}
+
+function exitEvent(exit: MachineExit, restarting: boolean, restarts: number): NewEvent {
+  return {
+    type: 'exit',
+    status: 'stopped',
+    source: 'flyd',
+    timestamp: exit.at,
+    request: exitRequest(exit, restarting, restarts),
+    message: exit.requested ? 'stopped as asked' : describeExit(exit),
+  }
 }
