@@ -1,5 +1,5 @@
 import type { WatchEvent } from '@roost/api'
-import type { Draining, MachineStatus, Revision } from '@roost/core'
+import type { Draining, HostDisk, MachineStatus, Revision } from '@roost/core'
 
 /** What the agent needs of the server. The adapter speaks mTLS; the simulator's loses, doubles and delays what is said. */
 export interface ControlPlane {
@@ -8,7 +8,7 @@ export interface ControlPlane {
   /** Idempotent; throws when it was not acknowledged. */
   report(statuses: readonly MachineStatus[], signal: AbortSignal): Promise<void>
   heartbeat(
-    beat: { applied: Revision; draining: readonly Draining[] },
+    beat: { applied: Revision; draining: readonly Draining[]; disk?: HostDisk | null },
     signal: AbortSignal,
   ): Promise<void>
   /** A short-lived token to pull one repository. */

@@ -64,6 +64,7 @@ export interface Buildah {
   /** Arguments for `bud` that follow from this machine: limits that it lets us give, authorities that its owner added. */
   readonly machineArguments: readonly string[]
   readonly configDir: string
+  readonly storageDir: string
   /** Removes cgroups of steps that are no more. */
   sweepCgroups(): void
   /** Whether builds that were cut off left containers. Only true words while no build runs. */
@@ -251,6 +252,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
 
   return {
     configDir,
+    storageDir,
     machineArguments: [
       ...ulimits(),
       `--runtime=${addsAuthorities() ? join(configDir, 'runtime') : 'runc'}`,

@@ -6,7 +6,11 @@ import { dirname, join, sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { BuildEvent, BuildRequest } from '@roost/api'
 import { type Clock, describeError, type Logger, PlatformError } from '@roost/base'
+import type { CollectedCache } from '../disk/collector.ts'
+import { isNoSpace } from '../disk/no-space.ts'
+import type { PullRoom } from '../image/puller.ts'
 import { parseChallenge } from '../image/registry.ts'
+import { openBuildCache } from './build-cache.ts'
 import { createBuildLog } from './build-log.ts'
 import { createBuildSlots } from './build-slots.ts'
 import { openBuildah, type RegistryPlace } from './buildah.ts'
@@ -39,6 +43,8 @@ export interface BuilderOptions {
     push: boolean,
     signal: AbortSignal,
   ) => Promise<string>
+  /** Keeps builds from filling a disk on which machines run; absent: there is always room. */
+  readonly room?: PullRoom
   readonly clock: Clock
   readonly log: Logger
 }
@@ -54,6 +60,8 @@ export interface Builder {
     onEvent: (event: BuildEvent) => void | Promise<void>,
     signal: AbortSignal,
   ): Promise<void>
+  /** What it keeps for later builds. */
+  readonly cache: CollectedCache
   /** Removes what builds of an earlier life left behind. */
   sweep(): Promise<void>
   /** Ends the builds that run. */
@@ -88,17 +96,43 @@ export function createBuilder(options: BuilderOptions): Builder {
   const tidying = { now: Promise.resolve() }
   const workDir = join(dataDir, 'work')
   const cachesDir = join(dataDir, 'caches')
+  /** Of builds that go on, also while they wait or their context comes in. */
+  const folders = new Set<string>()
+  const cache = openBuildCache({
+    dataDir,
+    storageDir: buildah.storageDir,
+    cachesDir,
+    removeImages: async (ids) => {
+      await buildah.query(['rmi', ...ids], {
+        signal: AbortSignal.any([closing.signal, AbortSignal.timeout(QUERY_MS_MAX)]),
+        tmpDir: join(dataDir, 'tidy'),
+        timeoutMs: QUERY_MS_MAX,
+        withoutNetwork: true,
+      })
+    },
+    clock,
+    log,
+  })
   const platform = `linux/${process.arch === 'arm64' ? 'arm64' : 'amd64'}`
 
   async function run(...[build, context, onEvent, given]: Parameters<Builder['run']>) {
-    const signal = AbortSignal.any([given, closing.signal])
+    const ended = AbortSignal.any([given, closing.signal])
+    const full = new AbortController()
+    const signal = AbortSignal.any([ended, full.signal])
     const id = newUlid(clock.now())
     const folder = join(workDir, id)
+    const watched = { end: () => {} }
+    folders.add(id)
     const say = async (event: BuildEvent) => {
       signal.throwIfAborted()
       await onEvent(event)
     }
     try {
+      const room = await options.room?.watch(`build ${build.app}`, 0)
+      if (room !== undefined) {
+        watched.end = room.end
+        room.signal.addEventListener('abort', () => full.abort(room.signal.reason), { once: true })
+      }
       await mkdir(join(folder, 'context'), { recursive: true, mode: 0o700 })
       await say({ kind: 'step', name: 'receive the context' })
       const { bytes, entries } = await unpackContext(context, join(folder, 'context'), signal)
@@ -118,17 +152,32 @@ export function createBuilder(options: BuilderOptions): Builder {
         release()
       }
     } catch (error) {
-      signal.throwIfAborted()
+      ended.throwIfAborted()
       // What the client still sends is thrown away, so that it comes to read the reason.
       context.resume()
-      const { code, message } = explain(error)
+      const { code, message } = explain(await roomReason(full.signal, build.app, error))
       if (code === 'internal') log.warn('build failed', { app: build.app, build: id, error })
       await onEvent({ kind: 'failed', code, message })
     } finally {
+      watched.end()
       await rm(folder, { recursive: true, force: true }).catch((error: unknown) =>
         log.warn('remove a build folder', { folder, error }),
       )
+      folders.delete(id)
       await tidyWhenIdle()
+    }
+  }
+
+  /** Why a build ended, where its disk is full: neither its Dockerfile nor its context is at fault then. */
+  async function roomReason(full: AbortSignal, app: string, error: unknown): Promise<unknown> {
+    if (full.aborted) return full.reason
+    if (!isNoSpace(error) || options.room === undefined) return error
+    try {
+      const room = await options.room.watch(`build ${app}`, 0)
+      room.end()
+      return error
+    } catch (refused) {
+      return refused
     }
   }
 
@@ -145,6 +194,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       const startedAt = performance.now()
       const rewritten = await rewrite(build, tmpDir)
       const image = await buildImage(build, rewritten, tmpDir)
+      cache.noteUse(app)
       const builtAt = performance.now()
       const tag = `${app}:deployment-${id}`
       await say({ kind: 'step', name: `push ${place.name}/${tag}` })
@@ -244,6 +294,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       readOnly: [context, join(folder, 'heredocs')],
       timeoutMs: BUILD_MS_MAX,
       onLine: async (line) => {
+        cache.heard(line)
         const event = output.add(line)
         if (event !== null) await say(event)
       },
@@ -325,6 +376,8 @@ export function createBuilder(options: BuilderOptions): Builder {
   /** What builds that were cut off left behind. Only while none runs; those that come wait for it. */
   async function tidy(): Promise<void> {
     buildah.sweepCgroups()
+    for (const id of await readdir(workDir).catch(() => []))
+      if (!folders.has(id)) await rm(join(workDir, id), { recursive: true, force: true })
     for (const app of await readdir(cachesDir).catch(() => []))
       for (const name of await readdir(join(cachesDir, app)))
         if (name !== CACHE_MOUNTS)
@@ -348,6 +401,17 @@ export function createBuilder(options: BuilderOptions): Builder {
   }
 
   return {
+    cache: {
+      async whileIdle(work) {
+        if (!slots.isIdle()) return false
+        const turn = tidying.now.then(work)
+        tidying.now = turn.catch(() => {})
+        await turn
+        return true
+      },
+      entries: () => cache.entries(),
+      remove: (names) => cache.remove(names),
+    },
     run(...args) {
       const work = run(...args)
       const settled = work.catch(() => {}).finally(() => under.delete(settled))
@@ -355,7 +419,6 @@ export function createBuilder(options: BuilderOptions): Builder {
       return work
     },
     async sweep() {
-      await rm(workDir, { recursive: true, force: true })
       await tidyWhenIdle()
     },
     async close() {

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { describeError, PlatformError } from '@roost/base'
 import { extract, type Header } from 'tar-stream'
+import { isNoSpace } from '../disk/no-space.ts'
 
 /** Bounds of a context. `bytes` counts file contents after decompression. */
 export interface ContextLimits {
@@ -106,6 +107,8 @@ export async function unpackContext(
     source.destroy()
     signal.throwIfAborted()
     if (cause instanceof PlatformError) throw cause
+    if (isNoSpace(cause))
+      throw new PlatformError('disk_full', 'read the context', { cause, retry: 'later' })
     throw new PlatformError('invalid', 'read the context', {
       cause: new Error(`no gzipped TAR, or cut off: ${describeError(cause)}`),
     })

@@ -90,6 +90,7 @@ const STARTED = 'roost/started'
 const EXIT = 'roost/exit'
 /** Why we ended the run ourselves, though nobody had asked for it. */
 const CAUSE = 'roost/cause'
+const LOST = 'its host or containerd went down'
 const KILL_MS = 10_000
 /** For its last words to itself: those to the world may be what it can't get rid of. */
 const END_RUN_MS = 2_000
@@ -268,8 +269,8 @@ export class ContainerdRuntime implements Runtime {
   }
 
   /**
-   * Ends a run that can't go on through no fault of its program: its exit bears the cause, so that it is started again whatever
-   * its restart policy says. Nothing happens to a machine whose run is another by now.
+   * Ends a run that can't go on through no fault of its program: its exit bears the cause, so that it is started again, and
+   * counts for no limit, unless its restart policy is `no`. Nothing happens to a machine whose run is another by now.
    */
   endRun(id: MachineId, cause: string, startedAt: number): Promise<void> {
     return this.#inTurn(id, async () => {
@@ -354,22 +355,43 @@ export class ContainerdRuntime implements Runtime {
     return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, undefined) }
   }
 
-  /** By its task, by what we noted when that was deleted, or, after a power cut, as killed. */
+  /** By its task, by what we noted when that was deleted, or, when it was lost, as killed. */
   #exitOf(container: Container, task: Task | undefined): Exit {
     const noted = container.labels[EXIT]
     if (noted) return JSON.parse(noted) as Exit
     if (!task) {
       const at = Number(container.updatedAt?.seconds ?? 0n) * 1000
-      return { code: 137, signal: 9, oomKilled: false, cause: null, at }
+      return { code: 137, signal: 9, oomKilled: false, cause: LOST, at }
     }
     const code = task.exitStatus
+    const signal = code > 128 && code <= 128 + 64 ? code - 128 : 0
+    // The kernel may have killed a child, of which its parent then died in its own way.
+    const couldBeOom = code === 137 || (code !== 0 && signal === 0)
     return {
       code,
-      signal: code > 128 && code <= 128 + 64 ? code - 128 : 0,
-      oomKilled: code === 137 && this.#options.cgroups.oomKills(this.#cgroupPath(container.id)) > 0,
+      signal,
+      oomKilled: couldBeOom && this.#options.cgroups.oomKills(this.#cgroupPath(container.id)) > 0,
       cause: container.labels[CAUSE] || null,
       at: milliseconds(task.exitedAt),
     }
+  }
+
+  /** What ran when the host went down: noted once, so that it is the same exit each time it is looked at. */
+  async #noteLost(container: Container): Promise<void> {
+    const startedAt = Number(container.labels[STARTED]) || null
+    if (startedAt === null || container.labels[EXIT]) return
+    const now = this.#options.clock.now()
+    const bootedAt = now - uptime() * 1000
+    const rebooted = startedAt < bootedAt
+    await this.#label(container, {
+      [EXIT]: JSON.stringify({
+        code: 137,
+        signal: 9,
+        oomKilled: false,
+        cause: rebooted ? 'its host was restarted or lost power' : LOST,
+        at: Math.round(rebooted ? bootedAt : now),
+      } satisfies Exit),
+    })
   }
 
   /** Notes how a task ended, then deletes it. Looks for itself: what the caller saw may be over by now. */
@@ -595,6 +617,9 @@ export class ContainerdRuntime implements Runtime {
     ])
     const known = new Set(found.containers.map((container) => container.id))
     for (const task of running.tasks) if (!known.has(task.id)) await this.#removeOrphanTask(task.id)
+    const alive = new Set(running.tasks.map((task) => task.id))
+    for (const container of found.containers)
+      if (!alive.has(container.id)) await this.#noteLost(container)
     for (const { id } of held.leases.filter((lease) => lease.id.startsWith(PULL_LEASE)))
       await orAbsent(this.#client.call(leases.LeasesService.delete, { id, sync: false }))
     for (const info of kept.flatMap((reply) => reply.info)) {

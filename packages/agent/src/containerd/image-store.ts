@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { PlatformError } from '@roost/base'
+import { isNoSpace } from '../disk/no-space.ts'
 import { type ContainerdClient, isAlreadyExists, orAbsent } from './client.ts'
 import { type Blob, ContentStore } from './content.ts'
 import { diff, images, leases, snapshots } from './generated/index.js'
@@ -11,6 +12,7 @@ const LEASE_MS = 7_200_000
 /** Older ones are not begun anything with: a pull must end before its lease does. */
 const LEASE_REUSE_MS = 3_600_000
 const CACHE_MAX = 500
+const FREE_MS = 60_000
 /** Names of what only a pull makes: at start, all of it is left over from one that was cut off. */
 export const PULL_LEASE = 'roost-pull'
 export const EXTRACT_PREFIX = 'roost-extract-'
@@ -81,18 +83,22 @@ export class ImageStore {
 
   /**
    * Everything that `work` writes with the lease is safe from the garbage collector until it ends and `keep` names it. All
-   * that go on at the same time share one. After a failure it stays for the next attempt, which goes on with what is there.
+   * that go on at the same time share one. After a failure it stays for the next attempt, which goes on with what is there;
+   * but not what a full disk ended: that gives its room back at once.
    */
   async withLease<T>(work: (lease: string) => Promise<T>): Promise<T> {
     this.#pulls++
-    let failed = true
+    let end: 'end' | 'keep' | 'free' = 'keep'
     try {
       const result = await work(await this.#ensureLease())
-      failed = false
+      end = 'end'
       return result
+    } catch (error) {
+      if (isNoSpace(error)) end = 'free'
+      throw error
     } finally {
       this.#pulls--
-      if (this.#pulls === 0 && !failed) await this.#endLease()
+      if (this.#pulls === 0 && end !== 'keep') await this.#endLease(end === 'free')
     }
   }
 
@@ -114,12 +120,15 @@ export class ImageStore {
     return lease.id
   }
 
-  async #endLease(): Promise<void> {
+  /** `free`: returns when what only the lease kept is gone. */
+  async #endLease(free = false): Promise<void> {
     const id = this.#lease?.id
     this.#lease = null
     if (id === undefined) return
     // One that stays for lack of an answer ends by its own time.
-    await this.#client.call(leases.LeasesService.delete, { id, sync: false }).catch(() => {})
+    await this.#client
+      .call(leases.LeasesService.delete, { id, sync: free }, { timeoutMs: FREE_MS })
+      .catch(() => {})
   }
 
   async hasSnapshot(name: string): Promise<boolean> {

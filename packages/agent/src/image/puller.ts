@@ -15,6 +15,15 @@ import { RegistryClient, type RegistryRepository } from './registry.ts'
 const DOWNLOADS_MAX = 3
 const LAYERS_MAX = 500
 
+/** Keeps pulls from filling a disk on which machines run. */
+export interface PullRoom {
+  /** Throws `disk_full` when `bytes` don't fit; else the signal aborts with that when room ends before `end`. */
+  watch(
+    doing: string,
+    bytes: number,
+  ): Promise<{ readonly signal: AbortSignal; readonly end: () => void }>
+}
+
 interface Index {
   readonly manifests?: readonly (Descriptor & {
     readonly platform?: { readonly os?: string; readonly architecture?: string }
@@ -37,6 +46,7 @@ export class ImagePuller {
   /** Where a repository may be, best first. */
   readonly #places: (repository: string) => readonly RegistryRepository[]
   readonly #architecture: string
+  readonly #room: PullRoom | undefined
   readonly #images = new Map<string, Shared<void>>()
   readonly #blobs = new Map<string, Promise<void>>()
   #downloads = 0
@@ -47,10 +57,13 @@ export class ImagePuller {
     places: (repository: string) => readonly RegistryRepository[]
     /** As images name it. */
     architecture?: string
+    /** Asked before and while something is fetched; absent: there is always room. */
+    room?: PullRoom
   }) {
     this.#store = options.store
     this.#places = options.places
     this.#architecture = options.architecture ?? 'amd64'
+    this.#room = options.room
   }
 
   async pull(image: ImageToPull, signal: AbortSignal): Promise<void> {
@@ -100,8 +113,12 @@ export class ImagePuller {
       chainId: chain[first + n] ?? '',
       parent: chain[first + n - 1] ?? '',
     }))
-    await Promise.all(missing.map(({ layer }) => this.#download(client, layer, lease, signal)))
-    await this.#store.unpack(missing, lease, signal)
+    // At least this much: each layer as it comes, and what is in it.
+    const bytes = missing.reduce((sum, { layer }) => sum + 2 * layer.size, 0)
+    await this.#whileRoom(name, bytes, signal, async (within) => {
+      await Promise.all(missing.map(({ layer }) => this.#download(client, layer, lease, within)))
+      await this.#store.unpack(missing, lease, within)
+    })
     const { content } = this.#store
     const write = { lease, signal }
     await content.write(
@@ -115,6 +132,23 @@ export class ImagePuller {
       write,
     )
     await this.#store.keep(name, manifest)
+  }
+
+  async #whileRoom(
+    name: string,
+    bytes: number,
+    signal: AbortSignal,
+    work: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    if (this.#room === undefined || bytes === 0) return work(signal)
+    const watched = await this.#room.watch(`pull ${name}`, bytes)
+    try {
+      await work(AbortSignal.any([signal, watched.signal]))
+    } catch (error) {
+      throw watched.signal.aborted ? watched.signal.reason : error
+    } finally {
+      watched.end()
+    }
   }
 
   /** The manifest for this platform, from the first place that has the image. */

@@ -7,7 +7,7 @@ import {
   type RecordCache,
   startLoop,
 } from '@roost/base'
-import type { MachineId, MachineStatus } from '@roost/core'
+import type { HostDisk, MachineId, MachineStatus } from '@roost/core'
 import type { ControlPlane } from '../control-plane.ts'
 import { within } from './within.ts'
 
@@ -30,6 +30,8 @@ export interface FollowControlPlaneOptions {
   readonly onRecords: () => void
   /** All statuses as they are now: told again after each loss of the connection, whatever was acknowledged. */
   readonly statuses: () => readonly MachineStatus[]
+  /** The host's fullest file system; absent or null: not known. */
+  readonly disk?: () => HostDisk | null
 }
 
 const BEAT_PERIOD_MS = 2_000
@@ -77,7 +79,8 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
     log,
     lap: async () => {
       try {
-        const beat = { applied: cache.revision(), draining: [] }
+        const disk = options.disk?.() ?? null
+        const beat = { applied: cache.revision(), draining: [], disk }
         await call('heartbeat', (signal) => controlPlane.heartbeat(beat, signal))
         silent = false
       } catch (error) {

@@ -313,7 +313,7 @@ function agentAndEdgeConfig(
       runDir: layout.runDirOf('agent'),
       tls: tlsOf('agent'),
       listen: { address: mesh, port: PORTS.agent },
-      containerd: { address: layout.containerd.socket },
+      containerd: { address: layout.containerd.socket, root: layout.containerd.root },
       cgroupParent: layout.cgroupParent,
       shimCgroup: limitsOf(layout, 'shims', spec.capacity.memoryMb).cgroup,
       wireguard: {
