@@ -16,7 +16,14 @@ import type { LogLine } from '@roost/api'
 import { type Clock, type Logger, runCommand } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import type { MachineLogs } from '../containerd/containerd-runtime.ts'
-import { type ReadLine, Segments, type StoredLine } from './segments.ts'
+import { hasMark, withoutMarks } from './copier-mark.ts'
+import {
+  type ReadLine,
+  SEGMENT_BYTES,
+  SEGMENTS_MAX,
+  Segments,
+  type StoredLine,
+} from './segments.ts'
 
 export interface LogKeeperOptions {
   /** Raw logs, on their file system: `<machine>.log`. */
@@ -27,6 +34,8 @@ export interface LogKeeperOptions {
   readonly host: string
   readonly clock: Clock
   readonly log: Logger
+  /** Of all machines' stored logs together, those that are gone included. Default: see `storeBound`. */
+  readonly storeBytesMax?: number
 }
 
 const CHUNK_BYTES = 256 * 1024
@@ -35,7 +44,12 @@ const CHUNKS_PER_TURN = 4
 const LINE_BYTES_MAX = 64 * 1024
 /** What is not ended by a newline counts as a line after that time. */
 const PARTIAL_MS = 3000
-const PUNCH_BYTES = 1024 * 1024
+/** Read bytes of one log that still take space, by the share of the file system that is free: giving back costs a process. */
+const PUNCH_BYTES = [
+  { freeMin: 0.7, bytes: 4 * 1024 * 1024 },
+  { freeMin: 0.5, bytes: 512 * 1024 },
+  { freeMin: 0, bytes: 32 * 1024 },
+] as const
 /** More than this unread is not read any more: it would be gone from the store before anybody saw it. */
 const BACKLOG_BYTES_MAX = 32 * 1024 * 1024
 /** Below this share of free space, the unread is dropped down to `BACKLOG_KEPT`. */
@@ -43,9 +57,19 @@ const FREE_SHARE_MIN = 0.3
 const BACKLOG_KEPT_BYTES = 1024 * 1024
 const PERIOD_MS = 1000
 const QUEUE_LINES_MAX = 5000
+const QUEUE_BYTES_MAX = 2 * 1024 * 1024
 const LINES_MAX = 10_000
-/** Logs of machines that are gone are kept for those who ask why. */
-const GONE_MAX = 50
+/** Logs of machines that are gone are kept for those who ask why, as long as the server knows the machine. */
+const GONE_MS_MAX = 7 * 86_400_000
+/** A clock that was set back by more than that is believed; by less, time stands still until it has caught up. */
+const CLOCK_BACK_MS = 60_000
+const STORE_BYTES_LEAST = 256 * 1024 * 1024
+const STORE_BYTES_MOST = 4 * 1024 * 1024 * 1024
+const STORE_SHARE = 0.05
+/** Less free than that on the disk of the store, and the logs of those that are gone make room. */
+const DISK_FREE_MIN = 0.05
+/** The same complaint of all machines, at most so often. */
+const WARN_MS = 60_000
 
 interface Machine {
   readonly id: MachineId
@@ -56,13 +80,15 @@ interface Machine {
   /** Size when it was last seen growing, and when: for lines without an end. */
   seenSize: number
   seenAt: number
-  /** Lines that were dropped and not yet spoken of. */
+  /** Lines that were dropped because they came too fast, and for want of room, and not yet spoken of. */
   dropped: number
+  homeless: number
   reading: Promise<boolean> | null
 }
 
 interface Follower {
   readonly queue: StoredLine[]
+  bytes: number
   dropped: number
   wake: () => void
 }
@@ -79,6 +105,9 @@ export class LogKeeper implements MachineLogs {
   #dirty = new Set<MachineId>()
   #wake: () => void = () => {}
   #running: Promise<void> | null = null
+  #warnedAt = 0
+  /** Hears of marks that came through a machine's copiers. */
+  #onMark: (id: MachineId, data: Buffer) => void = () => {}
 
   constructor(options: LogKeeperOptions) {
     this.#options = options
@@ -117,6 +146,11 @@ export class LogKeeper implements MachineLogs {
     await this.#running
   }
 
+  /** `heard` is shown what is read, where there is a copier's mark in it. */
+  watchMarks(heard: (id: MachineId, data: Buffer) => void): void {
+    this.#onMark = heard
+  }
+
   /** Takes in the rest, then lets the raw log go. What was stored stays. */
   async close(id: MachineId): Promise<void> {
     const machine = this.#machine(id)
@@ -127,16 +161,31 @@ export class LogKeeper implements MachineLogs {
     machine.seenSize = 0
   }
 
-  /** Drops the logs of all but these machines and the last that went. */
+  /**
+   * Drops the logs of machines that are gone: after a week, or as soon as their room is needed, those first that went first. When
+   * that does not do, those that are there keep less.
+   */
   retain(ids: ReadonlySet<MachineId>): void {
-    const gone = readdirSync(this.#options.storeDir)
-      .filter((name) => !ids.has(name as MachineId))
-      .map((name) => ({ name, at: statSync(join(this.#options.storeDir, name)).mtimeMs }))
-      .sort((a, b) => b.at - a.at)
-    for (const { name } of gone.slice(GONE_MAX)) {
-      this.#machines.delete(name as MachineId)
-      rmSync(join(this.#options.storeDir, name), { recursive: true, force: true })
+    const { storeDir, clock } = this.#options
+    const { blocks, bavail, bsize } = statfsSync(storeDir)
+    const bytesMax = this.#options.storeBytesMax ?? storeBound(blocks * bsize)
+    const all = readdirSync(storeDir).map((name) => ({ name, ...sizeAndAge(join(storeDir, name)) }))
+    const gone = all.filter(({ name }) => !ids.has(name as MachineId)).sort((a, b) => a.at - b.at)
+    let bytes = all.reduce((sum, one) => sum + one.bytes, 0)
+    let missing = DISK_FREE_MIN * blocks * bsize - bavail * bsize
+    for (const one of gone) {
+      const old = clock.now() - one.at > GONE_MS_MAX
+      if (!old && bytes <= bytesMax && missing <= 0) continue
+      this.#machines.delete(one.name as MachineId)
+      rmSync(join(storeDir, one.name), { recursive: true, force: true })
+      bytes -= one.bytes
+      missing -= one.bytes
     }
+    if (bytes <= bytesMax) return
+    const living = all.filter(({ name }) => ids.has(name as MachineId))
+    const files = Math.floor(bytesMax / (living.length * SEGMENT_BYTES))
+    for (const { name } of living)
+      this.#machine(name as MachineId).segments.trim(Math.min(SEGMENTS_MAX, Math.max(2, files)))
   }
 
   /** Whether it ever said something here. */
@@ -158,13 +207,11 @@ export class LogKeeper implements MachineLogs {
   }): AsyncGenerator<LogLine | null> {
     const { machine: id, signal } = options
     const machine = this.#machine(id)
-    const follower: Follower = { queue: [], dropped: 0, wake: () => {} }
+    const follower: Follower = { queue: [], bytes: 0, dropped: 0, wake: () => {} }
     // No line can come between these two.
     if (options.follow) machine.followers.add(follower)
-    const after = options.after === undefined ? 0 : Date.parse(options.after)
-    const stored = machine.segments
-      .tail(Math.max(0, Math.min(LINES_MAX, options.lines)))
-      .filter(({ at }) => !(at <= after))
+    const after = options.after === undefined ? 0 : instantOf(options.after)
+    const stored = machine.segments.tail(Math.max(0, Math.min(LINES_MAX, options.lines)), after)
     const wake = () => follower.wake()
     signal.addEventListener('abort', wake)
     try {
@@ -177,8 +224,10 @@ export class LogKeeper implements MachineLogs {
           yield this.#logLine(id, { at: this.#options.clock.now(), message })
         }
         const line = follower.queue.shift()
-        if (line) yield this.#logLine(id, line)
-        else
+        if (line) {
+          follower.bytes -= line.message.length
+          yield this.#logLine(id, line)
+        } else
           await new Promise<void>((resolve) => {
             follower.wake = resolve
             if (signal.aborted || follower.queue.length > 0) resolve()
@@ -201,7 +250,7 @@ export class LogKeeper implements MachineLogs {
         try {
           if (await this.#read(this.#machine(id), false)) this.#dirty.add(id)
         } catch (error) {
-          this.#options.log.warn('read the log of a machine', { machine: id, error })
+          this.#warn('read the log of a machine', { machine: id, error })
         }
         // Those who ask for something else get their turn between two machines.
         await new Promise((resolve) => setImmediate(resolve))
@@ -242,6 +291,7 @@ export class LogKeeper implements MachineLogs {
       seenSize: 0,
       seenAt: 0,
       dropped: 0,
+      homeless: 0,
       reading: null,
     }
     this.#machines.set(id, machine)
@@ -292,19 +342,48 @@ export class LogKeeper implements MachineLogs {
     const bytes = chunk.length === 0 ? 0 : readSync(fd, chunk, 0, chunk.length, from)
     if (bytes === 0) return false
     const data = chunk.subarray(0, bytes)
-    const at = clock.now()
+    if (hasMark(data)) this.#onMark(machine.id, data)
+    const now = clock.now()
     const atEnd = from + bytes >= size
-    const stale = at - machine.seenAt >= PARTIAL_MS
-    const lines = splitLines(data, from, at, atEnd && (last || stale))
-    if (machine.dropped > 0 && lines.length > 0) {
-      const message = `[roost] ${machine.dropped} lines dropped: they came faster than they could be kept`
-      lines.unshift({ at, message, offset: from })
+    const stale = now - machine.seenAt >= PARTIAL_MS
+    const lines = splitLines(data, from, atEnd && (last || stale))
+    if (lines.length === 0) return false
+    this.#take(machine, lines, now)
+    return machine.segments.offset < size
+  }
+
+  /** Stores lines and tells those who follow, with what had to be left out before them. */
+  #take(machine: Machine, lines: readonly Cut[], now: number): void {
+    const { segments } = machine
+    const begin = segments.offset
+    const notices = [
+      ...(machine.dropped > 0
+        ? [`${machine.dropped} lines dropped: they came faster than they could be kept`]
+        : []),
+      ...(machine.homeless > 0 ? [`${machine.homeless} lines not kept: the disk was full`] : []),
+    ].map((text) => ({ message: `[roost] ${text}`, offset: begin }))
+    // Later than all before: a reader that was cut off goes on by the time of the last line it had.
+    let at = segments.at - now > CLOCK_BACK_MS ? 0 : segments.at
+    const stamped = [...notices, ...lines].map(({ message, offset }): ReadLine => {
+      at = Math.max(now, Math.round(at * 1000 + 1) / 1000)
+      return { at, offset, message }
+    })
+    const spoken = stamped.filter((line): line is ReadLine & StoredLine => line.message !== null)
+    for (const follower of machine.followers) tell(follower, spoken)
+    if (segments.append(stamped)) {
       machine.dropped = 0
+      machine.homeless = 0
+      return
     }
-    machine.segments.append(lines)
-    for (const follower of machine.followers) tell(follower, lines)
-    const done = lines.length > 0
-    return done && machine.segments.offset < size
+    machine.homeless += spoken.length - notices.length
+    this.#warn('no room to keep the logs of machines', { machine: machine.id })
+  }
+
+  #warn(message: string, fields: { readonly machine: MachineId; readonly error?: unknown }): void {
+    const now = this.#options.clock.now()
+    if (Math.abs(now - this.#warnedAt) < WARN_MS) return
+    this.#warnedAt = now
+    this.#options.log.warn(message, fields)
   }
 
   /** Keeps room: a full file system would stop the machine for ever. */
@@ -320,6 +399,7 @@ export class LogKeeper implements MachineLogs {
     for (let found = false; !found; ) {
       const bytes = readSync(fd, buffer, 0, buffer.length, at)
       if (bytes === 0) break
+      if (hasMark(buffer.subarray(0, bytes))) this.#onMark(machine.id, buffer.subarray(0, bytes))
       let end = -1
       for (
         let newline = buffer.indexOf(10);
@@ -339,7 +419,10 @@ export class LogKeeper implements MachineLogs {
     const upTo = Math.floor(machine.segments.offset / 4096) * 4096
     if (upTo < machine.punched) machine.punched = 0
     const length = upTo - machine.punched
-    if (length < PUNCH_BYTES) return
+    if (length <= 0) return
+    const { blocks, bavail } = statfsSync(this.#options.rawDir)
+    const step = PUNCH_BYTES.find(({ freeMin }) => bavail / blocks >= freeMin)
+    if (length < (step?.bytes ?? 0)) return
     await runCommand([
       'fallocate',
       '--punch-hole',
@@ -355,7 +438,7 @@ export class LogKeeper implements MachineLogs {
   #logLine(machine: MachineId, line: StoredLine): LogLine {
     const { region, host } = this.#options
     return {
-      timestamp: new Date(line.at).toISOString(),
+      timestamp: timestampOf(line.at),
       machine,
       region,
       host,
@@ -364,40 +447,100 @@ export class LogKeeper implements MachineLogs {
   }
 }
 
-/** Whole lines, each with the offset behind it; the last one without an end only if `partial`, or if it is too long. */
-export function splitLines(data: Buffer, from: number, at: number, partial: boolean): ReadLine[] {
-  const lines: ReadLine[] = []
+/** Of the disk that the store lies on. */
+export function storeBound(diskBytes: number): number {
+  return Math.min(STORE_BYTES_MOST, Math.max(STORE_BYTES_LEAST, STORE_SHARE * diskBytes))
+}
+
+/** RFC 3339 with microseconds. */
+export function timestampOf(at: number): string {
+  const micros = Math.round(at * 1000)
+  const iso = new Date(Math.floor(micros / 1000)).toISOString()
+  return `${iso.slice(0, -1)}${String(micros % 1000).padStart(3, '0')}Z`
+}
+
+/** The counterpart; 0 for what is no time. Finer than microseconds is cut off. */
+export function instantOf(timestamp: string): number {
+  const ms = Date.parse(timestamp)
+  if (!Number.isFinite(ms)) return 0
+  const micros = /\.\d{3}(\d{1,3})/.exec(timestamp)?.[1] ?? '0'
+  return Math.round(ms * 1000 + Number(micros.padEnd(3, '0'))) / 1000
+}
+
+/** All files of a machine, and when the last of them was written to. */
+function sizeAndAge(dir: string): { readonly bytes: number; readonly at: number } {
+  let [bytes, at] = [0, 0]
+  try {
+    for (const name of readdirSync(dir)) {
+      const { size, mtimeMs } = statSync(join(dir, name))
+      bytes += size
+      at = Math.max(at, mtimeMs)
+    }
+  } catch {
+    // It went in this moment.
+  }
+  return { bytes, at }
+}
+
+export interface Cut {
+  readonly message: string | null
+  readonly offset: number
+}
+
+/**
+ * Whole lines, each with the offset behind it; the last one without an end only if `partial`, or if it is too long: then it is cut
+ * at 64 KB, between characters. What is no UTF-8 becomes U+FFFD; NUL bytes at the beginning are left out; everything else, colours
+ * included, stays as it was said.
+ */
+export function splitLines(data: Buffer, from: number, partial: boolean): Cut[] {
+  const lines: Cut[] = []
   let start = 0
   // Holes that we punched before a crash read as zeros.
   while (start < data.length && data[start] === 0) start++
-  if (start > 0 && start === data.length) return [{ at, message: '', offset: from + start }]
+  if (start > 0 && start === data.length) return [{ message: null, offset: from + start }]
+  const add = (end: number, next: number) =>
+    lines.push({ message: text(data.subarray(start, end)), offset: from + next })
   while (start < data.length) {
     const newline = data.indexOf(10, start)
-    const length = (newline === -1 ? data.length : newline) - start
-    if (length > LINE_BYTES_MAX) {
-      const end = start + LINE_BYTES_MAX
-      lines.push({ at, message: text(data, start, end), offset: from + end })
-      start = end
+    const end = newline === -1 ? data.length : newline
+    if (end - start > LINE_BYTES_MAX) {
+      const cut = characterStart(data, start + LINE_BYTES_MAX)
+      add(cut, cut)
+      start = cut
     } else if (newline !== -1) {
-      lines.push({ at, message: text(data, start, newline), offset: from + newline + 1 })
+      add(newline, newline + 1)
       start = newline + 1
     } else {
-      if (partial && length > 0)
-        lines.push({ at, message: text(data, start, data.length), offset: from + data.length })
+      if (partial && end > start) {
+        const said = text(data.subarray(start, end))
+        lines.push({ message: said === '' ? null : said, offset: from + end })
+      }
       break
     }
   }
   return lines
 }
 
-function text(data: Buffer, start: number, end: number): string {
-  const cr = end > start && data[end - 1] === 13 ? 1 : 0
-  return data.toString('utf8', start, end - cr)
+/** At or a little before: a character of UTF-8 has at most three bytes after its first. */
+function characterStart(data: Buffer, at: number): number {
+  for (let back = 0; back < 4; back++)
+    if (((data[at - back] ?? 0) & 0xc0) !== 0x80) return at - back
+  return at
+}
+
+function text(line: Buffer): string {
+  const said = withoutMarks(line)
+  return said.toString('utf8', 0, said.length - (said.at(-1) === 13 ? 1 : 0))
 }
 
 function tell(follower: Follower, lines: readonly StoredLine[]): void {
-  const room = QUEUE_LINES_MAX - follower.queue.length
-  follower.queue.push(...lines.slice(0, Math.max(0, room)))
-  follower.dropped += Math.max(0, lines.length - room)
+  for (const line of lines) {
+    const full = follower.queue.length >= QUEUE_LINES_MAX || follower.bytes >= QUEUE_BYTES_MAX
+    if (full) follower.dropped++
+    else {
+      follower.queue.push(line)
+      follower.bytes += line.message.length
+    }
+  }
   follower.wake()
 }
