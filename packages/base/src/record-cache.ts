@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import type { Revision } from '@roost/core'
 import type { Logger } from './log.ts'
+import { type OpenDatabase, openDatabase } from './open-database.ts'
 
 /** The watch stream's events as far as a cache must understand them; `api`'s WatchEvent is one. */
 export type CacheEvent =
@@ -165,10 +166,6 @@ function prepare(database: DatabaseSync) {
     revision: database.prepare('UPDATE meta SET revision = ?'),
   }
 }
-
-export type OpenDatabase = (file: string) => DatabaseSync
-
-const openDatabase: OpenDatabase = (file) => new DatabaseSync(file, { timeout: 5000 })
 
 interface HowToOpen {
   readonly file: string

@@ -1,10 +1,10 @@
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger } from '@roost/base'
+import { openDatabase, silentLogger } from '@roost/base'
 import { type MachineId, newRecord } from '@roost/core'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { openRecordStore } from './record-store.ts'
+import { type KeptMachine, openRecordStore } from './record-store.ts'
 
 let folder = ''
 beforeEach(() => {
@@ -33,4 +33,33 @@ test('a file that is broken is moved aside', () => {
   expect(store.load()).toEqual([])
   store.close()
   expect(readdirSync(folder)).toContain('machines.db.broken')
+})
+
+test('what could not be written is written with the next write that works', () => {
+  const file = join(folder, 'machines.db')
+  const refuses = { writes: true }
+  const store = openRecordStore({
+    file,
+    log: silentLogger,
+    open: (path) => {
+      // As on a full disk: neither made nor written.
+      if (refuses.writes) throw Object.assign(new Error('disk I/O error'), { errcode: 4874 })
+      return openDatabase(path)
+    },
+  })
+  const machine = (id: string): KeptMachine => ({
+    record: newRecord(id as MachineId),
+    statusSequence: 1,
+    checks: [],
+  })
+  store.save(machine('a'))
+  store.save(machine('b'))
+  store.remove('b' as MachineId)
+  expect(store.load()).toEqual([])
+  refuses.writes = false
+  store.save(machine('c'))
+  store.close()
+  const again = openRecordStore({ file, log: silentLogger })
+  expect(again.load().map(({ record }) => record.id)).toEqual(['a', 'c'])
+  again.close()
 })

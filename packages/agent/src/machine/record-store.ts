@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
-import { describeError, isBroken, type Logger, type OpenDatabase } from '@roost/base'
+import type { DatabaseSync } from 'node:sqlite'
+import { describeError, isBroken, type Logger, type OpenDatabase, openDatabase } from '@roost/base'
 import type { CheckStatus, MachineId, MachineRecord } from '@roost/core'
 
 /** What the agent remembers of one machine over its own death. */
@@ -24,7 +24,8 @@ const SCHEMA_VERSION = 1
 
 /**
  * In SQLite: a file, or `:memory:`. One that is broken is moved aside and begun anew: what runs is seen in the runtime, and
- * what is lost are counts of restarts. When a write fails (a full disk) memory goes on, and the next write is the retry.
+ * what is lost are counts of restarts. When it can't be written (a full disk) memory goes on; the next write that works
+ * writes all that was missed.
  */
 export function openRecordStore(options: {
   readonly file: string
@@ -32,34 +33,70 @@ export function openRecordStore(options: {
   /** Opens SQLite; the simulator's refuses writes now and then. */
   readonly open?: OpenDatabase
 }): RecordStore {
-  const database = openOrBegin(options.file, options.log, options.open ?? openDatabase)
-  const all = database.prepare('SELECT value FROM machines ORDER BY id')
-  const put = database.prepare(
-    'INSERT INTO machines (id, value) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET value = excluded.value',
-  )
-  const remove = database.prepare('DELETE FROM machines WHERE id = ?')
-  const write = (deed: () => void) => {
+  const { file, log } = options
+  /** By machine, so it is bounded by those of this host. null: to be removed. */
+  const missed = new Map<MachineId, KeptMachine | null>()
+  let complained = false
+  const opened = { statements: openStatements() }
+
+  function openStatements(): Statements | null {
     try {
-      deed()
+      return prepare(openOrBegin(file, log, options.open ?? openDatabase))
     } catch (error) {
-      options.log.warn('memory of machines: write', { file: options.file, error })
+      if (!complained)
+        log.error('memory of machines: only in this process for now', { file, error })
+      return null
     }
   }
+
+  function write(id: MachineId, kept: KeptMachine | null): void {
+    missed.set(id, kept)
+    opened.statements ??= openStatements()
+    const { statements } = opened
+    try {
+      if (statements === null) throw new Error('it could not be opened')
+      for (const [each, value] of missed) {
+        if (value === null) statements.remove.run(each)
+        else statements.put.run(each, JSON.stringify(value))
+        missed.delete(each)
+      }
+      if (complained) log.info('memory of machines: written again', { file })
+      complained = false
+    } catch (error) {
+      if (!complained) log.warn('memory of machines: write', { file, error })
+      complained = true
+    }
+  }
+
   return {
-    load: () => all.all().map((row) => JSON.parse(String(row['value'])) as KeptMachine),
-    save: (kept) => write(() => put.run(kept.record.id, JSON.stringify(kept))),
-    remove: (id) => write(() => remove.run(id)),
-    close: () => database.close(),
+    load: () =>
+      (opened.statements?.all.all() ?? []).map(
+        (row) => JSON.parse(String(row['value'])) as KeptMachine,
+      ),
+    save: (kept) => write(kept.record.id, kept),
+    remove: (id) => write(id, null),
+    close: () => opened.statements?.database.close(),
   }
 }
 
-const openDatabase: OpenDatabase = (file) => new DatabaseSync(file, { timeout: 5000 })
+type Statements = ReturnType<typeof prepare>
+
+function prepare(database: DatabaseSync) {
+  return {
+    database,
+    all: database.prepare('SELECT value FROM machines ORDER BY id'),
+    put: database.prepare(
+      'INSERT INTO machines (id, value) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET value = excluded.value',
+    ),
+    remove: database.prepare('DELETE FROM machines WHERE id = ?'),
+  }
+}
 
 function openOrBegin(file: string, log: Logger, openFile: OpenDatabase): DatabaseSync {
   try {
     return open(file, openFile)
   } catch (error) {
-    // A disk without room breaks no file: whoever keeps the agent running tries again.
+    // A disk without room breaks no file.
     if (!isBroken(error)) throw error
     log.warn('memory of machines: can not be read, begun anew', {
       file,
