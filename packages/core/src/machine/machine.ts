@@ -41,13 +41,23 @@ export interface Assignment {
   readonly cordoned: boolean
   /** False: out of rotation on every edge, whatever its state (cordoned, draining or not wanted started). */
   readonly routed: boolean
-  /** Set when the machine must leave rotation before it is stopped. It may be stopped once `done`, or at `deadline`. */
-  readonly drain: { readonly deadline: Instant; readonly done: boolean } | null
+  /** Set when the machine must leave rotation before it is stopped. It may be stopped once `done`, or when the time is over. */
+  readonly drain: Drain | null
   /** How to stop it this time, where that differs from `config.stop_config`. */
   readonly stop: { readonly signal: StopSignal; readonly timeoutMs: number } | null
   /** Secrets as environment, sealed for the host's key; null when the app has none. */
   readonly sealedSecrets: string | null
   readonly primaryRegion: RegionCode | null
+}
+
+/**
+ * Its host counts `ms` from when it first heard of it, by its own clock: that of the server may be hours apart. `deadline` is
+ * by the server's clock, and tells one drain from another; without `ms` (from an older server) it is what counts.
+ */
+export interface Drain {
+  readonly deadline: Instant
+  readonly ms?: number
+  readonly done: boolean
 }
 
 /** States in the Machines API's words. `starting`, `stopping` and `destroying` are passing: observed, never asked for. */

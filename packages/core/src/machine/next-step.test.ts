@@ -98,6 +98,34 @@ test('an older version is stopped and removed before the new one is created', ()
   expect(nextStep(wanted(), old, NOW)).toEqual({ kind: 'remove' })
 })
 
+test('the time to drain is counted by the clock of the host that drains, from when it heard of it', () => {
+  // The server's clock is an hour ahead, or behind.
+  for (const deadline of [NOW + 3_605_000, NOW - 3_595_000]) {
+    const draining = wanted({
+      goal: 'stopped',
+      routed: false,
+      drain: { deadline, ms: 5000, done: false },
+    })
+    const heard = observe(record({ observed: running(2) }), {
+      kind: 'seen',
+      sequence: 1000,
+      at: NOW,
+      observed: running(2),
+      assignment: draining,
+    })
+    expect(nextStep(draining, heard, NOW)).toMatchObject({ kind: 'wait', until: NOW + 5000 })
+    const again = observe(heard, {
+      kind: 'seen',
+      sequence: 2000,
+      at: NOW + 4000,
+      observed: running(2),
+      assignment: draining,
+    })
+    expect(nextStep(draining, again, NOW + 4999)).toMatchObject({ kind: 'wait' })
+    expect(nextStep(draining, again, NOW + 5000)).toMatchObject({ kind: 'stop' })
+  }
+})
+
 test('a draining machine is stopped when the edges are done, or at the deadline', () => {
   const leaving = (done: boolean) =>
     wanted({ goal: 'stopped', routed: false, drain: { deadline: NOW + 5000, done } })

@@ -1,5 +1,5 @@
 import { assertNever, type Generation, type Instant } from '../id.ts'
-import type { Assignment, MachineExit } from './machine.ts'
+import type { Assignment, Drain, MachineExit } from './machine.ts'
 import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
 
 /**
@@ -23,8 +23,9 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
   if (observed.state === 'running') {
     if (current && goal === 'started') return { kind: 'settled' }
     const { drain = null } = assignment ?? {}
-    if (drain && !drain.done && isAhead(drain.deadline, now, DRAIN_MS_MAX))
-      return { kind: 'wait', until: drain.deadline, why: 'leaves rotation before it is stopped' }
+    const until = drain ? drainEnd(drain, record, now) : now
+    if (drain && !drain.done && isAhead(until, now, DRAIN_MS_MAX))
+      return { kind: 'wait', until, why: 'leaves rotation before it is stopped' }
     return attempt({ kind: 'stop', ...stopHow(assignment) }, assignment, record, now)
   }
 
@@ -151,6 +152,12 @@ function isEnding(deed: Deed): boolean {
 /** 1 s, 2 s, 4 s … one minute. */
 function pauseMs(count: number): number {
   return Math.min(PAUSE_MS_MAX, 1000 * 2 ** Math.min(count - 1, 10))
+}
+
+/** By this host's clock: from when it heard of it, though that was some time after it was asked for. */
+function drainEnd(drain: Drain, record: MachineRecord, now: Instant): Instant {
+  if (drain.ms === undefined) return drain.deadline
+  return (record.drain?.deadline === drain.deadline ? record.drain.since : now) + drain.ms
 }
 
 /** Farther ahead than any wait can be: a clock was set, and waiting for it would be waiting for ever. */

@@ -84,7 +84,7 @@ function seen(
     observed.state === 'absent'
       ? before.stamp
       : { configGeneration: observed.configGeneration, instanceId: observed.instanceId }
-  const from = { ...before, observed, stamp }
+  const from = { ...before, observed, stamp, drain: drainSeen(before, assignment, at) }
   switch (observed.state) {
     case 'absent':
     case 'created':
@@ -125,6 +125,16 @@ function seen(
     default:
       return assertNever(observed)
   }
+}
+
+function drainSeen(
+  { drain: known }: MachineRecord,
+  assignment: Assignment | null,
+  at: Instant,
+): MachineRecord['drain'] {
+  const drain = assignment?.drain ?? null
+  if (drain === null) return null
+  return known?.deadline === drain.deadline ? known : { deadline: drain.deadline, since: at }
 }
 
 /** A start led to something: a restart of the policy's, or the answer to a new request, which begins counting again. */

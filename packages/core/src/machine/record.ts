@@ -61,6 +61,8 @@ export interface MachineRecord {
   /** Those of them that the program was not to blame for (`MachineExit.cause`): they count for no limit. */
   readonly blameless: number
   readonly failure: Failure | null
+  /** Since when this host knows of the drain that has this deadline. */
+  readonly drain: { readonly deadline: Instant; readonly since: Instant } | null
   readonly history: MachineHistory
 }
 
@@ -93,6 +95,7 @@ export function newRecord(id: MachineId): MachineRecord {
     restarts: 0,
     blameless: 0,
     failure: null,
+    drain: null,
     history: NO_HISTORY,
   }
 }

@@ -209,7 +209,7 @@ function drainOf(from: Assignment, stop: StopHow | null, now: Instant): Assignme
   if (from.goal !== 'started') return null
   const timeoutMs = stop?.timeoutMs ?? from.config.stop_config.timeout_ms
   const boundMs = Math.min(DRAIN_MS_MAX, Math.max(DRAIN_MS_MIN, timeoutMs))
-  return { deadline: now + boundMs, done: false }
+  return { deadline: now + boundMs, ms: boundMs, done: false }
 }
 
 function changed(from: Assignment, change: Partial<Assignment>): RequestResult {
