@@ -30,6 +30,7 @@ import { type HostDisks, openHostDisks } from './disk/host-disks.ts'
 import { createRoomyRuntime } from './disk/roomy-runtime.ts'
 import { placesOf } from './image/places.ts'
 import { ImagePuller, imageName } from './image/puller.ts'
+import { startCopierWatch } from './log/copier-watch.ts'
 import { mountLogFileSystem, showLogFileSystemTo } from './log/file-system.ts'
 import { LogKeeper } from './log/machine-logs.ts'
 import { followControlPlane } from './machine/follow-control-plane.ts'
@@ -169,6 +170,16 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
     mayCollect: () => cache.revision() > 0,
     sweep: () => runtime.sweepLeftovers(),
   })
+
+  const copiers = startCopierWatch({
+    rawDir,
+    runs: () => runtime.runs(),
+    watchMarks: (heard) => logs.watchMarks(heard),
+    onDead: ({ id, startedAt }) => runtime.endRun(id, 'its log copier died', startedAt),
+    clock,
+    log,
+  })
+  closers.push(() => copiers.stop())
 
   const retaining = startLoop({
     name: 'drop old logs',

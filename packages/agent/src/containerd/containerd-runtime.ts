@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { uptime } from 'node:os'
 import { join } from 'node:path'
 import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
@@ -266,6 +267,21 @@ export class ContainerdRuntime implements Runtime {
 
   remove(id: MachineId): Promise<void> {
     return this.#inTurn(id, () => this.#remove(id))
+  }
+
+  /** What runs just now, with its first process. */
+  async runs(): Promise<readonly { id: MachineId; startedAt: number; pid: number }[]> {
+    const [found, running] = await Promise.all([
+      this.#client.call(containers.ContainersService.list, { filters: [] }),
+      this.#client.call(tasks.TasksService.list, { filter: '' }),
+    ])
+    const startedAt = new Map(found.containers.map((c) => [c.id, Number(c.labels[STARTED])]))
+    return running.tasks.flatMap((task) => {
+      const at = startedAt.get(task.id)
+      return task.status === taskType.Status.RUNNING && at
+        ? [{ id: task.id as MachineId, startedAt: at, pid: task.pid }]
+        : []
+    })
   }
 
   /**
