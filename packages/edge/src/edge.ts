@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,7 +11,7 @@ import {
   type RecordCache,
   startLoop,
 } from '@roost/base'
-import type { HostId, RegionCode, Zone } from '@roost/core'
+import { type HostId, type RegionCode, type Route, withoutServer, type Zone } from '@roost/core'
 import { answerQuery } from './dns/answer-query.ts'
 import { type CountryOf, createLocator } from './dns/client-location.ts'
 import { startDnsServer } from './dns/dns-server.ts'
@@ -18,11 +19,12 @@ import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
 import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
 import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
-import type { ProxyFiles, ProxyShape } from './haproxy/render-config.ts'
+import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
 import { createRuntimeApi } from './haproxy/runtime-api.ts'
+import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
 import { createAliveEndpoint } from './probe/alive-endpoint.ts'
-import { type EdgeAsker, startProber } from './probe/prober.ts'
+import { type EdgeAsker, startProber, tcpKnock } from './probe/prober.ts'
 import { createGoodRecords } from './record/good-records.ts'
 
 export interface EdgeParts {
@@ -45,17 +47,25 @@ export interface Edge {
 const HEARTBEAT_MS = 2000
 /** How often a port that could not be bound is tried. */
 const BIND_MS = 1000
+const KNOCK_MS_MAX = 1300
+const ROUTES_MS = 1000
 
 /** Files of the HAProxy that belongs to this edge; others read `pid` to end it. */
 export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
-  const inRun = (name: string) => join(config.runDir, name)
+  const inRun = (file: string) => join(config.runDir, file)
+  const name = createHash('sha256').update(config.runDir).digest('hex').slice(0, 16)
   return {
     config: inRun('haproxy.cfg'),
     pid: inRun('haproxy.pid'),
     socket: inRun('haproxy.sock'),
     masterSocket: inRun('haproxy-master.sock'),
-    hostsMap: inRun('hosts.map'),
-    secureMap: inRun('secure.map'),
+    log: inRun('haproxy.log'),
+    hostsMap: inRun('files/hosts.map'),
+    secureMap: inRun('files/secure.map'),
+    holdScript: inRun('files/hold.lua'),
+    // Several edges may live on one machine.
+    holdSocket: `roost-hold-${name}`,
+    askSocket: `roost-ask-${name}`,
   }
 }
 
@@ -89,7 +99,24 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   let locate = createLocator([], parts.countryOf, log)
   let located = ''
   let domain = settingsOf(records)?.domain
+  let unheardSince: number | null = performance.now()
+  let known: { readonly at: number; readonly routes: readonly Route[] } | null = null
+  const routes = () => {
+    const now = performance.now()
+    // Time alone changes something, too, while the server is not heard.
+    if (known === null || now - known.at > ROUTES_MS)
+      known = {
+        at: now,
+        routes: withoutServer(
+          routesOf(records, self, prober),
+          unheardSince === null ? 0 : now - unheardSince,
+          clock.now(),
+        ),
+      }
+    return known.routes
+  }
   const changed = () => {
+    known = null
     zone = zoneOf(records, self, prober, {
       serving: isServing(),
       revision: cache.revision(),
@@ -134,18 +161,36 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
   }
-  const { binary, cgroup } = config.haproxy
-  const proxy = createHaproxyProcess({ binary, cgroup, files, clock, log })
+  const proxy = createHaproxyProcess({
+    binary: config.haproxy.binary,
+    cgroup: config.haproxy.cgroup,
+    files,
+    binds: bindsOf(shape),
+    clock,
+    log,
+  })
+  const hold = createHoldRequests({
+    askSocket: files.askSocket,
+    hostsMap: files.hostsMap,
+    routes,
+    api,
+    knock: (endpoint) => {
+      const [address = '', port] = endpoint.split(':')
+      return tcpKnock(address, Number(port), AbortSignal.timeout(KNOCK_MS_MAX))
+    },
+    log,
+  })
   const controller = startProxyController({
     process: proxy,
     api,
     shape,
     certificate: withTls ? certificate : null,
-    desired: () => ({ revision: cache.revision(), routes: routesOf(records, self, prober) }),
+    desired: () => ({ revision: cache.revision(), routes: routes() }),
     onStatus: () => {
       changed()
       heartbeat.wake()
     },
+    onLook: () => hold.look(),
     clock,
     log,
   })
@@ -172,7 +217,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       if (now !== domain) certificate.wake()
       domain = now
     },
-    onConnection: (connected) => log.info(connected ? 'server is heard' : 'server is not heard'),
+    onConnection: (connected) => {
+      log.info(connected ? 'server is heard' : 'server is not heard')
+      unheardSince = connected ? null : performance.now()
+      known = null
+    },
     clock,
     log,
     signal: stopping.signal,
@@ -214,6 +263,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
+  const asking = keepOpen({ name: 'held requests', open: () => hold.listen(), clock, log })
   log.info('edge started', { revision: cache.revision() })
 
   return {
@@ -228,6 +278,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await heartbeat.stop()
       await following
       await probe.close()
+      await asking.close()
       await link.close()
       if (config.haproxy.stopOnExit) await proxy.stop()
       cache.close()

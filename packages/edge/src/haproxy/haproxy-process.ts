@@ -1,20 +1,45 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { spawn } from 'node:child_process'
+import {
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { type Clock, type Logger, PlatformError, runCommand } from '@roost/base'
-import type { ProxyFiles } from './render-config.ts'
+import { holdScript } from './hold-script.ts'
+import { KEEPER_NAME, KEEPER_SCRIPT } from './keeper-script.ts'
+import { withListening } from './listening-sockets.ts'
+import {
+  HTTP_DESCRIPTOR,
+  HTTPS_DESCRIPTOR,
+  type ProxyBind,
+  type ProxyFiles,
+} from './render-config.ts'
 import { askOnce } from './runtime-api.ts'
 
 /**
- * HAProxy as a process that outlives the edge: a master that re-executes itself to reload, and workers that carry the traffic.
- * When either dies by force, both are gone; whoever looks next starts it again.
+ * HAProxy as a process that outlives the edge: a keeper that holds the sockets that listen, a master that re-executes itself to
+ * reload, and workers that carry the traffic. When master or worker dies by force, both are gone, and the keeper starts them again from
+ * the files: connections that were in them are lost, new ones wait for some hundredths of a second. When the keeper dies,
+ * HAProxy goes on, and is started anew by whoever looks next, since nobody holds its sockets any more.
  */
 export interface HaproxyProcess {
   /** What the running one was started with; null: none runs. */
   running(): Promise<RunningHaproxy | null>
+  /** As `running`, and waits a little for one that its keeper starts at this moment. */
+  returning(): Promise<RunningHaproxy | null>
   /** Ends what is left of an earlier one, and starts. Throws with HAProxy's own words when it can't. */
   start(what: ProxyStart): Promise<void>
   /** A new worker takes over the listeners; the old one finishes what it has. Keeps the old one when the new file is wrong. */
   reload(what: ProxyStart): Promise<void>
+  /** Writes down what a HAProxy must have that is started again by its keeper. */
+  save(what: ProxyStart): Promise<void>
   /** Workers that were replaced and still carry somebody's connections, with their `show stat` of servers. Throws when unknown. */
   oldWorkers(): Promise<readonly OldWorker[]>
   /** Ends it at once. */
@@ -28,6 +53,8 @@ export interface OldWorker {
 export interface RunningHaproxy {
   readonly mark: string
   readonly workerPid: number
+  /** Its keeper lives, and holds the sockets that are wanted. */
+  readonly kept: boolean
 }
 export interface ProxyStart {
   readonly text: string
@@ -37,31 +64,34 @@ export interface ProxyStart {
 }
 
 const START_MS_MAX = 10_000
-/** A group that is not there is no reason not to serve. */
-const INTO_GROUP = `
-group=$1 root=/sys/fs/cgroup
-shift
-[ -z "$group" ] || for file in "$root$group" "$root/memory$group" "$root/pids$group"; do
-  [ ! -e "$file/cgroup.procs" ] || { echo $$ > "$file/cgroup.procs"; } 2> /dev/null
-done
-exec "$@"`
+/** A keeper needs a tenth of this; one that can't start HAProxy from its files is helped with new ones. */
+const RETURN_MS_MAX = 3000
 
 export function createHaproxyProcess(options: {
   readonly binary: string
-  /** Control group that it runs in, if there is one of that name; it lives on without us, and with limits of its own. */
-  readonly cgroup?: string | undefined
   readonly files: ProxyFiles
+  /** In the order of their descriptors: HTTP, then HTTPS if there is any. */
+  readonly binds: readonly ProxyBind[]
+  /** Control group that all of it runs in, if there is one of that name; it lives on without us, and with limits of its own. */
+  readonly cgroup?: string | undefined
   readonly clock: Clock
   readonly log: Logger
 }): HaproxyProcess {
-  const { binary, cgroup = '', files, clock, log } = options
+  const { binary, files, clock, log } = options
+  const binds = options.binds.map(({ address, port }) => `${address}:${port}`).join(' ')
 
   async function masterPid(): Promise<number | null> {
     const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim())
     return pid > 1 && (await isOurs(pid, files.config)) ? pid : null
   }
 
-  async function running(): Promise<RunningHaproxy | null> {
+  /** Of a keeper with the sockets that are wanted. */
+  async function keeperPid(): Promise<number | null> {
+    const keepers = (await processes()).filter(({ args }) => isKeeper(args, files.config))
+    return keepers.find(({ args }) => args.at(-1) === binds)?.pid ?? null
+  }
+
+  async function worker(): Promise<Omit<RunningHaproxy, 'kept'> | null> {
     if ((await masterPid()) === null) return null
     try {
       const info = await askOnce(files.socket, 'show info')
@@ -73,87 +103,150 @@ export function createHaproxyProcess(options: {
     }
   }
 
+  async function running(): Promise<RunningHaproxy | null> {
+    const found = await worker()
+    return found === null ? null : { ...found, kept: (await keeperPid()) !== null }
+  }
+
+  /** All files of one state in one folder, which takes effect as a whole: names must never lead to another state's slots. */
   async function write({ text, hosts, secure }: ProxyStart): Promise<void> {
-    await mkdir(dirname(files.config), { recursive: true, mode: 0o700 })
-    await writeWhole(files.hostsMap, [...hosts].map(([name, slot]) => `${name} ${slot}\n`).join(''))
-    await writeWhole(files.secureMap, [...secure].map((name) => `${name} 1\n`).join(''))
-    await writeWhole(files.config, text)
+    const run = dirname(files.config)
+    const folder = dirname(files.hostsMap)
+    await mkdir(run, { recursive: true, mode: 0o700 })
+    const before = await readlink(folder).catch(() => '')
+    const next = before === 'files-a' ? 'files-b' : 'files-a'
+    const inNext = (file: string) => join(run, next, basename(file))
+    await rm(join(run, next), { recursive: true, force: true })
+    await mkdir(join(run, next), { mode: 0o700 })
+    const contents: readonly (readonly [string, string])[] = [
+      [files.hostsMap, [...hosts].map(([name, slot]) => `${name} ${slot}\n`).join('')],
+      [files.secureMap, [...secure].map((name) => `${name} 1\n`).join('')],
+      [files.holdScript, holdScript(files.askSocket)],
+      [files.config, text],
+    ]
+    for (const [file, content] of contents) await writeFile(inNext(file), content, { mode: 0o600 })
+    await link(next, folder)
+    await link(join(basename(folder), basename(files.config)), files.config)
   }
 
   async function untilServing(mark: string, not: number | null): Promise<void> {
-    const deadline = clock.now() + START_MS_MAX
+    const deadline = performance.now() + START_MS_MAX
     for (;;) {
-      const now = await running()
+      const now = await worker()
       if (now !== null && now.mark === mark && now.workerPid !== not) return
-      if (clock.now() > deadline)
-        throw new PlatformError('unavailable', 'wait for HAProxy to serve', { retry: 'later' })
+      if (performance.now() > deadline) {
+        const said = await readFile(files.log, 'utf8').catch(() => '')
+        throw new PlatformError('unavailable', `wait for HAProxy to serve: ${said.slice(-500)}`, {
+          retry: 'later',
+        })
+      }
       await clock.sleep(20)
     }
   }
 
-  /** The master passes a SIGTERM on; what does not end by it is killed. */
+  /** The keeper passes a SIGTERM on; what does not end by it is killed, the keeper first: it would start another. */
   async function endAll(gently: boolean): Promise<void> {
-    const master = gently ? await masterPid() : null
-    if (master !== null) kill(master, 'SIGTERM')
-    const patientUntil = clock.now() + (master === null ? 0 : 2000)
+    const ours = async () =>
+      (await processes()).filter(
+        ({ args }) => isHaproxy(args, files.config) || isKeeper(args, files.config),
+      )
+    const keepersFirst = (a: { args: Args }, b: { args: Args }) =>
+      Number(isKeeper(b.args, files.config)) - Number(isKeeper(a.args, files.config))
+    const patientUntil = performance.now() + (gently ? 2000 : 0)
     const deadline = patientUntil + 2000
+    if (gently) for (const { pid } of await ours()) kill(pid, 'SIGTERM')
     for (;;) {
-      const pids = await ourPids(files.config)
-      if (pids.length === 0) return
-      if (clock.now() >= patientUntil) for (const pid of pids) kill(pid, 'SIGKILL')
-      if (clock.now() > deadline)
+      const left = (await ours()).toSorted(keepersFirst)
+      if (left.length === 0) return
+      if (performance.now() >= patientUntil) for (const { pid } of left) kill(pid, 'SIGKILL')
+      if (performance.now() > deadline)
         throw new PlatformError('internal', 'end HAProxy', { retry: 'later' })
       await clock.sleep(20)
     }
   }
 
+  /** HAProxy's own words on what is wrong with it. The sockets are the keeper's alone, so others stand in. */
+  async function check(text: string): Promise<void> {
+    const candidate = join(dirname(files.config), 'candidate.cfg')
+    const standIn = text.replaceAll(
+      new RegExp(`bind fd@(${HTTP_DESCRIPTOR}|${HTTPS_DESCRIPTOR})\\b`, 'g'),
+      'bind 127.0.0.1:1',
+    )
+    await mkdir(dirname(candidate), { recursive: true, mode: 0o700 })
+    await writeFile(candidate, standIn, { mode: 0o600 })
+    try {
+      await runCommand([binary, '-c', '-q', '-f', candidate])
+    } finally {
+      await rm(candidate, { force: true })
+    }
+  }
+
+  async function keep(): Promise<void> {
+    await withListening(options.binds, (descriptors) => {
+      const child = spawn(
+        '/bin/sh',
+        [
+          '-c',
+          KEEPER_SCRIPT,
+          KEEPER_NAME,
+          binary,
+          files.masterSocket,
+          files.pid,
+          files.config,
+          files.log,
+          options.cgroup ?? '',
+          binds,
+        ],
+        { detached: true, stdio: ['ignore', 'ignore', 'ignore', ...descriptors], cwd: '/' },
+      )
+      child.on('error', (error) => log.error('HAProxy has no keeper', { error }))
+      child.unref()
+    })
+  }
+
   return {
     running,
+    async returning() {
+      const deadline = performance.now() + RETURN_MS_MAX
+      for (;;) {
+        const found = await running()
+        if (found !== null || (await keeperPid()) === null) return found
+        if (performance.now() > deadline) return null
+        await clock.sleep(20)
+      }
+    },
     async start(what) {
+      const keeper = await keeperPid()
+      if (keeper !== null && (await worker()) === null) {
+        await write(what)
+        kill(keeper, 'SIGUSR1')
+        try {
+          return await untilServing(what.mark, null)
+        } catch (error) {
+          log.warn('HAProxy does not come back by itself', { error })
+        }
+      }
       // One that still listens would take a share of the new connections to where nobody steers it.
       await endAll(false)
       await write(what)
+      await check(what.text)
       await rm(files.pid, { force: true })
-      await runCommand(
-        [
-          'sh',
-          '-c',
-          INTO_GROUP,
-          'sh',
-          cgroup,
-          binary,
-          '-W',
-          '-D',
-          '-S',
-          `${files.masterSocket},mode,600`,
-          '-p',
-          files.pid,
-          '-f',
-          files.config,
-        ],
-        { timeoutMs: START_MS_MAX },
-      )
+      await keep()
       await untilServing(what.mark, null)
       log.info('HAProxy started', { mark: what.mark })
     },
     async reload(what) {
       const pid = await masterPid()
-      const before = await running()
+      const before = await worker()
       if (pid === null || before === null)
         throw new PlatformError('unavailable', 'reload HAProxy: none runs', { retry: 'now' })
-      const candidate = `${files.config}.new`
-      await mkdir(dirname(candidate), { recursive: true, mode: 0o700 })
-      await writeWhole(candidate, what.text)
-      try {
-        await runCommand([binary, '-c', '-q', '-f', candidate])
-      } finally {
-        await rm(candidate, { force: true })
-      }
+      await check(what.text)
       await write(what)
       process.kill(pid, 'SIGUSR2')
       await untilServing(what.mark, before.workerPid)
       log.info('HAProxy reloaded', { mark: what.mark })
     },
+    save: write,
     async oldWorkers() {
       const listing = await askOnce(files.masterSocket, 'show proc')
       if (!listing.includes('# workers'))
@@ -171,17 +264,32 @@ export function createHaproxyProcess(options: {
   }
 }
 
-/** A process id may have been given to somebody else: only one that was started with our file is ours. */
-async function isOurs(pid: number, config: string): Promise<boolean> {
-  const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
+type Args = readonly string[]
+
+function isHaproxy(args: Args, config: string): boolean {
   return args.includes('-f') && args.includes(config)
 }
 
-async function ourPids(config: string): Promise<readonly number[]> {
+function isKeeper(args: Args, config: string): boolean {
+  return args.includes(KEEPER_NAME) && args.includes(config)
+}
+
+async function argsOf(pid: number): Promise<Args> {
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  return text.split('\0').slice(0, -1)
+}
+
+/** A process id may have been given to somebody else: only one that was started with our file is ours. */
+async function isOurs(pid: number, config: string): Promise<boolean> {
+  return isHaproxy(await argsOf(pid), config)
+}
+
+async function processes(): Promise<readonly { readonly pid: number; readonly args: Args }[]> {
   const names = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
-  const pids: number[] = []
-  for (const name of names) if (await isOurs(Number(name), config)) pids.push(Number(name))
-  return pids.filter((pid) => pid !== process.pid)
+  const found = await Promise.all(
+    names.map(async (name) => ({ pid: Number(name), args: await argsOf(Number(name)) })),
+  )
+  return found.filter(({ pid }) => pid !== process.pid)
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {
@@ -192,7 +300,12 @@ function kill(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-async function writeWhole(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.part`, text, { mode: 0o600 })
+/** Points `path` to `target`, whatever was there. */
+async function link(target: string, path: string): Promise<void> {
+  if ((await readlink(path).catch(() => '')) === target) return
+  const found = await lstat(path).catch(() => null)
+  if (found?.isDirectory()) await rm(path, { recursive: true })
+  await rm(`${path}.part`, { force: true })
+  await symlink(target, `${path}.part`)
   await rename(`${path}.part`, path)
 }

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { parseEntryName } from './entry.ts'
 import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
 import { NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
+import { isHold } from './render-config.ts'
 
 const HOSTS = '/run/hosts.map'
 const SECURE = '/run/secure.map'
@@ -56,7 +57,7 @@ function model(start: ObservedProxy = NOTHING_OBSERVED) {
       const entries = slots.get(slot) ?? []
       slots.set(slot, entries)
       if (entries.some((e) => e.name === server)) throw new Error(`there is a server ${name}`)
-      expect(words.includes('backup')).toBe(parseEntryName(server)?.role === 'backup')
+      expect(words.includes('backup')).toBe(parseEntryName(server)?.role !== 'active')
       const limit = words.indexOf('maxconn')
       entries.push({
         name: server,
@@ -96,7 +97,14 @@ function model(start: ObservedProxy = NOTHING_OBSERVED) {
 type Model = ReturnType<typeof model>
 
 const plan = (routes: readonly Route[], proxy: Model, slots = 8): ProxyPlan =>
-  planChanges({ routes, observed: proxy.observed(), slots, hostsMap: HOSTS, secureMap: SECURE })
+  planChanges({
+    routes,
+    observed: proxy.observed(),
+    slots,
+    hostsMap: HOSTS,
+    secureMap: SECURE,
+    holdSocket: 'hold',
+  })
 
 /** Looks and does until there is nothing to do; how many rounds it took. */
 function settle(routes: readonly Route[], proxy: Model, slots = 8): number {
@@ -116,7 +124,7 @@ function isMaint(proxy: Model, deletion: string): boolean {
 function serving(proxy: Model, app: string): string[] {
   const slot = proxy.hosts.get(`${app}.roost.test`) ?? ''
   return (proxy.slots.get(slot) ?? [])
-    .filter((e) => !e.maint)
+    .filter((e) => !e.maint && !isHold(e.name))
     .map(({ entry }) => `${Number.parseInt(entry?.machine ?? '', 16)}${entry?.role.slice(0, 1)}`)
 }
 
@@ -135,7 +143,11 @@ describe('planChanges', () => {
     // One that belongs behind the others makes nobody move.
     const before = proxy.slots.get('s0')?.map((e) => e.name)
     settle([route('shop', [wish(1, 0), wish(3, 1), wish(2, 2), wish(9, 3)])], proxy)
-    expect(proxy.slots.get('s0')?.map((e) => e.name)).toEqual([...(before ?? []), `${id(9)}.b0`])
+    expect(proxy.slots.get('s0')?.map((e) => e.name)).toEqual([
+      ...(before ?? []).filter((name) => !isHold(name)),
+      `${id(9)}.b0`,
+      expect.stringMatching(/^hold/),
+    ])
   })
 
   test('what comes in is ready before what goes out leaves', () => {
@@ -172,7 +184,8 @@ describe('planChanges', () => {
     proxy.change(`s0/${id(1)}.a0`, { sessions: 1 })
     const moved = [route('shop', [{ machine: 1, rank: 0, port: 9000 }])]
     for (const command of plan(moved, proxy).commands) proxy.run(command)
-    expect(proxy.slots.get('s0')?.map((e) => [e.name, e.endpoint, e.maint])).toEqual([
+    const machines = proxy.slots.get('s0')?.filter((e) => !isHold(e.name))
+    expect(machines?.map((e) => [e.name, e.endpoint, e.maint])).toEqual([
       [`${id(1)}.a0`, '10.210.4.1:8080', true],
       [`${id(1)}.a1`, '10.210.4.1:9000', false],
     ])
@@ -186,6 +199,7 @@ describe('planChanges', () => {
     settle(routes, proxy)
     proxy.change(`s0/${id(1)}.a0`, { up: false, secondsInState: 0, sessions: 2 })
     expect(plan(routes, proxy).commands).toEqual([])
+    expect(plan(routes, proxy).hanging).toBe(true)
     proxy.change(`s0/${id(1)}.a0`, { secondsInState: 3 })
     expect(plan(routes, proxy).cuts).toEqual([`shutdown sessions server s0/${id(1)}.a0`])
     settle(routes, proxy)
@@ -259,7 +273,12 @@ describe('planChanges', () => {
           settle(routes, proxy)
           for (const { app, targets } of routes) {
             const slot = proxy.hosts.get(`${app}.roost.test`) ?? ''
-            const ready = (proxy.slots.get(slot) ?? []).filter((e) => !e.maint)
+            const all = (proxy.slots.get(slot) ?? []).filter((e) => !e.maint)
+            // Who holds requests is the last to be asked, and there is one.
+            expect(all.filter((e) => isHold(e.name)).length).toBe(slot === 'empty' ? 0 : 1)
+            const last = all.findLast((e) => e.entry?.role !== 'active')
+            expect(last === undefined || isHold(last.name)).toBe(true)
+            const ready = all.filter((e) => !isHold(e.name))
             const endpoints = targets.map((t) => `${t.address}:${t.port}`)
             expect(new Set(ready.map((e) => e.endpoint))).toEqual(new Set(endpoints))
             const rankOf = (e: ObservedEntry) =>

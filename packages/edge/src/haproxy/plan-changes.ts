@@ -1,7 +1,7 @@
 import type { Draining, MachineId, Route, RouteTarget } from '@roost/core'
 import { type Entry, type EntryRole, entryName, serverOptions } from './entry.ts'
 import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
-import { checked, EMPTY_SLOT, slotName } from './render-config.ts'
+import { checked, EMPTY_SLOT, holdName, holdOptions, isHold, slotName } from './render-config.ts'
 
 /**
  * From what HAProxy does and what it should do: the commands in between. Nothing is remembered: which app has which slot is read
@@ -20,9 +20,11 @@ export interface ProxyPlan {
   readonly draining: readonly Draining[]
   /** Connections to these hang: they have been down for seconds. */
   readonly cuts: readonly string[]
+  /** Somebody waits for a machine that does not answer: look again soon. */
+  readonly hanging: boolean
   /** Slots that were missing. */
   readonly missingSlots: number
-  /** What a HAProxy that starts now must have from its first instant. */
+  /** What a HAProxy that starts now must have from its first instant. A slot that belongs to an app is in it, if without servers. */
   readonly servers: ReadonlyMap<string, readonly Entry[]>
   readonly hosts: ReadonlyMap<string, string>
   readonly secure: ReadonlySet<string>
@@ -35,6 +37,7 @@ export interface PlanRequest {
   readonly hostsMap: string
   /** null: there is no HTTPS to send anybody to. */
   readonly secureMap: string | null
+  readonly holdSocket: string
 }
 
 export const NOTHING_OBSERVED: ObservedProxy = {
@@ -43,8 +46,12 @@ export const NOTHING_OBSERVED: ObservedProxy = {
   slots: new Map(),
 }
 
-/** A server that answers neither checks nor connections for so long: what hangs on it is cut, and what may be repeated is. */
-const CUT_AFTER_SECONDS = 2
+/**
+ * A server that answers neither checks nor connections for so long: what hangs on it is cut, and what may be repeated is. Longer than
+ * the pause between two checks of a server that is down: one lost connection cuts nobody.
+ */
+const CUT_AFTER_SECONDS = 1
+const CUT_FAR_AFTER_SECONDS = 2
 /** A nearer region must be down for so long before a farther one shares the work; its first backup takes over at once. */
 const PROMOTE_AFTER_SECONDS = 1
 
@@ -58,6 +65,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   const outgoing: string[] = []
   const deletions: string[] = []
   const cuts: string[] = []
+  let hanging = false
   const serving = new Set<MachineId>()
   const leaving = new Map<MachineId, number>()
 
@@ -75,8 +83,9 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   for (const slot of new Set([...routeOfSlot.keys(), ...observed.slots.keys()])) {
     const route = routeByKey.get(routeOfSlot.get(slot) ?? '')
     const existing = observed.slots.get(slot) ?? []
+    if (slot === EMPTY_SLOT) continue
     const { kept, added, wanted } = matchEntries(route, existing)
-    if (wanted.length > 0) servers.set(slot, wanted)
+    if (route !== undefined) servers.set(slot, wanted)
     for (const entry of added) {
       const name = `${slot}/${entryName(entry)}`
       incoming.push(
@@ -91,9 +100,22 @@ export function planChanges(request: PlanRequest): ProxyPlan {
         incoming.push(`set maxconn server ${name} ${entry.maxConnections}`)
       if (!found.checking) incoming.push(`enable health ${name}`)
       if (found.maint) incoming.push(`set server ${name} state ready`)
-      if (!found.maint && !found.up && hangs(found)) cuts.push(`shutdown sessions server ${name}`)
+      if (found.maint || found.up || found.sessions === 0) continue
+      hanging = true
+      const limit = entry.far ? CUT_FAR_AFTER_SECONDS : CUT_AFTER_SECONDS
+      if (found.secondsInState >= limit) cuts.push(`shutdown sessions server ${name}`)
     }
     const keptNames = new Set(kept.map(({ found }) => found.name))
+    if (route !== undefined) {
+      const hold = holdBehind(existing, { kept, added })
+      keptNames.add(hold.name)
+      const name = `${slot}/${hold.name}`
+      if (hold.isNew)
+        incoming.push(
+          `add server ${name} ${holdOptions(request)}`,
+          `set server ${name} state ready`,
+        )
+    }
     for (const found of existing) {
       if (keptNames.has(found.name)) continue
       const name = `${slot}/${found.name}`
@@ -116,6 +138,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     deletions,
     draining: [...leaving].map(([machine, sessions]) => ({ machine, sessions })),
     cuts,
+    hanging,
     missingSlots: leases.missing,
     servers,
     hosts,
@@ -227,6 +250,24 @@ function matchEntries(route: Route | undefined, existing: readonly ObservedEntry
   return { kept, added, wanted }
 }
 
+/** HAProxy takes the first backup that is up: who holds requests must stand behind all machines. */
+function holdBehind(
+  existing: readonly ObservedEntry[],
+  { kept, added }: Pick<Match, 'kept' | 'added'>,
+): { readonly name: string; readonly isNew: boolean } {
+  const backups = new Set(
+    kept.flatMap(({ entry, found }) => (entry.role === 'backup' ? [found.name] : [])),
+  )
+  const lastBackup = existing.findLastIndex(({ name }) => backups.has(name))
+  const behind = existing.find(({ name, maint }, n) => isHold(name) && !maint && n > lastBackup)
+  if (behind !== undefined && !added.some(({ role }) => role === 'backup'))
+    return { name: behind.name, isNew: false }
+  const used = new Set(existing.map(({ name }) => name))
+  let number = 0
+  while (used.has(holdName(number))) number += 1
+  return { name: holdName(number), isNew: true }
+}
+
 /** Own region, or the nearest that is up where that has several machines. */
 function activeTargets(route: Route, existing: readonly ObservedEntry[]): readonly RouteTarget[] {
   const isDown = (target: RouteTarget) => {
@@ -247,10 +288,6 @@ function activeTargets(route: Route, existing: readonly ObservedEntry[]): readon
   return route.targets.filter(
     ({ rank }) => rank === 0 || (rank === nearestUp && of(rank).length > 1),
   )
-}
-
-function hangs(found: ObservedEntry): boolean {
-  return found.sessions > 0 && found.secondsInState >= CUT_AFTER_SECONDS
 }
 
 function flags(names: ReadonlySet<string>): ReadonlyMap<string, string> {

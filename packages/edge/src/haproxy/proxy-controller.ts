@@ -31,6 +31,8 @@ export interface ProxyController {
 /** How often HAProxy is looked at when nothing happens, and while something leaves. */
 const LOOK_MS = 1000
 const LEAVING_MS = 200
+/** The files that HAProxy would be started from are at most so far behind. */
+const SAVE_MS = 1000
 /** HAProxy that can't be started is tried again at once, then less and less often. */
 const RETRY_MS_MAX = 2000
 const SLOTS_MAX = 20_000
@@ -45,19 +47,23 @@ export function startProxyController(options: {
   readonly desired: () => DesiredProxy
   /** Something in `status` changed. */
   readonly onStatus: () => void
+  /** HAProxy was looked at, and told what was to be changed. */
+  readonly onLook: () => void
   readonly clock: Clock
   readonly log: Logger
 }): ProxyController {
   const { api, clock, log, shape } = options
   let status: ProxyStatus = { applied: 0, draining: [], serving: false }
   let dirty = true
-  let lookedAt = 0
+  let lookedAt = Number.NEGATIVE_INFINITY
   let failures = 0
-  let notBefore = 0
+  let notBefore = Number.NEGATIVE_INFINITY
   let leaving = false
   let slots = 0
   let troubles = ''
   let certificateAt = ''
+  let workerPid = 0
+  let saved = { text: '', at: Number.NEGATIVE_INFINITY, failed: false }
   // There may be some from before this program started.
   let oldWorkers = true
 
@@ -80,25 +86,42 @@ export function startProxyController(options: {
       observed,
       slots: slotsNow,
       hostsMap: shape.files.hostsMap,
+      holdSocket: shape.files.holdSocket,
       secureMap: shape.https ? shape.files.secureMap : null,
     })
 
   /** HAProxy runs, with our rules and enough slots. */
   async function ensureRunning(desired: DesiredProxy): Promise<void> {
-    const running = await options.process.running()
-    if (running === null) {
-      setStatus({ ...status, serving: false })
-      api.disconnect()
-      slots = enoughSlots(shape.slots, desired.routes.length)
-      await options.process.start(config(slots, planFor(desired, NOTHING_OBSERVED, slots)))
-      certificateAt = ''
-      return
-    }
+    const running = await options.process.returning()
+    if (running === null) return start(desired)
     slots = slotsOfMark(running.mark) ?? shape.slots
+    if (running.workerPid !== workerPid) {
+      if (workerPid > 0) log.warn('HAProxy ended and was started again by its keeper')
+      oldWorkers = true
+      workerPid = running.workerPid
+      certificateAt = ''
+      api.disconnect()
+    }
     if (renderConfig({ ...shape, slots }, new Map()).mark === running.mark) return
     log.info('HAProxy runs with other rules', { mark: running.mark })
+    // Without its keeper, or with one that holds other sockets, it can't be brought there.
+    if (!running.kept) return start(desired)
     slots = Math.max(slots, shape.slots)
     await reload(desired)
+  }
+
+  async function start(desired: DesiredProxy): Promise<void> {
+    setStatus({ ...status, serving: false })
+    api.disconnect()
+    slots = enoughSlots(shape.slots, desired.routes.length)
+    await options.process.start(config(slots, planFor(desired, NOTHING_OBSERVED, slots)))
+    await begun()
+  }
+
+  /** Another worker has taken over. */
+  async function begun(): Promise<void> {
+    workerPid = (await options.process.running())?.workerPid ?? 0
+    certificateAt = ''
   }
 
   async function reload(desired: DesiredProxy): Promise<void> {
@@ -106,7 +129,26 @@ export function startProxyController(options: {
     oldWorkers = true
     await options.process.reload(config(slots, planFor(desired, observed, slots)))
     api.disconnect()
-    certificateAt = ''
+    await begun()
+  }
+
+  /**
+   * For a HAProxy that its keeper starts while nobody is here to steer it. A disk that is full keeps nobody from being steered: it is
+   * said once, and tried again.
+   */
+  async function save(plan: ProxyPlan): Promise<void> {
+    if (performance.now() - saved.at < SAVE_MS) return
+    const what = config(slots, plan)
+    const text = JSON.stringify([what.text, [...what.hosts], [...what.secure]])
+    if (text === saved.text) return
+    try {
+      await options.process.save(what)
+      if (saved.failed) log.info('the files of HAProxy are right again')
+      saved = { text, at: performance.now(), failed: false }
+    } catch (error) {
+      if (!saved.failed) log.error('the files of HAProxy can not be written', { error })
+      saved = { text: '', at: performance.now(), failed: true }
+    }
   }
 
   async function observe(): Promise<ObservedProxy> {
@@ -123,9 +165,9 @@ export function startProxyController(options: {
   }
 
   async function lap(): Promise<void> {
-    if (clock.now() < notBefore) return
+    if (performance.now() < notBefore) return
     const due = leaving ? LEAVING_MS : LOOK_MS
-    if (!dirty && clock.now() - lookedAt < due) return
+    if (!dirty && performance.now() - lookedAt < due) return
     dirty = false
     try {
       await bringThere()
@@ -133,11 +175,12 @@ export function startProxyController(options: {
     } catch (error) {
       dirty = true
       failures += 1
-      notBefore = clock.now() + (failures === 1 ? 0 : Math.min(RETRY_MS_MAX, 100 * 2 ** failures))
+      notBefore =
+        performance.now() + (failures === 1 ? 0 : Math.min(RETRY_MS_MAX, 100 * 2 ** failures))
       setStatus({ ...status, serving: (await options.process.running()) !== null })
       throw error
     } finally {
-      lookedAt = clock.now()
+      lookedAt = performance.now()
     }
   }
 
@@ -168,6 +211,7 @@ export function startProxyController(options: {
       log.info('cut connections that hang', { servers: plan.cuts })
       await api.send(plan.cuts)
     }
+    await save(plan)
     await installCertificate()
 
     const settled = plan.commands.length === 0 && plan.missingSlots === 0
@@ -175,12 +219,13 @@ export function startProxyController(options: {
     const draining = merge(plan.draining, await stillOnOldWorkers(desired)).filter(
       ({ sessions }) => sessions > 0,
     )
-    leaving = draining.length > 0 || plan.deletions.length > 0
+    leaving = draining.length > 0 || plan.deletions.length > 0 || plan.hanging
     setStatus({
       applied: settled ? desired.revision : status.applied,
       draining,
       serving: true,
     })
+    options.onLook()
   }
 
   /**

@@ -14,8 +14,12 @@ const shape: ProxyShape = {
     pid: '/run/haproxy.pid',
     socket: '/run/haproxy.sock',
     masterSocket: '/run/master.sock',
-    hostsMap: '/run/hosts.map',
-    secureMap: '/run/secure.map',
+    log: '/run/haproxy.log',
+    hostsMap: '/run/files/hosts.map',
+    secureMap: '/run/files/secure.map',
+    holdScript: '/run/files/hold.lua',
+    holdSocket: 'roost-hold',
+    askSocket: 'roost-ask',
   },
   user: null,
 }
@@ -55,7 +59,7 @@ describe('the configuration', () => {
   test('without TLS nobody is sent to it', () => {
     const { text } = renderConfig({ ...shape, https: null }, new Map())
     expect(text).not.toContain('redirect')
-    expect(text).not.toContain('bind 198.18.1.1:443')
+    expect(text).not.toContain('fd@4')
   })
 
   test('text that is no address never gets into it', () => {

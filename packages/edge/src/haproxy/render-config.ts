@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { isIPv4 } from 'node:net'
+import { HELD_MAX, HOLD_REPLACED_MS } from '@roost/core'
 import { type Entry, entryName, serverOptions } from './entry.ts'
+import { holdScript } from './hold-script.ts'
 
 /** What of HAProxy's configuration can't change while it runs. */
 export interface ProxyShape {
@@ -22,6 +24,8 @@ export interface ProxyBind {
 export interface ProxyFiles {
   readonly config: string
   readonly pid: string
+  /** What HAProxy says while it starts. */
+  readonly log: string
   /** Runtime API of the worker. */
   readonly socket: string
   /** Of the master, through which workers that are on their way out are asked. */
@@ -30,11 +34,29 @@ export interface ProxyFiles {
   readonly hostsMap: string
   /** Host names that plain HTTP is sent away from. */
   readonly secureMap: string
+  /** What is done with a request that no machine can take. */
+  readonly holdScript: string
+  /** Abstract sockets: where requests are held, and where HAProxy asks for how long. */
+  readonly holdSocket: string
+  readonly askSocket: string
 }
 
 /** Of host names whose app has nothing to serve with. */
 export const EMPTY_SLOT = 'empty'
 export const slotName = (number: number): string => `s${number}`
+/** The last of each slot: who takes what nobody else can. */
+export const holdName = (number: number): string => `hold.${number}`
+export const isHold = (name: string): boolean => /^hold\.\d+$/.test(name)
+/** Options of such a server. It keeps no connections. */
+export const holdOptions = (files: Pick<ProxyFiles, 'holdSocket'>): string =>
+  `abns@${files.holdSocket} pool-max-conn 0 backup`
+
+/** Descriptors of the sockets that listen, as the keeper of HAProxy inherits them. */
+export const HTTP_DESCRIPTOR = 3
+export const HTTPS_DESCRIPTOR = 4
+
+/** A request that was held for as long as can be, and then takes its time. */
+const SERVER_TIMEOUT = `${HOLD_REPLACED_MS / 1000 + 65}s`
 /** Requests must not wait for longer than a lost first packet takes to be sent again: 1 s, and a round trip around the world. */
 const CONNECT_TIMEOUT = '1300ms'
 
@@ -49,14 +71,15 @@ export function renderConfig(
   const head = (mark: string) => [
     'global',
     `  description ${mark}`,
-    `  maxconn ${shape.maxConnections}`,
+    `  maxconn ${shape.maxConnections + HELD_MAX}`,
     `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
     '  stats timeout 1h',
     // Open WebSockets live on in the worker that was replaced, for so long.
     '  hard-stop-after 1h',
     '  mworker-max-reloads 50',
-    // Kept connections end with an answer that says so. Ended all at once, some would meet a request on its way.
-    '  close-spread-time 5s',
+    // A worker that was replaced closes no kept connection by itself, where it might meet a request: its answers say that they are the last.
+    '  close-spread-time infinite',
+    `  lua-load ${shape.files.holdScript}`,
     // Fewer files than wished for is no reason not to serve.
     '  no strict-limits',
     // Idle connections of many apps are not thrown away at a quarter of the files.
@@ -70,13 +93,13 @@ export function renderConfig(
     '  balance leastconn',
     `  timeout connect ${CONNECT_TIMEOUT}`,
     '  timeout client 60s',
-    '  timeout server 60s',
+    `  timeout server ${SERVER_TIMEOUT}`,
     '  timeout queue 5s',
     '  timeout http-request 10s',
     '  timeout http-keep-alive 60s',
     '  timeout tunnel 1h',
     '  option redispatch 1',
-    '  retries 3',
+    '  retries 5',
     '  retry-on conn-failure empty-response',
     ...errors(),
     '',
@@ -89,18 +112,26 @@ export function renderConfig(
           ` ssl crt ${shape.https.certificateFile} alpn h2,http/1.1`,
         )
       : []),
+    ...holdFrontend(shape),
     `backend ${EMPTY_SLOT}`,
+    `  server ${holdName(0)} ${holdOptions(shape.files)}`,
   ]
   const names = Array.from({ length: shape.slots }, (_, n) => slotName(n))
-  const structure = [...head(''), ...names].join('\n')
+  const structure = [...head(''), ...names, holdScript(shape.files.askSocket)].join('\n')
   const mark = `roost-${shape.slots}-${createHash('sha256').update(structure).digest('hex').slice(0, 20)}`
   const slots = names.flatMap((name) => [
     `backend ${name}`,
     ...(servers.get(name) ?? []).map(
       (entry) => `  server ${entryName(entry)} ${serverOptions(checked(entry))}`,
     ),
+    ...(servers.has(name) ? [`  server ${holdName(0)} ${holdOptions(shape.files)}`] : []),
   ])
   return { text: `${[...head(mark), ...slots].join('\n')}\n`, mark }
+}
+
+/** In the order of their descriptors. */
+export function bindsOf({ http, https }: Pick<ProxyShape, 'http' | 'https'>): readonly ProxyBind[] {
+  return https === null ? [http] : [http, https]
 }
 
 /** How many slots the HAProxy with this mark was started with; null: it is none of ours. */
@@ -140,12 +171,15 @@ function frontend(
   const port = shape.https && shape.https.port !== 443 ? `:${shape.https.port}` : ''
   return [
     `frontend ${scheme}`,
-    `  bind ${bind.address}:${bind.port}${bindOptions}`,
+    `  # ${bind.address}:${bind.port}`,
+    `  bind fd@${secure ? HTTPS_DESCRIPTOR : HTTP_DESCRIPTOR}${bindOptions}`,
+    `  maxconn ${shape.maxConnections}`,
     // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
     `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
     '  http-after-response set-header fly-request-id %[unique-id]',
     '  http-after-response set-header server Roost',
     '  http-after-response set-header via "1.1 roost"',
+    '  http-after-response set-header connection close if { stopping } !{ status 101 }',
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     `  http-request set-var(txn.slot) var(txn.host),map_str(${hostsMap})`,
     `  http-request return status 404 content-type text/plain string "No app answers under this name.\\n" unless { var(txn.slot) -m found }`,
@@ -170,6 +204,27 @@ function frontend(
     `  http-request set-header x-forwarded-proto ${scheme}`,
     `  http-request set-header x-forwarded-ssl ${secure ? 'on' : 'off'}`,
     '  http-request set-header via "%[req.ver] roost"',
+    '  use_backend %[var(txn.slot)]',
+    '',
+  ]
+}
+
+/**
+ * A detour for requests that no machine of their app can take, whether they were sent to one or not: held here, then sent to their slot
+ * again. Only slots without a server that is up lead here, so that all other requests pay nothing for it.
+ */
+function holdFrontend({ files }: ProxyShape): string[] {
+  return [
+    'frontend hold',
+    `  bind abns@${files.holdSocket}`,
+    `  maxconn ${HELD_MAX + 500}`,
+    `  timeout client ${SERVER_TIMEOUT}`,
+    '  option httpclose',
+    '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
+    '  http-request lua.hold',
+    '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
+    `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap})`,
+    '  http-request disable-l7-retry unless METH_GET',
     '  use_backend %[var(txn.slot)]',
     '',
   ]

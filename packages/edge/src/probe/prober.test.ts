@@ -52,6 +52,7 @@ function setUp() {
       state.changes += 1
     },
     clock,
+    elapsedMs: () => now,
     log: silentLogger,
   })
   probers.push(prober)

@@ -45,6 +45,8 @@ const problems: { readonly [K in CheckedKind]: Problems } = {
     if (!matches(REGION, machine.region)) yield `region is ${show(machine.region)}`
     if (!isAddress(machine.privateIpv4)) yield `privateIpv4 is ${show(machine.privateIpv4)}`
     if (typeof machine.routed !== 'boolean') yield `routed is ${show(machine.routed)}`
+    if (machine.coming !== undefined && machine.coming !== null && !isComing(machine.coming))
+      yield `coming is ${show(machine.coming)}`
     if (machine.status !== null) {
       if (!isObject(machine.status)) yield `status is ${show(machine.status)}`
       else if (!Array.isArray(machine.status.checks) || !machine.status.checks.every(isCheck))
@@ -67,6 +69,15 @@ export function checkRecord<K extends CheckedKind>(kind: K, value: unknown): Che
 
 function isCheck(value: unknown): boolean {
   return isObject(value) && typeof value['name'] === 'string' && typeof value['status'] === 'string'
+}
+
+function isComing(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { kind, stopsAt } = value
+  return (
+    (kind === 'replaced' || kind === 'starting') &&
+    (stopsAt === null || typeof stopsAt === 'number')
+  )
 }
 
 function isService(value: unknown): boolean {
