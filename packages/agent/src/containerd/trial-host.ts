@@ -18,7 +18,7 @@ import { runCommand, silentLogger, systemClock } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import koffi from 'koffi'
 import { pack } from 'tar-stream'
-import { ImagePuller } from '../image/puller.ts'
+import { ImagePuller, type PullRoom } from '../image/puller.ts'
 import { mountLogFileSystem, showLogFileSystemTo } from '../log/file-system.ts'
 import { LogKeeper } from '../log/machine-logs.ts'
 import { HostNetwork } from '../network/host-network.ts'
@@ -40,7 +40,12 @@ export interface TrialHost {
   readonly containerdRoot: string
   readonly cgroupParent: string
   readonly registryUrl: string
-  openAgent(): Promise<TrialAgent>
+  /** What an agent would keep. */
+  readonly dataDir: string
+  readonly rawLogs: string
+  /** The file that holds containerd's root and `dataDir`, where they were given a disk of their own. */
+  readonly diskFile: string | null
+  openAgent(options?: { readonly room?: PullRoom }): Promise<TrialAgent>
   startContainerd(): Promise<void>
   killContainerd(): Promise<void>
   /** Puts an image into the registry and says how to pull it. */
@@ -69,17 +74,32 @@ export type TrialFile =
 const LIMIT_MS = 20_000
 const CLONE_NEWNET = 0x40000000
 
-export async function raiseTrialHost(): Promise<TrialHost> {
+export async function raiseTrialHost(
+  options: {
+    /** A file system of this size, mounted from a file, for containerd and the agent: to be filled. */
+    readonly diskMb?: number
+  } = {},
+): Promise<TrialHost> {
   const name = `rt${randomBytes(3).toString('hex')}`
   const dir = mkdtempSync(join(tmpdir(), `${name}-`))
   const runDir = mkdtempSync(`/dev/shm/${name}-`)
-  const containerdRoot = join(dir, 'containerd')
+  const disk = join(dir, 'disk')
+  mkdirSync(disk)
+  const diskFile = options.diskMb === undefined ? null : join(dir, 'disk.ext4')
+  if (diskFile !== null) {
+    await runCommand(['truncate', '-s', `${options.diskMb}M`, diskFile])
+    await runCommand(['mke2fs', '-q', '-F', '-t', 'ext4', '-m', '0', diskFile])
+    await runCommand(['mount', '-o', 'loop', diskFile, disk])
+  }
+  const containerdRoot = join(disk, 'containerd')
+  const dataDir = join(disk, 'data')
   const socket = join(runDir, 'containerd.sock')
   const cgroupParent = `/roost-${name}`
   const rawLogs = join(runDir, 'logs')
   const children: ChildProcess[] = []
   const namespace = 'roost'
-  mkdirSync(join(dir, 'data'))
+  mkdirSync(dataDir)
+  mkdirSync(containerdRoot)
   writeFileSync(join(dir, 'wireguard.key'), randomBytes(32).toString('base64'))
   writeFileSync(join(dir, 'containerd.toml'), containerdConfig(containerdRoot, runDir, socket))
   writeFileSync(join(dir, 'registry.yml'), registryConfig(join(dir, 'registry')))
@@ -109,6 +129,9 @@ export async function raiseTrialHost(): Promise<TrialHost> {
     containerdRoot,
     cgroupParent,
     registryUrl,
+    dataDir,
+    rawLogs,
+    diskFile,
     async startContainerd() {
       const config = ['containerd', '-c', join(dir, 'containerd.toml')]
       running.containerd = start(
@@ -129,14 +152,14 @@ export async function raiseTrialHost(): Promise<TrialHost> {
       child.kill('SIGKILL')
       await ended
     },
-    async openAgent() {
+    async openAgent({ room } = {}) {
       const client = new ContainerdClient(socket, namespace)
       const store = new ImageStore(client)
       const log = silentLogger
       const clock = systemClock
-      await mountLogFileSystem({ dir: rawLogs, imageFile: join(dir, 'logs.ext4'), sizeMb: 32 })
+      await mountLogFileSystem({ dir: rawLogs, imageFile: join(disk, 'logs.ext4'), sizeMb: 32 })
       await showLogFileSystemTo(socket, rawLogs)
-      const storeDir = join(dir, 'data', 'logs')
+      const storeDir = join(dataDir, 'logs')
       mkdirSync(storeDir, { recursive: true })
       const logs = new LogKeeper({
         rawDir: rawLogs,
@@ -156,7 +179,7 @@ export async function raiseTrialHost(): Promise<TrialHost> {
         uplink: null,
         nameservers: ['198.18.0.53'],
         runDir,
-        dataDir: join(dir, 'data'),
+        dataDir,
         clock,
         log,
       })
@@ -165,6 +188,7 @@ export async function raiseTrialHost(): Promise<TrialHost> {
         store,
         puller: new ImagePuller({
           store,
+          ...(room === undefined ? {} : { room }),
           places: (repository) => [
             { name: repository, url: registryUrl, path: repository, ca: null, token: null },
           ],
@@ -218,6 +242,8 @@ export async function raiseTrialHost(): Promise<TrialHost> {
       leave()
       await runCommand(['umount', rawLogs]).catch(() => {})
       await runCommand(['ip', 'netns', 'del', name])
+      // Other mount namespaces may hold the file system for logs, which lies on it, for a while.
+      if (diskFile !== null) await runCommand(['umount', '--lazy', disk])
       openCgroups().remove(cgroupParent)
       rmSync(dir, { recursive: true, force: true })
       rmSync(runDir, { recursive: true, force: true })

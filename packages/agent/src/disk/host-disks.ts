@@ -20,6 +20,8 @@ export interface HostDisks {
   onFull(): void
   /** That decides whether machines are placed here; null before the first look. */
   worst(): HostDisk | null
+  /** A lap of the collector now. */
+  collect(): Promise<void>
   /** Throws `unavailable` until the agent has reached what it measures. */
   usage(): Promise<AgentUsage>
   startCollecting(parts: {
@@ -102,6 +104,9 @@ export async function openHostDisks(options: {
           .known()
           .filter(({ holds }) => holds.some((kind) => kind !== 'logs' && kind !== 'build-cache')),
       ),
+    async collect() {
+      await collector?.collect()
+    },
     async usage() {
       if (usage === null)
         throw new PlatformError('unavailable', 'the agent has not reached containerd yet', {
