@@ -18,7 +18,12 @@ export interface Screen {
 }
 
 export function processContext(): CliContext {
-  const state: { interrupted: AbortSignal | null } = { interrupted: null }
+  const state: { interrupted: AbortController | null } = { interrupted: null }
+  process.on('SIGINT', () => {
+    // Who presses twice does not want to wait for the good manners.
+    if (state.interrupted === null || state.interrupted.signal.aborted) process.exit(130)
+    state.interrupted.abort()
+  })
   return {
     env: process.env,
     cwd: process.cwd(),
@@ -26,18 +31,8 @@ export function processContext(): CliContext {
     stdout: process.stdout,
     stderr: process.stderr,
     interrupted() {
-      state.interrupted ??= firstInterrupt()
-      return state.interrupted
+      state.interrupted ??= new AbortController()
+      return state.interrupted.signal
     },
   }
-}
-
-function firstInterrupt(): AbortSignal {
-  const controller = new AbortController()
-  process.on('SIGINT', () => {
-    // Who presses twice does not want to wait for the good manners.
-    if (controller.signal.aborted) process.exit(130)
-    controller.abort()
-  })
-  return controller.signal
 }

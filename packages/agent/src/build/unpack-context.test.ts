@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { gzipSync } from 'node:zlib'
+import { createGzip, gzipSync } from 'node:zlib'
 import { describeError } from '@roost/base'
 import { pack } from 'tar-stream'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -125,6 +125,55 @@ test('what is no archive, or was cut off, says so', async () => {
   const half = Readable.from([whole.subarray(0, whole.length - 60)])
   const error = await unpackContext(half, folder, signal).catch((thrown: unknown) => thrown)
   expect(describeError(error)).toContain('cut off')
+})
+
+test('what inflates without end has an end, also without a single entry', async () => {
+  const zeros = Buffer.alloc(1_000_000)
+  async function* endless() {
+    for (let n = 0; n < 200; n++) yield zeros
+  }
+  const bomb = Readable.from(endless()).pipe(createGzip())
+  const signal = new AbortController().signal
+  await expect(
+    unpackContext(bomb, folder, signal, { bytes: 5_000_000, entries: 10 }),
+  ).rejects.toThrow('inflates to more than 5 MB')
+})
+
+test('an entry that claims to be huge is refused before anything of it is written', async () => {
+  const tar = pack()
+  tar.entry({ name: 'huge', size: 8_000_000_000 })
+  let start = Buffer.alloc(0)
+  for await (const chunk of tar) {
+    start = chunk as Buffer
+    break
+  }
+  const source = Readable.from([gzipSync(start)])
+  await expect(unpackContext(source, folder, new AbortController().signal)).rejects.toThrow(
+    'more than 2000 MB',
+  )
+  expect(existsSync(join(folder, 'huge'))).toBe(false)
+})
+
+test('names that no file system takes are refused, and those that differ in case are two', async () => {
+  await expect(unpack([{ name: 'n'.repeat(256) }])).rejects.toThrow('more than 255 bytes')
+  await expect(unpack([{ name: `${'d/'.repeat(2100)}f` }])).rejects.toThrow('not a file name')
+  await unpack([
+    { name: 'Makefile', content: 'one' },
+    { name: 'makefile', content: 'two' },
+    { name: 'n'.repeat(255), content: 'long' },
+  ])
+  expect(readFileSync(join(folder, 'Makefile'), 'utf8')).toBe('one')
+  expect(readFileSync(join(folder, 'makefile'), 'utf8')).toBe('two')
+})
+
+test('a sender that falls silent is not waited for', async () => {
+  const silent = new Readable({ read() {} })
+  silent.push((await archive([{ name: 'a', content: 'x' }])).subarray(0, 20))
+  const signal = new AbortController().signal
+  await expect(unpackContext(silent, folder, signal, undefined, 50)).rejects.toThrow(
+    'nothing came for 0.05 s',
+  )
+  expect(silent.destroyed).toBe(true)
 })
 
 test('an abort ends it', async () => {

@@ -1,7 +1,7 @@
 import { constants, createWriteStream } from 'node:fs'
 import { chmod, link, lstat, mkdir, readlink, rm, symlink, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Readable } from 'node:stream'
+import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { describeError, PlatformError } from '@roost/base'
@@ -16,6 +16,12 @@ export interface ContextLimits {
 
 export const CONTEXT_LIMITS: ContextLimits = { bytes: 2_000_000_000, entries: 200_000 }
 const PATH_BYTES_MAX = 4000
+/** What file systems take. */
+const NAME_BYTES_MAX = 255
+/** Headers and padding of each entry, long names included. */
+const ENTRY_BYTES = 2048
+/** Of a sender that says nothing: a connection that died, or somebody who only holds it open. */
+const SILENCE_MS_MAX = 60_000
 const LINKS_FOLLOWED_MAX = 40
 
 /**
@@ -27,9 +33,12 @@ export async function unpackContext(
   folder: string,
   signal: AbortSignal,
   limits: ContextLimits = CONTEXT_LIMITS,
+  silenceMsMax = SILENCE_MS_MAX,
 ): Promise<{ bytes: number; entries: number }> {
   const reader = extract()
-  const feeding = pipeline(source, createGunzip(), reader, { signal })
+  const bound = atMost(limits.bytes + ENTRY_BYTES * (limits.entries + 10))
+  const heard = spoken(silenceMsMax)
+  const feeding = pipeline(source, heard, createGunzip(), bound, reader, { signal })
   // A failure of either ends the other; only the first one is told.
   feeding.catch(() => {})
   const links: string[] = []
@@ -148,8 +157,49 @@ export async function unpackContext(
   }
 }
 
+/** Ends a stream that grows beyond all that its entries could need: what inflates endlessly need have no entries at all. */
+function atMost(bytesMax: number): Transform {
+  let seen = 0
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      seen += chunk.length
+      if (seen <= bytesMax) return done(null, chunk)
+      done(unfit(`it inflates to more than ${Math.round(bytesMax / 1e6)} MB`))
+    },
+  })
+}
+
+/** Ends a stream from which nothing comes for long. */
+function spoken(silenceMsMax: number): Transform {
+  const late = () =>
+    stream.destroy(
+      new PlatformError('timeout', `read the context: nothing came for ${silenceMsMax / 1000} s`),
+    )
+  let timer = setTimeout(late, silenceMsMax)
+  const stream = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      clearTimeout(timer)
+      timer = setTimeout(late, silenceMsMax)
+      done(null, chunk)
+    },
+    flush(done) {
+      clearTimeout(timer)
+      done()
+    },
+    destroy(error, done) {
+      clearTimeout(timer)
+      done(error)
+    },
+  })
+  return stream
+}
+
+function unfit(why: string): PlatformError {
+  return new PlatformError('invalid', `read the context: ${why}`)
+}
+
 function refuse(why: string): never {
-  throw new PlatformError('invalid', `read the context: ${why}`)
+  throw unfit(why)
 }
 
 function checkedName(raw: string): string {
@@ -158,6 +208,9 @@ function checkedName(raw: string): string {
   if (raw.startsWith('/')) refuse(`${raw}: an absolute name`)
   const parts = raw.split('/').filter((part) => part !== '' && part !== '.')
   if (parts.includes('..')) refuse(`${raw}: a name that leads out of the context`)
+  const long = parts.find((part) => Buffer.byteLength(part) > NAME_BYTES_MAX)
+  if (long !== undefined)
+    refuse(`${long.slice(0, 40)}…: a name of more than ${NAME_BYTES_MAX} bytes`)
   return parts.join('/')
 }
 

@@ -1,11 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { extract } from 'tar-stream'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type ContextToPack, packContext } from './pack-context.ts'
+import { type ContextToPack, packContext, surveyContext } from './pack-context.ts'
 
 let folder = ''
 beforeEach(() => {
@@ -101,6 +102,91 @@ test('an ignore file that is not there is told', async () => {
   files({ Dockerfile: 'FROM a' })
   const chunks = packContext({ folder, dockerfile: 'Dockerfile', ignorefile: 'nope' })
   await expect(chunks.next()).rejects.toThrow('there is no nope')
+})
+
+const survey = (limits?: ContextToPack['limits']) =>
+  surveyContext({ folder, dockerfile: 'Dockerfile', ...(limits && { limits }) })
+
+test('before it is sent it is looked at: how much it is, and what is the largest', async () => {
+  files({ Dockerfile: 'FROM a', 'big/a': 'x'.repeat(5000), 'big/b': 'x', 'c/d': 'xx' })
+  expect(await survey()).toEqual({
+    files: 6,
+    bytes: 5009,
+    largest: ['big (5 kB, 3 files)', 'Dockerfile (6 B, 1 file)', 'c (2 B, 2 files)'],
+  })
+})
+
+test.each([
+  [{ bytes: 1000, files: 100 }, 'more than 1 kB or 100 files', 'big (5 kB, 1 file)', 'big'],
+  [{ bytes: 100_000, files: 5 }, 'more than 100 kB or 5 files', 'many (6 B, 7 files)', 'many'],
+])('too much is refused with what is large: %j', async (limits, message, largest, ignored) => {
+  files({ Dockerfile: 'FROM a', big: 'x'.repeat(5000) })
+  files(Object.fromEntries(Array.from({ length: 6 }, (_, n) => [`many/${n}`, 'x'])))
+  const error = await survey(limits).catch((thrown: unknown) => thrown)
+  expect(error).toMatchObject({
+    message: `the folder is too large to send: ${message}`,
+    why: expect.stringContaining(largest),
+    fixes: [`echo ${ignored} >> .dockerignore   # if the image does not need it`],
+    exitCode: 2,
+  })
+})
+
+test.each([
+  ['/usr/bin/python3', 'venv/bin/python'],
+  ['../../../up', 'venv/bin/python'],
+  ['..', 'up'],
+])('a link to %s is refused before anything is sent', async (target, path) => {
+  files({ Dockerfile: 'FROM a', 'venv/bin/keep': '' })
+  symlinkSync(target, join(folder, path))
+  await expect(survey()).rejects.toMatchObject({
+    message: `${path} is a link to ${target}, which is not in the folder`,
+    exitCode: 2,
+  })
+  files({ '.dockerignore': path.split('/')[0] ?? '' })
+  await survey()
+})
+
+test('pipes and sockets stay here, and files that come and go do no harm', async () => {
+  files({ Dockerfile: 'FROM a', a: 'a' })
+  execFileSync('mkfifo', [join(folder, 'pipe')])
+  expect(Object.keys(await packed())).toEqual(['Dockerfile', 'a'])
+  const chunks = packContext({
+    folder,
+    dockerfile: 'Dockerfile',
+    onProgress: () => rmSync(join(folder, 'a'), { force: true }),
+  })
+  for await (const chunk of chunks) expect(chunk.length).toBeGreaterThan(0)
+})
+
+test('a file that becomes shorter while it is read is told', async () => {
+  files({ Dockerfile: 'FROM a', log: 'x'.repeat(3_000_000) })
+  const chunks = packContext({
+    folder,
+    dockerfile: 'Dockerfile',
+    onProgress: ({ files: count }) => {
+      if (count === 2) truncateSync(join(folder, 'log'), 1000)
+    },
+  })
+  const reading = (async () => {
+    for await (const chunk of chunks) expect(chunk.length).toBeGreaterThan(0)
+  })()
+  await expect(reading).rejects.toMatchObject({
+    message: `${join(folder, 'log')} can't be sent to the builder`,
+    why: 'it became shorter while it was read',
+  })
+})
+
+test('a folder that grows beyond the limits while it is read is told', async () => {
+  files({ Dockerfile: 'FROM a', a: 'x'.repeat(500) })
+  const chunks = packContext({
+    folder,
+    dockerfile: 'Dockerfile',
+    limits: { bytes: 100, files: 10 },
+  })
+  const reading = (async () => {
+    for await (const chunk of chunks) expect(chunk.length).toBeGreaterThan(0)
+  })()
+  await expect(reading).rejects.toThrow('the folder grows while it is read')
 })
 
 test('who stops reading leaves nothing running', async () => {

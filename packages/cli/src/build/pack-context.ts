@@ -1,11 +1,12 @@
-import { createReadStream, existsSync, type Stats } from 'node:fs'
-import { lstat, readdir, readFile, readlink } from 'node:fs/promises'
-import { isAbsolute, join, resolve } from 'node:path'
+import { existsSync, type Stats } from 'node:fs'
+import { lstat, open, readdir, readFile, readlink } from 'node:fs/promises'
+import { isAbsolute, join, posix, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGzip } from 'node:zlib'
 import dockerignore, { type Ignore } from '@balena/dockerignore'
 import { type Pack, pack } from 'tar-stream'
 import { Failure } from '../failure/failure.ts'
+import { bytes as sizeText } from '../terminal/time.ts'
 
 /** Its types speak of a `default`, which the module itself does not have. */
 const newRules = dockerignore as unknown as typeof dockerignore.default
@@ -19,11 +20,21 @@ export interface ContextToPack {
   readonly ignorefile?: string | undefined
   /** Told now and then how much was read so far. */
   readonly onProgress?: (read: { readonly files: number; readonly bytes: number }) => void
+  /** Default: what a builder takes. */
+  readonly limits?: { readonly bytes: number; readonly files: number }
+}
+
+export interface ContextSurvey {
+  readonly files: number
+  readonly bytes: number
+  /** `node_modules (250 MB, 31,000 files)`, the largest three. */
+  readonly largest: readonly string[]
 }
 
 /** What a builder takes; beyond it, something was sent by mistake. */
-const BYTES_MAX = 2_000_000_000
-const FILES_MAX = 200_000
+const LIMITS = { bytes: 2_000_000_000, files: 200_000 }
+/** Beyond twice the limit nobody needs to know how much it is. */
+const COUNTED_TIMES = 2
 const IGNORE_FILE = '.dockerignore'
 /** Smaller files are read whole: a stream for each of thousands takes longer than their bytes. */
 const SMALL_BYTES = 256_000
@@ -39,7 +50,9 @@ export async function* packContext(context: ContextToPack): AsyncGenerator<Uint8
   const ignored = await ignoreRules(context)
   const tar = pack()
   const gzip = createGzip({ level: constants.Z_BEST_SPEED })
+  const state: { failure: unknown } = { failure: null }
   const feeding = feed(tar, context, ignored).catch((error: unknown) => {
+    state.failure = error
     tar.destroy(error instanceof Error ? error : new Error(String(error)))
   })
   const piping = pipeline(tar, gzip)
@@ -48,6 +61,11 @@ export async function* packContext(context: ContextToPack): AsyncGenerator<Uint8
   try {
     yield* gzip
     await piping
+  } catch (error) {
+    tar.destroy()
+    await feeding
+    // The archive's own word for it says less.
+    throw state.failure ?? error
   } finally {
     tar.destroy()
     gzip.destroy()
@@ -56,8 +74,7 @@ export async function* packContext(context: ContextToPack): AsyncGenerator<Uint8
 }
 
 async function feed(tar: Pack, context: ContextToPack, ignored: Rules): Promise<void> {
-  const { folder, dockerfile } = context
-  const weights = new Map<string, number>()
+  const { folder, dockerfile, limits = LIMITS } = context
   let files = 0
   let bytes = 0
   // The builder hides from COPY what this names, so it must be the one that was followed.
@@ -67,12 +84,13 @@ async function feed(tar: Pack, context: ContextToPack, ignored: Rules): Promise<
     if (tar.destroyed) return
     if (path === IGNORE_FILE && ignored.text !== null) continue
     files++
-    if (stats.isFile()) {
-      bytes += stats.size
-      const top = path.split('/')[0] ?? ''
-      weights.set(top, (weights.get(top) ?? 0) + stats.size)
-    }
-    if (bytes > BYTES_MAX || files > FILES_MAX) throw tooMuch(weights)
+    if (stats.isFile()) bytes += stats.size
+    // It was less a moment ago.
+    if (bytes > limits.bytes || files > limits.files)
+      throw new Failure('the folder grows while it is read', {
+        why: `it has more than ${shownLimits(limits)} by now`,
+        fix: 'stop what writes to it, or name that in .dockerignore',
+      })
     context.onProgress?.({ files, bytes })
     // Names of users mean nothing on the builder; everything belongs to root there, as with docker build.
     const header = { name: path, mode: stats.mode & 0o7777, mtime: stats.mtime, uid: 0, gid: 0 }
@@ -100,28 +118,96 @@ async function addFile(
       })
       return
     }
-    // A log that grows meanwhile is sent as long as it was.
-    await pipeline(createReadStream(path, { end: header.size - 1 }), tar.entry(header))
+    // Opened before its header is sent: what can't be read must not begin. A log that grows is sent as long as it was.
+    const file = await open(path)
+    await pipeline(file.createReadStream({ end: header.size - 1 }), tar.entry(header))
   } catch (cause) {
-    if (tar.destroyed) return
-    throw new Failure(`${path} can't be sent to the builder`, {
-      why: cause instanceof Error ? cause.message : String(cause),
-      fix: 'name it in .dockerignore if it is not needed',
-      cause,
-    })
+    const shrank = cause instanceof Error && cause.message.includes('Size mismatch')
+    if (tar.destroyed && !shrank) return
+    // An editor's file that came and went.
+    if (codeOf(cause) === 'ENOENT') return
+    throw unreadable(
+      path,
+      shrank ? new Error('it became shorter while it was read', { cause }) : cause,
+    )
   }
 }
 
-function tooMuch(weights: ReadonlyMap<string, number>): Failure {
-  const heaviest = [...weights].sort((a, b) => b[1] - a[1]).slice(0, 3)
-  const shown = heaviest.map(([name, bytes]) => `${name} (${Math.round(bytes / 1e6)} MB)`)
-  return new Failure(
-    `the folder has more than ${BYTES_MAX / 1e9} GB or ${FILES_MAX / 1000},000 files to send to the builder`,
-    {
-      why: `the largest so far: ${shown.join(', ')}`,
-      fix: 'name what the image does not need in .dockerignore',
-    },
-  )
+function unreadable(path: string, cause: unknown): Failure {
+  const mayNot = codeOf(cause) === 'EACCES' || codeOf(cause) === 'EPERM'
+  return new Failure(`${path} can't be sent to the builder`, {
+    why: mayNot
+      ? 'this user may not read it'
+      : cause instanceof Error
+        ? cause.message
+        : String(cause),
+    fix: [
+      'name it in .dockerignore if the image does not need it',
+      ...(mayNot ? [`chmod u+r ${path}`] : []),
+    ],
+    exitCode: 2,
+    cause,
+  })
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}
+
+/** Looks at all of it before anything is sent: what is too much, or can't be part of it, is told at once. */
+export async function surveyContext(context: ContextToPack): Promise<ContextSurvey> {
+  const ignored = await ignoreRules(context)
+  const { folder, dockerfile, limits = LIMITS } = context
+  const weights = new Map<string, { bytes: number; files: number }>()
+  let files = 0
+  let bytes = 0
+  for await (const { path, stats } of filesIn(folder, ignored, dockerfile)) {
+    files++
+    const top = path.split('/')[0] ?? ''
+    const weight = weights.get(top) ?? { bytes: 0, files: 0 }
+    weights.set(top, weight)
+    weight.files++
+    if (stats.isFile()) {
+      bytes += stats.size
+      weight.bytes += stats.size
+    }
+    if (stats.isSymbolicLink()) checkLink(path, await readlink(join(folder, path)))
+    if (bytes > COUNTED_TIMES * limits.bytes || files > COUNTED_TIMES * limits.files) break
+  }
+  const tooMany = files > limits.files && bytes <= limits.bytes
+  const largest = [...weights]
+    .sort(([, a], [, b]) => (tooMany ? b.files - a.files : b.bytes - a.bytes))
+    .slice(0, 3)
+    .map(
+      ([name, weight]) =>
+        `${name} (${sizeText(weight.bytes)}, ${weight.files.toLocaleString('en')} ${weight.files === 1 ? 'file' : 'files'})`,
+    )
+  if (bytes > limits.bytes || files > limits.files)
+    throw new Failure(`the folder is too large to send: more than ${shownLimits(limits)}`, {
+      why: `The largest in it: ${largest.join(', ')}.`,
+      fix: `echo ${(largest[0] ?? '').replace(/ \([^(]*$/, '')} >> .dockerignore   # if the image does not need it`,
+      exitCode: 2,
+    })
+  return { files, bytes, largest }
+}
+
+function shownLimits(limits: { readonly bytes: number; readonly files: number }): string {
+  return `${sizeText(limits.bytes)} or ${limits.files.toLocaleString('en')} files`
+}
+
+/** The builder has nothing but the folder, so a link out of it leads nowhere there, or to somebody else's file. */
+function checkLink(path: string, target: string): void {
+  const inside = posix.normalize(posix.join(posix.dirname(path), target))
+  if (!target.startsWith('/') && inside !== '..' && !inside.startsWith('../')) return
+  const top = path.split('/')[0] ?? path
+  throw new Failure(`${path} is a link to ${target}, which is not in the folder`, {
+    why: 'only the folder is sent to the builder',
+    fix: [
+      `echo ${top} >> .dockerignore   # if the image does not need it`,
+      'or make it a link relative to itself, or a copy',
+    ],
+    exitCode: 2,
+  })
 }
 
 interface Rules {
@@ -156,10 +242,15 @@ async function* filesIn(
   dockerfile: string,
   inside = '',
 ): AsyncGenerator<Found> {
-  const names = (await readdir(join(folder, inside))).sort()
-  for (const name of names) {
+  for (const name of await namesIn(join(folder, inside))) {
     const path = inside === '' ? name : `${inside}/${name}`
-    const stats = await lstat(join(folder, path))
+    const stats = await lstat(join(folder, path)).catch((cause: unknown) => {
+      if (codeOf(cause) === 'ENOENT' && !name.includes('\uFFFD')) return null
+      throw name.includes('\uFFFD')
+        ? unreadable(join(folder, path), new Error('its name is not UTF-8'))
+        : unreadable(join(folder, path), cause)
+    })
+    if (stats === null) continue
     const wanted = path === dockerfile || !ignored.rules.ignores(path)
     if (stats.isDirectory()) {
       const holdsDockerfile = dockerfile.startsWith(`${path}/`)
@@ -167,6 +258,16 @@ async function* filesIn(
       if (wanted || ignored.hasExceptions || holdsDockerfile)
         yield* filesIn(folder, ignored, dockerfile, path)
     } else if (wanted && (stats.isFile() || stats.isSymbolicLink())) yield { path, stats }
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).sort()
+  } catch (cause) {
+    // One that went away meanwhile is empty.
+    if (codeOf(cause) === 'ENOENT') return []
+    throw unreadable(folder, cause)
   }
 }
 

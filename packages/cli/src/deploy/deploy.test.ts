@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -507,19 +507,141 @@ primary_region = "ams"
     expect((await terminal.run('launch', '--yes', '--name', 'shop', '--force')).code).toBe(0)
   })
 
-  test('when the release fails, the app and fly.toml stay, and deploy is what goes on', async () => {
+  const deletable = {
+    appStatus: () => ({
+      value: { name: 'shop', hostname: 'shop.roost.test', release: null, machines: [] },
+    }),
+    deleteApp: () => ({ value: {} }),
+  } satisfies TrialAnswers
+
+  test('one whose release fails leaves nothing, and says how it is done again', async () => {
     dockerfile('FROM a\n')
+    const reason =
+      'nothing listens on port 8080, but on 0.0.0.0:3000: set internal_port = 3000 in fly.toml, or'
     const terminal = await terminalOn(
       working({
-        getRelease: () => ({ value: release({ status: 'failed', reason: 'it exits at once' }) }),
+        ...deletable,
+        getRelease: () => ({ value: release({ status: 'failed', reason }) }),
       }),
     )
     const { code, out, err } = await terminal.run('launch', '--yes', '--name', 'shop')
     expect(code).toBe(1)
     expect(out).toContain('port 8080 (the Dockerfile exposes none)')
-    expect(err).toContain('it exits at once')
-    expect(err).toContain('Try: roost deploy   # once it is mended')
-    expect(readFileSync(join(folder, 'fly.toml'), 'utf8')).toContain('app = "shop"')
+    expect(err).toBe(`Error: release v4 of shop failed
+  ${reason}
+  Nothing is left of it: no app, no machine, no fly.toml.
+  Try: roost launch --yes --name shop --regions ams,iad --vm-size shared-cpu-1x --internal-port 3000   # once it is mended
+`)
+    expect(readdirSync(folder)).toEqual(['Dockerfile'])
+    expect(server?.of('deleteApp')[0]).toMatchObject({
+      path: '/v1/apps/shop',
+      query: { force: 'true' },
+    })
+  })
+
+  test('one whose build fails leaves nothing, and the fly.toml that was there is back', async () => {
+    sources()
+    const before = readFileSync(join(folder, 'fly.toml'), 'utf8')
+    const terminal = await terminalOn(
+      working({
+        ...deletable,
+        createBuild: () => ({
+          lines: async function* () {
+            yield { kind: 'failed', code: 'build_failed', message: 'RUN exit 1: exited with 1' }
+          },
+        }),
+      }),
+    )
+    const { code, err } = await terminal.run('launch', '-y', '--name', 'shop', '--force')
+    expect(code).toBe(1)
+    expect(err).toContain('RUN exit 1: exited with 1\n  Nothing is left of it')
+    expect(readFileSync(join(folder, 'fly.toml'), 'utf8')).toBe(before)
+    expect(server?.of('deleteApp')).toHaveLength(1)
+  })
+
+  test('Ctrl-C while it is built leaves nothing and ends with 130 within a second', async () => {
+    dockerfile()
+    let at = 0
+    const terminal = await terminalOn(
+      working({
+        ...deletable,
+        createBuild: () => ({
+          lines: async function* () {
+            yield { kind: 'step', name: 'STEP 1' }
+            at = performance.now()
+            terminal.interrupt()
+            await new Promise(() => {})
+          },
+        }),
+      }),
+    )
+    const { code, err } = await terminal.run('launch', '-y', '--name', 'shop')
+    expect(performance.now() - at).toBeLessThan(1000)
+    expect(code).toBe(130)
+    expect(err).toBe(`Stopped: the build was cancelled; nothing was released
+  Nothing is left of it: no app, no machine, no fly.toml.
+`)
+    expect(readdirSync(folder)).toEqual(['Dockerfile'])
+    expect(server?.of('deleteApp')).toHaveLength(1)
+  })
+
+  test('Ctrl-C while the server does not answer ends within a second and says what may be left', async () => {
+    dockerfile()
+    let at = 0
+    const terminal = await terminalOn(
+      working({
+        createApp: () => ({
+          lines: async function* () {
+            at = performance.now()
+            terminal.interrupt()
+            await new Promise(() => {})
+          },
+        }),
+      }),
+    )
+    const { code, err } = await terminal.run('launch', '-y', '--name', 'shop')
+    expect(performance.now() - at).toBeLessThan(1000)
+    expect(code).toBe(130)
+    expect(err).toContain('Try: roost apps list   # whether the name was reserved is not known')
+    expect(readdirSync(folder)).toEqual(['Dockerfile'])
+  })
+
+  test('Ctrl-C while its release is followed leaves it to the server, and says how to take it back', async () => {
+    dockerfile()
+    const terminal = await terminalOn(
+      working({
+        followRelease: () => ({
+          lines: async function* () {
+            yield event('starting', 'machine new1 starts in ams', 'new1')
+            terminal.interrupt()
+            await new Promise(() => {})
+          },
+        }),
+      }),
+    )
+    const { code, err } = await terminal.run('launch', '-y', '--name', 'shop')
+    expect(code).toBe(130)
+    expect(err).toBe(`Stopped: no longer watching; release v4 goes on in the server
+  The app shop and fly.toml stay.
+  Try: roost releases -a shop --follow
+       roost status -a shop
+       roost apps destroy shop   # takes all of it back
+`)
+    expect(server?.of('deleteApp')).toEqual([])
+    expect(readdirSync(folder).sort()).toEqual(['Dockerfile', 'fly.toml'])
+  })
+
+  test('one that is too large for every region is refused before anything is made', async () => {
+    dockerfile()
+    const terminal = await terminalOn(working())
+    const { code, err } = await terminal.run('launch', '-y', '--vm-memory', '4gb')
+    expect(code).toBe(1)
+    expect(err).toBe(`Error: no room in ams for a machine of 4096 MB
+  Free memory: ams 1000 MB, iad 1000 MB.
+  Try: --vm-memory MB   # less for each machine
+       roost apps list   # what else runs
+`)
+    expect(server?.of('createApp')).toEqual([])
   })
 })
 

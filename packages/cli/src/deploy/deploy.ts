@@ -14,8 +14,10 @@ import {
   type BuildOptions,
   buildFlags,
   buildOptions,
+  memoryOption,
   regionList,
   timeMs,
+  withMemory,
   yesOrNo,
 } from './flags.ts'
 import { dockerfileOf } from './image.ts'
@@ -27,6 +29,7 @@ interface Options extends BuildOptions {
   readonly regions?: readonly string[]
   readonly ha?: boolean
   readonly waitTimeout?: number
+  readonly vmMemory?: number
   readonly plan?: boolean
   readonly json?: boolean
 }
@@ -53,6 +56,7 @@ export function register(parent: Command, context: CliContext): void {
       timeMs,
     )
     .option('--plan', 'with the image built, only show what would be done')
+  memoryOption(command)
   buildOptions(command)
   explained(command, {
     examples: [
@@ -87,7 +91,7 @@ async function run(context: CliContext, said: string | undefined, options: Optio
       {
         app: session.app,
         folder: contextFolder,
-        config,
+        config: withMemory(config, options.vmMemory),
         source: file?.content,
         image: options.image,
         build: buildFlags(options),

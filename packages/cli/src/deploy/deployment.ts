@@ -1,4 +1,4 @@
-import type { ApiClient, ReleaseReply } from '@roost/api'
+import type { ApiClient, AppStatusReply, ReleaseReply } from '@roost/api'
 import type { CliContext } from '../cli-context.ts'
 import type { FlyToml } from '../config/fly-toml.ts'
 import { machineConfigOf } from '../config/machine-config.ts'
@@ -6,7 +6,8 @@ import { Failure } from '../failure/failure.ts'
 import type { Progress } from '../terminal/progress.ts'
 import { span } from '../terminal/time.ts'
 import { type BuildFlags, buildImage } from './image.ts'
-import { planText, watchRelease } from './release-progress.ts'
+import { checkRegions, checkRoom } from './preflight.ts'
+import { GOES_ON, planText, watchRelease } from './release-progress.ts'
 
 export interface Deployment {
   readonly app: string
@@ -55,7 +56,8 @@ export async function deployApp(
   const params = { app }
   const start = performance.now()
   const signal = context.interrupted()
-  const before = await client.appStatus({ params })
+  const before = await client.appStatus({ params }, { signal })
+  await refuseHopeless(client, deployment, before, signal)
   const prebuilt = deployment.image ?? config.build?.image
   const built =
     prebuilt === undefined
@@ -85,7 +87,10 @@ export async function deployApp(
     ...(deployment.source === undefined ? {} : { source: deployment.source }),
   }
   if (signal.aborted) throw new Failure('cancelled; nothing was released', { exitCode: 130 })
-  const planned = await client.createRelease({ params, body: { ...body, plan_only: true } })
+  const planned = await client.createRelease(
+    { params, body: { ...body, plan_only: true } },
+    { signal },
+  )
   progress.line(planText(planned, `Plan of release v${planned.version} of ${app}`))
   const times = (releaseMs: number) => ({
     upload: Math.round(built.uploadMs),
@@ -107,7 +112,14 @@ export async function deployApp(
   if (deployment.planOnly) return result(planned, 0)
 
   const releaseStart = performance.now()
-  const created = await client.createRelease({ params, body })
+  const created = await client.createRelease({ params, body }, { signal }).catch((error) => {
+    if (!signal.aborted) throw error
+    throw new Failure('cancelled while the release was asked for: it may have begun', {
+      fix: [`roost releases -a ${app}`, `roost status -a ${app}`],
+      exitCode: 130,
+      code: GOES_ON,
+    })
+  })
   const ended = await watchRelease(client, { app, version: created.version }, progress, {
     signal,
     waitTimeoutMs,
@@ -119,6 +131,26 @@ export async function deployApp(
   progress.line(doneText(done, prebuilt !== undefined, progress))
   return done
 }
+
+/** What can't work whatever is built, said before anything is sent. */
+async function refuseHopeless(
+  client: ApiClient,
+  { regions, config }: Deployment,
+  { machines }: AppStatusReply,
+  signal: AbortSignal,
+): Promise<void> {
+  const primary = config.primary_region
+  const isFirst = machines.length === 0
+  const wanted = regions ?? (isFirst && primary !== undefined ? [primary] : [])
+  if (wanted.length === 0) return
+  const all = await client.listRegions({}, { signal })
+  checkRegions(wanted, all, regions === undefined ? 'primary_region' : 'flag')
+  // Machines that are there give their room to those that replace them.
+  if (isFirst) checkRoom(wanted, all, config)
+}
+
+/** Of a Failure whose release has ended. */
+export const RELEASE_FAILED = 'release_failed'
 
 /** A first release needs to be told where; after that machines stay where they are. */
 async function firstRegions(
@@ -139,6 +171,7 @@ export function releaseFailure(release: ReleaseReply, hadRelease: boolean): Fail
   return new Failure(`release v${release.version} of ${release.app} failed`, {
     why: `${release.reason ?? 'the server gave no reason'}${hadRelease ? '\nThe release before it serves on.' : ''}`,
     fix: [`roost logs -a ${release.app}`, `roost status -a ${release.app}`],
+    code: RELEASE_FAILED,
   })
 }
 

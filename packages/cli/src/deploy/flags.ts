@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { durationMs } from '../config/reader.ts'
+import type { FlyToml } from '../config/fly-toml.ts'
+import { durationMs, megabytes } from '../config/reader.ts'
 import type { BuildFlags } from './image.ts'
 
 /** What `launch` and `deploy` have in common. */
@@ -38,6 +39,28 @@ function pair(
   const at = text.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('It looks like NAME=VALUE.')
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) }
+}
+
+/** Memory of each machine, before what fly.toml says. */
+export function memoryOption(command: Command): Command {
+  return command.option(
+    '--vm-memory <size>',
+    'memory of each machine: 512, 512mb, 1gb; goes before fly.toml',
+    memoryMb,
+  )
+}
+
+export function withMemory(config: FlyToml, memory: number | undefined): FlyToml {
+  if (memory === undefined) return config
+  const sections = config.vm === undefined || config.vm.length === 0 ? [{}] : config.vm
+  return { ...config, vm: sections.map(({ memory_mb: _, ...vm }) => ({ ...vm, memory })) }
+}
+
+function memoryMb(text: string): number {
+  const size = megabytes(/^\d+$/.test(text) ? `${text}mb` : text)
+  if (size === undefined || size < 64 || size > 1_000_000)
+    throw new InvalidArgumentError('It is a size from 64mb on, such as 512mb or 1gb.')
+  return size
 }
 
 /** `ams,iad`, `ams iad`; each once. */

@@ -5,6 +5,7 @@ import type { CliContext } from '../cli-context.ts'
 import { textOf } from '../config/config-file.ts'
 import type { FlyToml } from '../config/fly-toml.ts'
 import { Failure, usage } from '../failure/failure.ts'
+import { untilInterrupted } from '../terminal/interrupt.ts'
 import type { Progress } from '../terminal/progress.ts'
 import { harmless } from '../terminal/style.ts'
 import { bytes, span } from '../terminal/time.ts'
@@ -64,6 +65,8 @@ export function dockerfileOf(
   })
 }
 
+/** A folder of this size most often has something in it that no image needs. */
+const LARGE_BYTES = 100_000_000
 /** What a builder takes. */
 const DOCKERFILE_BYTES_MAX = 1_000_000
 
@@ -101,13 +104,21 @@ export async function buildImage(
     args: { ...config.build?.args, ...flags.args },
     no_cache: flags.noCache ?? false,
   }
-  const { packContext } = await import('../build/pack-context.ts')
+  const { packContext, surveyContext } = await import('../build/pack-context.ts')
   const signal = context.interrupted()
   const start = performance.now()
-  const body = packContext({
+  const toPack = {
     folder,
     dockerfile,
     ignorefile: flags.ignorefile ?? config.build?.ignorefile,
+  }
+  const survey = await untilInterrupted(signal, surveyContext(toPack))
+  if (survey.bytes > LARGE_BYTES)
+    progress.line(
+      `Sending ${survey.files} files, ${bytes(survey.bytes)}; the largest: ${survey.largest.join(', ')}. What .dockerignore names stays here.`,
+    )
+  const body = packContext({
+    ...toPack,
     onProgress: (read) =>
       progress.passing('context', `sending ${read.files} files, ${bytes(read.bytes)}`),
   })

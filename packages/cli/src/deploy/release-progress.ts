@@ -3,6 +3,9 @@ import { type Clock, systemClock } from '@roost/base'
 import { Failure } from '../failure/failure.ts'
 import type { Progress } from '../terminal/progress.ts'
 
+/** Of a Failure after which the release is still under way, or may be. */
+export const GOES_ON = 'release_goes_on'
+
 /** A stop may take 300 s and comes after the wait for the new machines; a release that takes longer is stuck. */
 const SLACK_MS = 15 * 60_000
 const RETRY_MS = 1000
@@ -66,6 +69,7 @@ export async function watchRelease(
   }
   progress.stop()
   throw new Failure(`release v${params.version} has not ended in its time`, {
+    code: GOES_ON,
     fix: [`roost releases -a ${params.app}`, `roost status -a ${params.app}`],
   })
 }
@@ -80,6 +84,7 @@ function stillGoingOn({
   return new Failure(`no longer watching; release v${version} goes on in the server`, {
     fix: [`roost releases -a ${app} --follow`, `roost status -a ${app}`],
     exitCode: 130,
+    code: GOES_ON,
   })
 }
 
@@ -99,6 +104,8 @@ export function planText(release: Pick<ReleaseReply, 'plan' | 'app'>, what: stri
           const on = host === null ? '' : ` on ${host}`
           if (kind === 'create') return `  + ${region}  new machine${on}`
           if (kind === 'destroy') return `  - ${region}  machine ${machine ?? replaces} goes`
+          if (kind === 'update')
+            return `  ! ${region}  machine ${machine}${on} stops and starts anew: requests wait meanwhile`
           return `  ~ ${region}  new machine${on}, then ${replaces} drains and goes`
         })
       : counted(plan)
@@ -106,8 +113,13 @@ export function planText(release: Pick<ReleaseReply, 'plan' | 'app'>, what: stri
 }
 
 function counted(plan: ReleaseReply['plan']): string[] {
-  const marks = { create: '+', replace: '~', destroy: '-' } as const
-  const words = { create: 'new', replace: 'replaced', destroy: 'removed' } as const
+  const marks = { create: '+', replace: '~', update: '!', destroy: '-' } as const
+  const words = {
+    create: 'new',
+    replace: 'replaced',
+    update: 'replaced in place: requests wait meanwhile',
+    destroy: 'removed',
+  } as const
   const counts = new Map<string, number>()
   for (const { kind, region } of plan) {
     const line = `  ${marks[kind]} ${region}  # ${words[kind]}`

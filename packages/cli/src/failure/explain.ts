@@ -52,6 +52,7 @@ function explained(error: unknown): Words {
     return { what: `${path} has ${count}`, why, fixes: [], exitCode: 2, code: 'config' }
   }
   if (name === 'ApiError') return explainApiError(error as ApiError)
+  if (name === 'AbortError') return { what: 'cancelled', why: null, fixes: [], exitCode: 130 }
   const unreached = unreachedServer(error)
   if (unreached !== null) return unreached
   return { what: describeError(error), why: null, fixes: [], exitCode: 1 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type ApiClient, ApiError } from '@roost/api'
 import type { Command } from 'commander'
@@ -7,29 +7,37 @@ import { explained, printJson } from '../command-options.ts'
 import { readFlyToml } from '../config/fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, GUEST_SIZES, guestPreset } from '../config/guest.ts'
 import { nearest } from '../config/reader.ts'
-import { deployApp } from '../deploy/deployment.ts'
+import { deployApp, RELEASE_FAILED } from '../deploy/deployment.ts'
 import {
   type BuildOptions,
   buildFlags,
   buildOptions,
+  memoryOption,
   regionList,
+  withMemory,
   yesOrNo,
 } from '../deploy/flags.ts'
 import { dockerfileOf } from '../deploy/image.ts'
+import { checkRegions, checkRoom } from '../deploy/preflight.ts'
+import { GOES_ON } from '../deploy/release-progress.ts'
+import { explain } from '../failure/explain.ts'
 import { Failure, usage } from '../failure/failure.ts'
 import { checkedAppName } from '../session/app-session.ts'
 import { connect } from '../session/connect.ts'
 import { askOne, askSome, askText, canAsk, confirm } from '../terminal/ask.ts'
-import { type Progress, progressOn } from '../terminal/progress.ts'
+import { untilInterrupted } from '../terminal/interrupt.ts'
+import { progressOn } from '../terminal/progress.ts'
 import { defaultRegions } from './default-regions.ts'
 import { exposedPort } from './exposed-port.ts'
 import { newFlyToml } from './new-fly-toml.ts'
 import { nameFromFolder, withSuffix } from './suggested-name.ts'
+import { createMade, type Made } from './undo.ts'
 
 interface Options extends BuildOptions {
   readonly name?: string
   readonly regions?: readonly string[]
   readonly vmSize?: string
+  readonly vmMemory?: number
   readonly internalPort?: string
   readonly ha?: boolean
   readonly yes?: boolean
@@ -44,7 +52,7 @@ export function register(parent: Command, context: CliContext): void {
   const command = parent
     .command('launch')
     .description(
-      'Make an app of a folder with a Dockerfile: asks for name, regions and size, writes fly.toml, builds and releases.',
+      'Make an app of a folder with a Dockerfile: asks for name, regions and size, writes fly.toml, builds and releases. One that fails leaves nothing behind.',
     )
     .argument('[folder]', 'default: this one')
     .option('--name <name>', 'name of the app, and of its host; default: that of the folder')
@@ -62,6 +70,7 @@ export function register(parent: Command, context: CliContext): void {
     .option('-y, --yes', 'ask nothing: flags, else defaults')
     .option('--force', 'replace a fly.toml that is there')
     .option('--no-deploy', 'write fly.toml and create the app, and leave the rest to roost deploy')
+  memoryOption(command)
   buildOptions(command)
   explained(command, {
     examples: [
@@ -96,76 +105,132 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   await mayWrite(context, path, options)
 
   const client = connect(context)
+  const signal = context.interrupted()
   const progress = progressOn(context, options.json ? context.stderr : context.stdout)
-  const all = await regionsOf(client)
+  const all = await untilInterrupted(signal, regionsOf(client))
   const proposed = defaultRegions(all, options.ha ?? true)
-  const answers = {
+  const regions = options.regions ?? (asks ? null : proposed)
+  if (regions !== null) checkRegions(regions, all)
+  const answers: Answers = {
     name: name ?? (asks ? await askedName(context, folder) : undefined),
-    regions: checkedRegions(
-      options.regions ?? (asks ? await askedRegions(context, all, proposed) : proposed),
-      all,
-    ),
+    regions: regions ?? (await askedRegions(context, all, proposed)),
     size: size ?? (asks ? await askedSize(context) : GUEST_SIZE_DEFAULT),
   }
-  const app = await createApp(client, answers.name, nameFromFolder(folder))
-  const content = newFlyToml({
-    name: app,
-    primaryRegion: answers.regions[0] ?? '',
-    internalPort: port ?? 8080,
-    size: answers.size,
-    dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
-  })
-  writeFileSync(path, content)
-  progress.line(
-    `App ${app} in ${answers.regions.join(', ')}, ${answers.size}, port ${port ?? 8080}${port === null ? ' (the Dockerfile exposes none)' : ''}. Wrote fly.toml.`,
-  )
-  if (options.deploy === false) {
-    if (options.json) printJson(context, { app, config: path })
-    else progress.line('Deploy it: roost deploy')
-    return
-  }
-  await release(
-    context,
-    client,
-    { app, folder, content, regions: answers.regions },
-    options,
-    progress,
-  )
-}
+  const content = (app: string) =>
+    newFlyToml({
+      name: app,
+      primaryRegion: answers.regions[0] ?? '',
+      internalPort: port ?? 8080,
+      size: answers.size,
+      memoryMb: options.vmMemory,
+      dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
+    })
+  const config = withMemory(readFlyToml(content('app')).config, options.vmMemory)
+  checkRegions(answers.regions, all)
+  checkRoom(answers.regions, all, config)
 
-async function release(
-  context: CliContext,
-  client: ApiClient,
-  launched: { app: string; folder: string; content: string; regions: readonly string[] },
-  options: Options,
-  progress: Progress,
-): Promise<void> {
-  const { app, folder, content, regions } = launched
+  const made = createMade(client)
+  let app = answers.name ?? nameFromFolder(folder)
   try {
+    const reserved = made.app(createApp(client, answers.name, nameFromFolder(folder)))
+    app = await untilInterrupted(signal, reserved)
+    made.write(path, content(app))
+    progress.line(
+      `App ${app} in ${answers.regions.join(', ')}, ${answers.size}, port ${port ?? 8080}${port === null ? ' (the Dockerfile exposes none)' : ''}. Wrote fly.toml.`,
+    )
+    if (options.deploy === false) {
+      if (options.json) printJson(context, { app, config: path })
+      else progress.line('Deploy it: roost deploy')
+      return
+    }
     const result = await deployApp(
       context,
       client,
       {
         app,
         folder,
-        config: readFlyToml(content).config,
-        source: content,
+        config,
+        source: content(app),
         build: buildFlags(options),
-        regions,
+        regions: answers.regions,
         ha: options.ha ?? true,
       },
       progress,
     )
     if (options.json) printJson(context, result)
   } catch (error) {
-    if (error instanceof Failure && error.exitCode === 1)
-      throw new Failure(error.message, {
-        why: error.why,
-        fix: ['roost deploy   # once it is mended; the app and fly.toml stay', ...error.fixes],
-        cause: error,
-      })
-    throw error
+    throw await undone(error, made, { app, said, answers, options })
   }
+}
+
+interface Answers {
+  readonly name: string | undefined
+  readonly regions: readonly string[]
+  readonly size: string
+}
+
+/**
+ * A launch that fails leaves nothing, and says how it is done again. What the server still carries on stays, and so does
+ * everything when the server can't be asked.
+ */
+async function undone(
+  error: unknown,
+  made: Made,
+  launch: {
+    readonly app: string
+    readonly said: string | undefined
+    readonly answers: Answers
+    readonly options: Options
+  },
+): Promise<unknown> {
+  const { app } = launch
+  const { what, why, fixes, exitCode, code } = explain(error)
+  if (code === GOES_ON)
+    return new Failure(what, {
+      why: [why, `The app ${app} and fly.toml stay.`].filter((text) => text !== null).join('\n'),
+      fix: [...fixes, `roost apps destroy ${app}   # takes all of it back`],
+      exitCode,
+      code,
+      cause: error,
+    })
+  const left = await made.undo()
+  const nothing =
+    left.length === 0 ? 'Nothing is left of it: no app, no machine, no fly.toml.' : null
+  const again =
+    exitCode === 130 || code === 'name_taken'
+      ? []
+      : [`${commandOf(launch, why ?? '')}   # once it is mended`]
+  // The logs went with the app; the last lines were shown.
+  const kept = code === RELEASE_FAILED ? [] : fixes
+  return new Failure(what, {
+    why: [why, nothing].filter((text) => text !== null).join('\n') || null,
+    fix: [
+      ...(code === RELEASE_FAILED ? again : []),
+      ...kept,
+      ...left,
+      ...(code === RELEASE_FAILED ? [] : again),
+    ],
+    exitCode,
+    code,
+    cause: error,
+  })
+}
+
+/** The launch as one line with all its answers; with the port that the program was found to listen on. */
+function commandOf(
+  { said, answers, options, app }: Parameters<typeof undone>[2],
+  why: string,
+): string {
+  const port = /set internal_port = (\d+)/.exec(why)?.[1] ?? options.internalPort
+  const memory = /--vm-memory (\d+)/.exec(why)?.[1] ?? options.vmMemory
+  return [
+    'roost launch',
+    ...(said === undefined ? [] : [said]),
+    `--yes --name ${app} --regions ${answers.regions.join(',')} --vm-size ${answers.size}`,
+    ...(memory === undefined ? [] : [`--vm-memory ${memory}`]),
+    ...(port === undefined ? [] : [`--internal-port ${port}`]),
+    ...(options.ha === false ? ['--ha=false'] : []),
+  ].join(' ')
 }
 
 async function mayWrite(context: CliContext, path: string, options: Options): Promise<void> {
@@ -186,20 +251,6 @@ async function regionsOf(client: ApiClient): Promise<readonly Region[]> {
     throw new Failure('there is no host that could run it', {
       fix: ['roost hosts', 'roost playground up --regions ams,iad,syd'],
     })
-  return regions
-}
-
-/** Said before anything is made: an app without machines helps nobody. */
-function checkedRegions(regions: readonly string[], all: readonly Region[]): readonly string[] {
-  for (const region of regions) {
-    if (all.some(({ code }) => code === region)) continue
-    const near = nearest(region, all, ({ code }) => code)
-    throw new Failure(`no host is in region "${region}"`, {
-      why: `There ${all.length === 1 ? 'is' : 'are'} ${all.map(({ code }) => code).join(', ')}.`,
-      fix: near === null ? 'roost regions' : `--regions ${near.code}`,
-      exitCode: 2,
-    })
-  }
   return regions
 }
 
@@ -224,6 +275,7 @@ async function createApp(
             `roost launch --name ${withSuffix(said)}`,
             `roost deploy -a ${said}   # if it is yours`,
           ],
+          code: 'name_taken',
           cause: error,
         })
       if (!taken || n >= NAMES_TRIED_MAX) throw error

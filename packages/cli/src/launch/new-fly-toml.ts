@@ -6,6 +6,8 @@ export function newFlyToml(app: {
   readonly primaryRegion: string
   readonly internalPort: number
   readonly size: string
+  /** Where it is not what the size has. */
+  readonly memoryMb?: number | undefined
   readonly dockerfile?: string | undefined
 }): string {
   const size = app.size === '' ? GUEST_SIZE_DEFAULT : app.size
@@ -22,5 +24,5 @@ ${build}
 
 [[vm]]
   size = "${size}"
-`
+${app.memoryMb === undefined ? '' : `  memory = "${app.memoryMb}mb"\n`}`
 }
