@@ -1,0 +1,36 @@
+import { imageRepository, versionsKept } from '@roost/core'
+import { listApps } from '../store/apps.ts'
+import { listMachines } from '../store/machines.ts'
+import { listReleases } from '../store/releases.ts'
+import type { Reader } from '../store/store.ts'
+
+export interface ImagesNeeded {
+  /** `shop@sha256:…`: repository and digest. */
+  readonly needed: ReadonlySet<string>
+  readonly apps: ReadonlySet<string>
+}
+
+const RELEASES_MAX = 1_000
+
+/** `shop@sha256:…` for every image that a machine runs, that a release at work brings or that a release can return to. */
+export async function imagesNeeded(reader: Reader, registryName: string): Promise<ImagesNeeded> {
+  const needed = new Set<string>()
+  const add = (image: string, digest: string) =>
+    needed.add(`${repositoryIn(image, registryName)}@${digest}`)
+  for (const { assignment } of await listMachines(reader, {}))
+    add(assignment.config.image, assignment.imageDigest)
+  const apps = await listApps(reader)
+  for (const app of apps) {
+    const releases = await listReleases(reader, app.name, RELEASES_MAX)
+    const kept = versionsKept(releases, app.release)
+    for (const { version, image, imageDigest } of releases)
+      if (kept.has(version)) add(image, imageDigest)
+  }
+  return { needed, apps: new Set(apps.map(({ name }) => name)) }
+}
+
+/** Where the image store has it: own images by their name, those of other registries as mirrored. */
+export function repositoryIn(image: string, registryName: string): string {
+  const full = imageRepository(image)
+  return full.startsWith(`${registryName}/`) ? full.slice(registryName.length + 1) : full
+}
