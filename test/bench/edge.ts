@@ -48,8 +48,10 @@ export async function measureEdge(report: Report, bench: Bench): Promise<void> {
     `${rendered
       .replace(/^ {2}stats socket .*$/m, '')
       .replace(/^ {2}(user|group) .*$/gm, '')
-      .replace(/^frontend https[\s\S]*?(?=^backend )/m, '')
-      .replace(/^ {2}bind \S+:\d+/m, '  bind 127.0.0.1:8081')
+      .replace(/^ {2}lua-load .*$/m, '')
+      // Both: what stands between the first frontend and the slots.
+      .replace(/^frontend (https|hold)$[\s\S]*?(?=^backend )/m, '')
+      .replace(/^ {2}bind fd@3$/m, '  bind 127.0.0.1:8081')
       .replace(/map_str\([^)]*hosts[^)]*\)/g, `map_str(${map})`)
       .replace(/^ {2}http-request redirect .*$/gm, '')
       .replace(/^ {2}server .*$/gm, '')

@@ -99,6 +99,8 @@ export function renderConfig(
     '  timeout http-keep-alive 60s',
     '  timeout tunnel 1h',
     '  option redispatch 1',
+    // Who has gone must not be waited with, in a queue, on hold or for an answer.
+    '  option abortonclose',
     '  retries 5',
     '  retry-on conn-failure empty-response',
     ...errors(),

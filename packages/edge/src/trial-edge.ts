@@ -1,0 +1,518 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { Agent, createServer, type IncomingHttpHeaders, request, type Server } from 'node:http'
+import { request as requestTls } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { edgeConfig, type MachineView, type Settings, type WatchEvent } from '@roost/api'
+import { createLogger, silentLogger, systemClock } from '@roost/base'
+import type { App, Draining, Host, HostId, MachineId, RegionCode } from '@roost/core'
+import { WebSocketServer } from 'ws'
+import { type Edge, proxyFiles, startEdge } from './edge.ts'
+import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
+import type { ServerLink } from './link/server-link.ts'
+
+/** For tests: an edge with a real HAProxy on loopback addresses, small backends that tell who they are, and a server that says what the test wants. */
+export const DOMAIN = 'roost.test'
+
+export interface Backend {
+  readonly machine: MachineId
+  readonly region: string
+  readonly address: string
+  readonly port: number
+  readonly hits: { count: number }
+  /** Of bodies. */
+  readonly bytes: { count: number }
+  headers: IncomingHttpHeaders
+  /** Connections are reset and refused, as when the process is killed. */
+  kill(): Promise<void>
+}
+
+export interface Reply {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+  readonly machine: string | null
+}
+
+export function host(letter: string, region: string, number: number): Host {
+  return {
+    id: letter.repeat(14) as HostId,
+    name: `host-${region}-${number}`,
+    region: region as RegionCode,
+    number,
+    publicAddress: `198.18.${number}.1`,
+    wireguard: { endpoint: '', publicKey: '' },
+    sealingKey: '',
+    capacity: { cpus: 1, memoryMb: 1 },
+    builder: false,
+    availability: 'active',
+    agentSeenAt: null,
+    edgeSeenAt: null,
+    status: 'ok',
+  }
+}
+
+export const app = (name: string) =>
+  ({ name, organization: 'o', network: 1, createdAt: 0, primaryRegion: null, release: 1 }) as App
+
+export async function until<T>(
+  what: string,
+  look: () => T | Promise<T>,
+  limitMs = 10_000,
+): Promise<NonNullable<T>> {
+  const deadline = Date.now() + limitMs
+  for (;;) {
+    const found = await look()
+    if (found !== null && found !== undefined && found !== false) return found as NonNullable<T>
+    if (Date.now() > deadline) throw new Error(`waited ${limitMs} ms: ${what}`)
+    await systemClock.sleep(20)
+  }
+}
+
+export type Trial = Awaited<ReturnType<typeof openTrial>>
+
+/** `number`: two that are open at once in one process need different ones. */
+export async function openTrial(number = 0) {
+  const run = promisify(execFile)
+  const NET = `127.${60 + (process.pid % 60)}.${process.pid % 250}`
+  const HTTP_PORT = 18080 + number
+  const HTTPS_PORT = 18443 + number
+  const closers: (() => Promise<unknown> | unknown)[] = []
+  const pki = await mkdtemp(join(tmpdir(), 'roost-edge-pki-'))
+  const openssl = (...args: string[]) => run('openssl', args, { cwd: pki })
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+  await openssl(
+    'req',
+    '-x509',
+    ...ec,
+    '-days',
+    '2',
+    '-subj',
+    '/CN=authority',
+    '-keyout',
+    'ca.key',
+    '-out',
+    'ca.pem',
+  )
+  await openssl('req', ...ec, '-subj', '/CN=edge', '-keyout', 'edge.key', '-out', 'edge.csr')
+  await writeFile(join(pki, 'edge.ext'), 'subjectAltName=URI:roost://edge/aaaaaaaaaaaaaa')
+  await openssl(
+    'x509',
+    '-req',
+    '-in',
+    'edge.csr',
+    '-CA',
+    'ca.pem',
+    '-CAkey',
+    'ca.key',
+    '-days',
+    '2',
+    '-extfile',
+    'edge.ext',
+    '-out',
+    'edge.pem',
+  )
+  async function sign(csr: string): Promise<string> {
+    const name = join(pki, `${Math.random()}`)
+    await writeFile(name, csr)
+    await writeFile(`${name}.ext`, `subjectAltName=DNS:${DOMAIN},DNS:*.${DOMAIN}`)
+    const { stdout } = await run(
+      'openssl',
+      [
+        'x509',
+        '-req',
+        '-in',
+        name,
+        '-CA',
+        'ca.pem',
+        '-CAkey',
+        'ca.key',
+        '-days',
+        '2',
+        '-extfile',
+        `${name}.ext`,
+      ],
+      { cwd: pki },
+    )
+    return stdout
+  }
+
+  function fakeLink() {
+    const records = new Map<string, WatchEvent & { type: 'record' }>()
+    const beats: { applied: number; draining: readonly Draining[]; at: number }[] = []
+    let revision = 0
+    let reachable = true
+    let wake = () => {}
+    const put = (kind: string, id: string, value: unknown) => {
+      revision += 1
+      records.set(`${kind}/${id}`, { type: 'record', revision, kind, id, value } as never)
+      wake()
+      return revision
+    }
+    const link: ServerLink = {
+      async *watch(since, signal) {
+        if (!reachable) throw new Error('no server')
+        let seen = since
+        if (since === 0) yield { type: 'reset' }
+        while (!signal.aborted) {
+          if (!reachable) throw new Error('no server')
+          const news = [...records.values()]
+            .filter((r) => r.revision > seen)
+            .sort((a, b) => a.revision - b.revision)
+          for (const record of news) yield record
+          seen = revision
+          yield { type: 'synced', revision }
+          if (revision > seen) continue
+          await new Promise<void>((resolve) => {
+            wake = resolve
+            signal.addEventListener('abort', () => resolve(), { once: true })
+          })
+        }
+      },
+      async heartbeat(beat) {
+        if (!reachable) throw new Error('no server')
+        beats.push({ ...beat, at: Date.now() })
+      },
+      signCertificate: (csr) => sign(csr),
+      async close() {},
+    }
+    return {
+      link,
+      put,
+      beats,
+      revision: () => revision,
+      setReachable: (value: boolean) => {
+        reachable = value
+      },
+      /** Connections break as well. */
+      drop: () => wake(),
+    }
+  }
+
+  function view(
+    backend: Pick<Backend, 'machine' | 'region' | 'address' | 'port'>,
+    changes: Partial<MachineView> & { state?: string; hard?: number; forceHttps?: boolean } = {},
+  ): MachineView {
+    const { state = 'started', hard, forceHttps = false, ...rest } = changes
+    return {
+      id: backend.machine,
+      app: 'shop',
+      host: host(
+        backend.region === 'ams' ? 'a' : backend.region === 'iad' ? 'b' : 'c',
+        backend.region,
+        1,
+      ).id,
+      region: backend.region as RegionCode,
+      privateIpv4: backend.address,
+      services: [
+        {
+          protocol: 'tcp',
+          internal_port: backend.port,
+          ports: [
+            { port: 80, handlers: ['http'], force_https: forceHttps },
+            { port: 443, handlers: ['tls', 'http'], force_https: false },
+          ],
+          checks: [],
+          concurrency: { type: 'requests', soft_limit: 20, hard_limit: hard ?? null },
+          autostop: 'off',
+          autostart: true,
+          min_machines_running: 0,
+        },
+      ],
+      routed: true,
+      status: { state, checks: [] } as never,
+      ...rest,
+    }
+  }
+
+  // ---- backends
+
+  async function backend(number: number, region = 'ams', port = 8080): Promise<Backend> {
+    const address = `${NET}.${100 + number}`
+    const machine = number.toString(16).padStart(14, '0') as MachineId
+    const made: Backend = {
+      machine,
+      region,
+      address,
+      port,
+      hits: { count: 0 },
+      bytes: { count: 0 },
+      headers: {},
+      kill: async () => {
+        for (const socket of sockets) socket.resetAndDestroy()
+        await new Promise((resolve) => server.close(resolve))
+      },
+    }
+    const sockets = new Set<import('node:net').Socket>()
+    const server: Server = createServer((q, s) => {
+      made.hits.count += 1
+      made.headers = q.headers
+      const delay = Number(new URL(q.url ?? '/', 'http://x').searchParams.get('ms') ?? 0)
+      q.on('data', (chunk: Buffer) => {
+        made.bytes.count += chunk.length
+      })
+      q.on('end', () =>
+        setTimeout(() => s.end(JSON.stringify({ machine, headers: q.headers, url: q.url })), delay),
+      )
+    })
+    server.on('connection', (socket) => {
+      sockets.add(socket)
+      socket.on('close', () => sockets.delete(socket))
+    })
+    const ws = new WebSocketServer({ server })
+    ws.on('connection', (socket) =>
+      socket.on('message', (data) => socket.send(`${machine}:${data}`)),
+    )
+    server.listen(port, address)
+    await once(server, 'listening')
+    closers.push(async () => {
+      ws.close()
+      server.closeAllConnections()
+      server.close()
+    })
+    return made
+  }
+
+  /** A backend in a network namespace of its own, which can stop to pass packets without a word. */
+  async function silentBackend(number: number) {
+    const name = `roost-edge-${process.pid}`
+    const [outside, inside] = [`re${process.pid}a`, `re${process.pid}b`]
+    const third = process.pid % 250
+    const address = `198.51.${third}.2`
+    const machine = number.toString(16).padStart(14, '0') as MachineId
+    await run('ip', ['netns', 'add', name])
+    closers.push(() => run('ip', ['netns', 'del', name]))
+    await run('ip', ['link', 'add', outside, 'type', 'veth', 'peer', 'name', inside, 'netns', name])
+    await run('ip', ['addr', 'add', `198.51.${third}.1/30`, 'dev', outside])
+    await run('ip', ['link', 'set', outside, 'up'])
+    await run('ip', ['-n', name, 'addr', 'add', `${address}/30`, 'dev', inside])
+    await run('ip', ['-n', name, 'link', 'set', inside, 'up'])
+    const program = `let now = 0
+    require('node:http').createServer((q, s) => {
+      if (q.url === '/inside') return s.end('{"now":' + now + ',"machine":""}')
+      const ms = Number(new URL(q.url, 'http://x').searchParams.get('ms') ?? 0)
+      now += ms > 0 ? 1 : 0
+      setTimeout(() => s.end('{"machine":"${machine}"}'), ms)
+    }).listen(8080)`
+    const child = spawn('ip', ['netns', 'exec', name, process.execPath, '-e', program])
+    closers.push(async () => {
+      const ended = once(child, 'exit')
+      child.kill('SIGKILL')
+      await ended
+      await run('ip', ['link', 'del', outside])
+    })
+    return {
+      machine,
+      region: 'ams',
+      address,
+      port: 8080,
+      fallSilent: () =>
+        run('ip', [
+          ...['netns', 'exec', name, 'nft'],
+          'add table ip x; add chain ip x i { type filter hook input priority 0; policy drop; }; add chain ip x o { type filter hook output priority 0; policy drop; }',
+        ]),
+    }
+  }
+
+  // ---- a client
+
+  function get(
+    options: {
+      host?: string
+      path?: string
+      method?: string
+      headers?: Record<string, string>
+      agent?: Agent
+      tls?: { ca: string }
+      body?: string
+      timeoutMs?: number
+    } = {},
+  ): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      const common = {
+        host: `${NET}.1`,
+        path: options.path ?? '/',
+        method: options.method ?? 'GET',
+        headers: { host: options.host ?? `shop.${DOMAIN}`, ...options.headers },
+      }
+      const make = options.tls
+        ? requestTls({
+            ...common,
+            port: HTTPS_PORT,
+            ca: options.tls.ca,
+            servername: `shop.${DOMAIN}`,
+            agent: false,
+          })
+        : request({ ...common, port: HTTP_PORT, agent: options.agent ?? false })
+      make.setTimeout(options.timeoutMs ?? 15_000, () => make.destroy(new Error('no reply')))
+      make.on('response', (response) => {
+        let text = ''
+        response.on('data', (chunk) => {
+          text += chunk
+        })
+        response.on('error', reject)
+        response.on('end', () => {
+          const machine = text.startsWith('{')
+            ? (JSON.parse(text) as { machine: string }).machine
+            : null
+          resolve({ status: response.statusCode ?? 0, headers: response.headers, text, machine })
+        })
+      })
+      make.on('error', reject)
+      make.end(common.method === 'POST' ? (options.body ?? 'body') : undefined)
+    })
+  }
+
+  /** Steady requests on kept and on new connections, GET and POST; the result counts what failed. */
+  function load(perSecond: number) {
+    const agent = new Agent({ keepAlive: true, maxSockets: 4 })
+    const failures: string[] = []
+    const slowest = { ms: 0 }
+    let sent = 0
+    const pending = new Set<Promise<unknown>>()
+    const timer = setInterval(() => {
+      const n = sent++
+      const from = Date.now()
+      const one = get({
+        method: n % 2 === 0 ? 'GET' : 'POST',
+        path: `/?ms=${n % 5 === 0 ? 100 : 0}`,
+        ...(n % 4 < 2 ? { agent } : {}),
+      })
+        .then((reply) => {
+          slowest.ms = Math.max(slowest.ms, Date.now() - from)
+          if (reply.status !== 200) failures.push(`${n}: ${reply.status} ${reply.text}`)
+        })
+        .catch((error: Error) =>
+          failures.push(`${n} ${n % 2 === 0 ? 'GET' : 'POST'}: ${error.message}`),
+        )
+        .finally(() => pending.delete(one))
+      pending.add(one)
+    }, 1000 / perSecond)
+    return {
+      failures,
+      slowest,
+      sent: () => sent,
+      pending: () => pending.size,
+      async stop() {
+        clearInterval(timer)
+        await Promise.all(pending)
+        agent.destroy()
+      },
+    }
+  }
+
+  // ---- the edge
+
+  async function raise(
+    options: {
+      slots?: number
+      maxConnections?: number
+      server?: ReturnType<typeof fakeLink>
+      dir?: string
+    } = {},
+  ) {
+    const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'roost-edge-')))
+    const server = options.server ?? fakeLink()
+    const config = edgeConfig.parse({
+      hostId: 'a'.repeat(14),
+      hostName: 'host-ams-1',
+      region: 'ams',
+      dataDir: join(dir, 'data'),
+      runDir: join(dir, 'run'),
+      serverUrl: 'https://127.0.0.1:1',
+      tls: {
+        ca: join(pki, 'ca.pem'),
+        certificate: join(pki, 'edge.pem'),
+        key: join(pki, 'edge.key'),
+      },
+      http: { address: `${NET}.1`, port: HTTP_PORT },
+      https: { address: `${NET}.1`, port: HTTPS_PORT },
+      dns: { address: `${NET}.1`, port: 0 },
+      listen: { address: `${NET}.1`, port: 0 },
+      haproxy: { slots: options.slots ?? 20, maxConnections: options.maxConnections ?? 500 },
+    })
+    if (options.server === undefined) {
+      const settings: Settings = {
+        domain: DOMAIN,
+        clientNetworks: [{ cidr: '198.18.2.0/24', region: 'iad' as RegionCode }],
+        networks: [],
+        registry: { name: '', url: '' },
+      }
+      server.put('settings', 'settings', settings)
+      for (const [n, region] of ['ams', 'iad', 'syd'].entries()) {
+        const made = host('abc'[n] ?? '', region, n + 1)
+        server.put('host', made.id, made)
+      }
+      server.put('app', 'shop', app('shop'))
+    }
+    const dead = new Set<string>()
+    const start = () =>
+      startEdge({
+        config,
+        link: server.link,
+        asker: {
+          alive: async ({ id, region }) => {
+            if (dead.has(region)) throw new Error('dead')
+            // Each has its own distance, or chance would rank them.
+            await systemClock.sleep(region === 'iad' ? 15 : 60)
+            return { host: id, region, serving: true, round_trip_ms: {} }
+          },
+          knock: async () => {},
+          forget: () => {},
+        },
+        countryOf: () => null,
+        clock: systemClock,
+        log: process.env['ROOST_TEST_LOG'] ? createLogger({ program: 'edge' }) : silentLogger,
+      })
+    const files = proxyFiles(config)
+    const applied = (revision: number) =>
+      until(`revision ${revision} is applied`, () =>
+        edge.current.status().applied >= revision ? true : null,
+      )
+    const edge: { current: Edge } = { current: await start() }
+    closers.push(async () => {
+      await edge.current.close()
+      await createHaproxyProcess({
+        binary: config.haproxy.binary,
+        files,
+        binds: [config.http, config.https],
+        clock: systemClock,
+        log: silentLogger,
+      }).stop()
+      if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
+    })
+    return {
+      edge,
+      server,
+      files,
+      applied,
+      start,
+      dead,
+      config,
+      masterPid: async () => Number(await readFile(files.pid, 'utf8')),
+    }
+  }
+
+  return {
+    NET,
+    HTTP_PORT,
+    HTTPS_PORT,
+    pki,
+    closers,
+    backend,
+    silentBackend,
+    fakeLink,
+    get,
+    load,
+    raise,
+    view,
+    /** After each test. */
+    async cleanUp() {
+      for (const closer of closers.splice(0).reverse()) await closer()
+    },
+    close: () => rm(pki, { recursive: true, force: true }),
+  }
+}
