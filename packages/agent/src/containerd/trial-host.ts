@@ -45,7 +45,11 @@ export interface TrialHost {
   readonly rawLogs: string
   /** The file that holds containerd's root and `dataDir`, where they were given a disk of their own. */
   readonly diskFile: string | null
-  openAgent(options?: { readonly room?: PullRoom }): Promise<TrialAgent>
+  openAgent(options?: {
+    readonly room?: PullRoom
+    /** Stands between the agent and what it uses, to end it in the middle of a deed. */
+    readonly through?: <T extends object>(part: T) => T
+  }): Promise<TrialAgent>
   startContainerd(): Promise<void>
   killContainerd(): Promise<void>
   /** Puts an image into the registry and says how to pull it. */
@@ -152,8 +156,9 @@ export async function raiseTrialHost(
       child.kill('SIGKILL')
       await ended
     },
-    async openAgent({ room } = {}) {
-      const client = new ContainerdClient(socket, namespace)
+    async openAgent({ room, through = <T extends object>(part: T): T => part } = {}) {
+      const connection = new ContainerdClient(socket, namespace)
+      const client = through(connection)
       const store = new ImageStore(client)
       const log = silentLogger
       const clock = systemClock
@@ -193,7 +198,7 @@ export async function raiseTrialHost(
             { name: repository, url: registryUrl, path: repository, ca: null, token: null },
           ],
         }),
-        network,
+        network: through(network),
         logs,
         cgroups: openCgroups(),
         dirs: new MachineDirs(runDir),
@@ -215,7 +220,7 @@ export async function raiseTrialHost(
           runtime.close()
           await following
           await logs.stop()
-          client.close()
+          connection.close()
         },
       }
     },

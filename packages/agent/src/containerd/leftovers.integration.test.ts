@@ -1,0 +1,192 @@
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import type { MachineId } from '@roost/core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { conformanceConfig } from '../runtime.conformance.ts'
+import type { MachineSpec, Runtime } from '../runtime.ts'
+import { ContainerdClient } from './client.ts'
+import { leftoversOf } from './leftovers.ts'
+import {
+  busyboxLayers,
+  eventually,
+  newMachineId,
+  raiseTrialHost,
+  type TrialAgent,
+  type TrialHost,
+} from './trial-host.ts'
+
+/**
+ * An agent that dies after each single thing that it asks of containerd or the network, in each of its deeds. What it asked for
+ * happens, and it never comes to know. The next agent must find its way from there, and in the end nothing may stay.
+ */
+const trial: { host: TrialHost | null; slot: number } = { host: null, slot: 0 }
+const host = () => trial.host as TrialHost
+const NEVER = new AbortController().signal
+const STEPS_MAX = 60
+
+beforeAll(async () => {
+  trial.host = await raiseTrialHost()
+})
+afterAll(async () => {
+  await trial.host?.close()
+})
+
+const COUNTED = new Set(['call', 'collect', 'duplex', 'makeNamespace', 'attach', 'detach'])
+const STREAMS = new Set(['duplex', 'stream'])
+
+/** What goes `through` it answers until the given number of requests have been made since `arm`; from then on never again. */
+function mortal() {
+  const state = { dead: false, left: Number.POSITIVE_INFINITY, asked: 0 }
+  const silence = new Promise<never>(() => {})
+  let die = () => {}
+  const death = new Promise<'dead'>((resolve) => {
+    die = () => {
+      state.dead = true
+      resolve('dead')
+    }
+  })
+  const through = <T extends object>(part: T): T =>
+    new Proxy(part, {
+      get(target, name) {
+        const value = Reflect.get(target, name, target)
+        if (typeof value !== 'function') return value
+        return (...args: unknown[]) => {
+          const stream = STREAMS.has(String(name))
+          if (!COUNTED.has(String(name))) return value.apply(target, args)
+          if (state.dead) return stream ? new PassThrough({ objectMode: true }) : silence
+          const last = --state.left === 0
+          state.asked++
+          const result = value.apply(target, args)
+          if (stream) {
+            if (!last) return result
+            die()
+            ;(result as PassThrough).on('error', () => {})
+            return new PassThrough({ objectMode: true })
+          }
+          return (result as Promise<unknown>).then(
+            (answer) => {
+              if (last) die()
+              return state.dead ? silence : answer
+            },
+            (error) => {
+              if (last) die()
+              if (state.dead) return silence
+              throw error
+            },
+          )
+        }
+      },
+    })
+  return {
+    through,
+    death,
+    arm: (requests: number) => {
+      state.left = requests
+    },
+  }
+}
+
+async function newSpec(): Promise<MachineSpec> {
+  const id = newMachineId()
+  const layers = [...busyboxLayers(['sh', 'sleep']), { [`only-${id}`]: { content: 'x' } }]
+  return {
+    id,
+    stamp: `1:${id}`,
+    image: await host().push('trial', { layers }),
+    config: conformanceConfig({
+      init: { exec: ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.05; done'] },
+    }),
+    hostname: id,
+    ipv4: `10.210.${4 + (trial.slot >> 8)}.${2 + (trial.slot++ & 127)}`,
+    ipv6: `fdaa:0:1:1:${id.slice(2, 6)}:${id.slice(6, 10)}:${id.slice(10)}:2`,
+  }
+}
+
+const DEEDS = ['pull', 'create', 'start', 'stop', 'remove'] as const
+type Deed = (typeof DEEDS)[number]
+
+function does(runtime: Runtime, deed: Deed, spec: MachineSpec): Promise<void> {
+  switch (deed) {
+    case 'pull':
+      return runtime.pull(spec.image, NEVER)
+    case 'create':
+      return runtime.create(spec, NEVER)
+    case 'start':
+      return runtime.start(spec.id, { SECRET: 'x' }, NEVER)
+    case 'stop':
+      return runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 5000 })
+    case 'remove':
+      return runtime.remove(spec.id)
+  }
+}
+
+/** Dies in `deed` after so many requests. `died: false`: it had done it before that. */
+async function dieIn(
+  deed: Deed,
+  requests: number,
+): Promise<{ died: boolean; left: readonly string[] }> {
+  const spec = await newSpec()
+  const before = DEEDS.slice(0, DEEDS.indexOf(deed))
+  const life = mortal()
+  const agent = await host().openAgent({ through: life.through })
+  let died = false
+  try {
+    for (const earlier of before) await does(agent.runtime, earlier, spec)
+    life.arm(requests)
+    died = (await Promise.race([life.death, does(agent.runtime, deed, spec)])) === 'dead'
+  } finally {
+    await agent.close()
+  }
+  const watching = new ContainerdClient(join(host().runDir, 'containerd.sock'), 'roost')
+  const left = await leftoversOf(host(), watching, spec.id)
+  watching.close()
+  const next = await host().openAgent()
+  try {
+    const shown = await next.runtime.look(spec.id)
+    // Nobody who is not there has left anything.
+    if (shown === null) await nothingOf(next, spec.id, `${deed}, ${requests} requests, swept`)
+    // What was half done can be done.
+    const goOn: Readonly<Record<Deed, readonly Deed[]>> = {
+      pull: ['pull', 'create', 'remove'],
+      create: DEEDS,
+      start: ['start', 'stop', 'remove'],
+      stop: ['stop', 'start', 'remove'],
+      remove: ['remove'],
+    }
+    for (const again of goOn[deed]) await does(next.runtime, again, spec)
+    await nothingOf(next, spec.id, `${deed}, ${requests} requests, removed`)
+  } finally {
+    await next.close()
+  }
+  return { died, left }
+}
+
+async function nothingOf(agent: TrialAgent, id: MachineId, when: string): Promise<void> {
+  await eventually(async () => {
+    // As the agent does every few seconds: rules go with the machines that they are for.
+    await agent.network.ensure({ hosts: [], networks: [] })
+    expect({ when, left: await leftoversOf(host(), agent.client, id) }).toEqual({ when, left: [] })
+  }, 5000)
+}
+
+const LEFT: Readonly<Record<Deed, string[]>> = {
+  pull: ['lease', 'snapshot'],
+  create: ['snapshot', 'namespace', 'link', 'directory'],
+  start: ['container', 'task', 'snapshot', 'namespace', 'link', 'directory', 'log', 'bundle'],
+  stop: ['container', 'task', 'cgroup', 'process'],
+  remove: ['container', 'snapshot', 'namespace', 'link', 'directory'],
+}
+
+test.each(DEEDS)('an agent that dies anywhere in a %s leaves nothing', async (deed) => {
+  const seen = new Set<string>()
+  let requests = 1
+  for (; requests <= STEPS_MAX; requests++) {
+    const { died, left } = await dieIn(deed, requests)
+    if (!died) break
+    for (const one of left) seen.add(one.split(' ')[0] ?? '')
+  }
+  expect(requests).toBeGreaterThan(3)
+  expect(requests).toBeLessThan(STEPS_MAX)
+  // There was something to be found.
+  expect([...seen]).toEqual(expect.arrayContaining(LEFT[deed]))
+})
