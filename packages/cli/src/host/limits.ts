@@ -71,10 +71,19 @@ export function limitsOf(
 /**
  * Node's heap may take three fifths of the limit: the rest is for buffers, code and the threads. Beyond it the program ends
  * with a message of its own, before the kernel ends it without one. A small young generation costs a little time in the
- * collector and saves tens of MB.
+ * collector and saves tens of MB; so does code for size, which only the server needs to be fast.
  */
-export function nodeArguments({ memoryMb }: Limits): string[] {
-  return [`--max-old-space-size=${Math.round(memoryMb * 0.6)}`, '--max-semi-space-size=4']
+export function nodeArguments(program: LimitedProgram, { memoryMb }: Limits): string[] {
+  const size = program === 'server' ? [] : ['--optimize-for-size']
+  return [`--max-old-space-size=${Math.round(memoryMb * 0.6)}`, '--max-semi-space-size=4', ...size]
+}
+
+/** The allocator of the C library otherwise keeps what threads once used: 25 MB in an agent that does nothing. */
+export const NODE_ENVIRONMENT: Readonly<Record<string, string>> = {
+  NODE_ENV: 'production',
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_TRIM_THRESHOLD_: '131072',
+  MALLOC_MMAP_THRESHOLD_: '131072',
 }
 
 /** Of all builds of a host together. They are the first to go when the machine itself runs out of memory. */

@@ -16,7 +16,7 @@ import { join } from './join.ts'
 import { joinTicket } from './join-token.ts'
 import { type HostIdentity, makeKeys, writePrivate } from './keys.ts'
 import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
-import { buildMemoryMb, type Limits, limitsOf, nodeArguments } from './limits.ts'
+import { buildMemoryMb, type Limits, limitsOf, NODE_ENVIRONMENT, nodeArguments } from './limits.ts'
 import { type Program, pidOf, startProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
 import { compileCache, ourProgram } from './source-root.ts'
@@ -181,7 +181,7 @@ function programOf(spec: HostSpec, layout: HostLayout, name: ProgramName): Progr
     pidDir: layout.pidDir,
     logFile: `${layout.logDir}/${name}.out`,
     owner: layout.owner,
-    environment: name === 'registry' || name === 'containerd' ? {} : { NODE_ENV: 'production' },
+    environment: name === 'registry' || name === 'containerd' ? {} : NODE_ENVIRONMENT,
   }
 }
 
@@ -201,7 +201,7 @@ function argvOf(
   if (name === 'registry') return registryArgv(layout.configOf('registry'))
   if (name !== 'containerd') {
     const [node, ...program] = ourProgram(name, '--config', layout.configOf(name))
-    return [node, ...nodeArguments(programLimits(spec, name)), ...program]
+    return [node, ...nodeArguments(name, programLimits(spec, name)), ...program]
   }
   // `slave`: what is mounted on this machine later (namespaces of machines, their log files) must be seen by containerd,
   // and nothing that containerd mounts by this machine.
