@@ -1,3 +1,4 @@
+import { DEPLOY_STRATEGIES } from '@roost/core'
 import { z } from 'zod'
 import { machineConfigInput, regionCode } from './machines.ts'
 
@@ -39,6 +40,19 @@ export const hostReply = z.object({
   edge_seen_at: z.string().nullable(),
 })
 
+/** Fly's words, and `recreate` for machines that can't run twice. */
+export const deployStrategy = z.enum(DEPLOY_STRATEGIES)
+
+const howToRelease = {
+  strategy: deployStrategy.optional(),
+  /** Below 1 a fraction of the machines that run, else a number of them. */
+  max_unavailable: z.number().min(0).max(500).optional(),
+  /** False: refused instead of waiting while another release of the app is at work. */
+  wait: z.boolean().default(true),
+  /** True: only say what would be done. */
+  plan_only: z.boolean().default(false),
+}
+
 /**
  * Creates a release and starts rolling it out in the server. `config.image` is a reference that the registry resolves.
  * `scale` gives machines per region; absent: as now, or for a first release two on different hosts (one per region where
@@ -54,27 +68,45 @@ export const createReleaseBody = z.object({
   wait_timeout: z.number().min(1).max(3600).default(300),
   /** The `fly.toml` as text, kept for rollback and for people. */
   source: z.string().max(200_000).optional(),
-  /** True: only say what would be done. */
-  plan_only: z.boolean().default(false),
+  ...howToRelease,
+})
+
+/** Back to image, configuration and secrets of an earlier release. Without a version: the one that served before. */
+export const rollbackBody = z.object({
+  version: z.int().min(1).optional(),
+  /** Seconds to wait for the machines to become ready. */
+  wait_timeout: z.number().min(1).max(3600).default(300),
+  ...howToRelease,
 })
 
 export const releasePlanStep = z.object({
-  /** `create`, `replace` or `destroy`. */
-  kind: z.enum(['create', 'replace', 'destroy']),
+  /** `update`: the same machine gets a new version in place, and does not serve meanwhile. */
+  kind: z.enum(['create', 'replace', 'update', 'destroy']),
   region: z.string(),
   /** Name of the host of the new machine. */
   host: z.string().nullable(),
   /** The new machine, or the one that is destroyed. In a plan that is only shown new machines have no lasting ids. */
   machine: z.string().nullable(),
   replaces: z.string().nullable(),
+  /** 0, 1, 2 …: those of a wave are replaced together, when the machines of the wave before serve. */
+  wave: z.number(),
 })
 
 export const releaseReply = z.object({
   app: z.string(),
   version: z.number(),
   status: z.enum(['pending', 'starting', 'draining', 'complete', 'reverting', 'failed']),
-  /** What made it: a deploy, a change of secrets, or a change of scale. */
-  cause: z.enum(['deploy', 'secrets', 'scale']),
+  /** What made it: a deploy, a change of secrets or of scale, or the wish to go back. */
+  cause: z.enum(['deploy', 'secrets', 'scale', 'rollback']),
+  strategy: deployStrategy,
+  /** It is what runs now. */
+  serving: z.boolean(),
+  /** Of a rollback: the release whose image, configuration and secrets it brings back. */
+  rollback_of: z.number().nullable(),
+  /** Of one that failed: everything runs as before it. False: not everything; `reason` says what. Else null. */
+  returned: z.boolean().nullable(),
+  /** The release that serves on after a failure, or that served before it; null: none. */
+  before: z.number().nullable(),
   image: z.string(),
   reason: z.string().nullable(),
   created_at: z.string(),
@@ -83,6 +115,20 @@ export const releaseReply = z.object({
   plan: z.array(releasePlanStep),
 })
 export type ReleaseReply = z.infer<typeof releaseReply>
+
+/** What a rollback changes of what runs, in words and names; never a secret's value. */
+export const rollbackReply = z.object({
+  release: releaseReply,
+  changes: z.object({
+    image: z.object({ from: z.string(), to: z.string() }).nullable(),
+    /** Keys of the configuration: `env.LOG_LEVEL`, `services`. */
+    config: z.array(z.string()),
+    secrets: z.array(
+      z.object({ name: z.string(), change: z.enum(['set', 'removed', 'another value']) }),
+    ),
+  }),
+})
+export type RollbackReply = z.infer<typeof rollbackReply>
 
 /** A line of the live progress of a release; the last one has a final status. */
 export const releaseEvent = z.object({
@@ -205,3 +251,110 @@ export const whoamiReply = z.object({
   version: z.string(),
   domain: z.string(),
 })
+
+const fileSystem = z.object({
+  path: z.string(),
+  bytes: z.number(),
+  free_bytes: z.number(),
+  inodes: z.number(),
+  free_inodes: z.number(),
+  state: z.enum(['ok', 'low', 'full']),
+})
+
+/** What lies in the image store, and what of it nothing needs. */
+export const imageStoreReply = z.object({
+  file_system: fileSystem,
+  /** Of all images and unfinished uploads. What several images share counts once. */
+  bytes: z.number(),
+  repositories: z.array(
+    z.object({
+      name: z.string(),
+      images: z.number(),
+      /** Of those, what machines run and releases can return to. */
+      needed: z.number(),
+      /** What this repository alone has, and its share of what others have too, as if it were alone. */
+      bytes: z.number(),
+      newest_at: z.string().nullable(),
+    }),
+  ),
+  uploads: z.object({ count: z.number(), bytes: z.number() }),
+  /** What `collect` would remove now. */
+  collectable: z.object({ images: z.number(), bytes: z.number() }),
+  last_collection: z
+    .object({ at: z.string(), freed_bytes: z.number(), images: z.number() })
+    .nullable(),
+})
+export type ImageStoreReply = z.infer<typeof imageStoreReply>
+
+export const collectImagesBody = z.object({
+  /** True: only say what would go. */
+  dry_run: z.boolean().default(false),
+})
+export const collectImagesReply = z.object({
+  dry_run: z.boolean(),
+  bytes: z.number(),
+  images: z.array(
+    z.object({
+      repository: z.string(),
+      digest: z.string(),
+      tags: z.array(z.string()),
+      why: z.string(),
+    }),
+  ),
+  /** Whole repositories, of apps that are gone. */
+  repositories: z.array(z.string()),
+  uploads: z.number(),
+  /** Repositories that were left alone. */
+  passed_over: z.array(z.object({ repository: z.string(), why: z.string() })),
+  file_system: fileSystem,
+})
+export type CollectImagesReply = z.infer<typeof collectImagesReply>
+
+/** Something that is wrong, and the commands that mend it, likeliest first. */
+export const findingReply = z.object({
+  severity: z.enum(['error', 'warning']),
+  /** `server`, `image store`, `host ams-1`, `app shop`, `dns`. */
+  about: z.string(),
+  problem: z.string(),
+  why: z.string().nullable(),
+  fixes: z.array(z.string()),
+})
+export type FindingReply = z.infer<typeof findingReply>
+
+export const doctorReply = z.object({
+  checked_at: z.string(),
+  version: z.string(),
+  /** Worst first. Empty: all is well. */
+  findings: z.array(findingReply),
+  /** What takes room where. `freeable_bytes`: what would go if room were short. */
+  usage: z.array(
+    z.object({
+      /** `server`, `image store`, or the name of a host. */
+      where: z.string(),
+      file_systems: z.array(fileSystem),
+      kinds: z.array(
+        z.object({
+          kind: z.string(),
+          path: z.string(),
+          bytes: z.number(),
+          count: z.number(),
+          freeable_bytes: z.number(),
+        }),
+      ),
+    }),
+  ),
+  hosts: z.array(
+    z.object({
+      name: z.string(),
+      region: z.string(),
+      status: z.enum(['ok', 'unreachable']),
+      agent_seen_at: z.string().nullable(),
+      edge_seen_at: z.string().nullable(),
+      /** Its clock less the server's; null: not said. */
+      clock_offset_ms: z.number().nullable(),
+      /** `agent`, `edge`, `containerd`. */
+      versions: z.record(z.string(), z.string()),
+    }),
+  ),
+})
+export type DoctorReply = z.infer<typeof doctorReply>

@@ -7,7 +7,8 @@ import type { Release } from './release.ts'
  */
 export function holdOfRelease(release: Release, machine: MachineId): string | null {
   if (release.status !== 'starting' && release.status !== 'reverting') return null
-  if (!release.plan.some((r) => r.source === machine || r.target === machine)) return null
+  const { plan, undo } = release
+  if (![...plan, ...undo].some((r) => r.source === machine || r.target === machine)) return null
   const until = new Date(release.deadline).toISOString().replace(/\.\d+Z$/, 'Z')
   return `machine lease currently held by release ${release.version} of ${release.app}, expires at ${until}`
 }

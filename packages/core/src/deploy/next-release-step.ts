@@ -1,90 +1,119 @@
-import type { HostId, Instant, MachineId, RegionCode } from '../id.ts'
+import type { Instant, MachineId } from '../id.ts'
 import { assertNever } from '../id.ts'
-import { UNCHECKED } from '../machine/checks-of.ts'
-import { listensOnlyInside } from '../machine/listening.ts'
 import {
-  type Assignment,
-  type CheckStatus,
-  isReady,
-  type MachineStatus,
-} from '../machine/machine.ts'
-import { isFinal, type Release, type Replacement } from './release.ts'
+  isFinal,
+  isInPlace,
+  type Release,
+  type ReleaseStatus,
+  type Replacement,
+  releaseOf,
+} from './release.ts'
+import {
+  HOST_SILENT_MS,
+  hasEnded,
+  isServing,
+  nameOf,
+  READY_HOLD_MS,
+  type ReleaseMachine,
+  seconds,
+  troubleWith,
+  whyUnready,
+} from './release-machine.ts'
 
 /**
  * A release is driven by asking again and again what to do next, from what is there: a server that was killed anywhere
  * goes on with the same question.
  *
  *   pending ──begin──▶ starting ──commit──▶ draining ──complete──▶ complete
- *      │                  │ revert
- *      └──fail──▶ failed ◀┴─▶ reverting ──fail──▶ failed
+ *      │                  │ revert            │ revert
+ *      └──fail──▶ failed ◀┴─▶ reverting ◀─────┘
+ *                    ▲──fail───┘
  *
- * Until `commit` the old machines serve on and everything can be undone; after it nothing can fail any more. Old
- * machines are told to go only while every machine that takes their place is ready and carried by the edges.
+ * Old machines are told to go only while every machine that takes their place is ready and carried by the edges. Whatever goes
+ * wrong before it is complete, everything returns to the release that served before: machines that still serve are kept,
+ * those that have been replaced come again.
  */
 export type ReleaseStep =
   /** Make the plan and start. */
   | { readonly kind: 'begin' }
-  | { readonly kind: 'create'; readonly replacements: readonly Replacement[] }
+  /** Those of `wave` start at once, the others are made ready to start. */
+  | {
+      readonly kind: 'create'
+      readonly replacements: readonly Replacement[]
+      readonly wave: number
+    }
+  /** Machines that were only prepared. */
+  | { readonly kind: 'start'; readonly machines: readonly MachineId[] }
+  /** A new version in place: they leave rotation, drain, stop, and start anew. */
+  | { readonly kind: 'update'; readonly machines: readonly MachineId[] }
+  /** Machines that were kept out of rotation until all of them are ready. */
+  | { readonly kind: 'admit'; readonly machines: readonly MachineId[] }
   /** Machines of an earlier release, or of this one when it is undone: they leave rotation, drain and are destroyed. */
   | { readonly kind: 'retire'; readonly machines: readonly MachineId[] }
   /** In one transaction: this release serves, and the last old machines go. */
   | { readonly kind: 'commit'; readonly machines: readonly MachineId[] }
+  /** Make the plan of the way back. */
   | { readonly kind: 'revert'; readonly reason: string; readonly machine: MachineId | null }
   | { readonly kind: 'wait'; readonly until: Instant; readonly why: string }
-  | { readonly kind: 'complete' }
-  | { readonly kind: 'fail'; readonly reason: string }
+  /** `leaving`: old machines that still finish what they do. */
+  | { readonly kind: 'complete'; readonly leaving: number }
+  | { readonly kind: 'fail'; readonly reason: string; readonly returned: boolean }
   | { readonly kind: 'settled' }
 
-/** What the server knows of one machine of the plan, old or new. Times are by the server's clock. */
-export interface ReleaseMachine {
-  readonly id: MachineId
-  readonly region: RegionCode
-  readonly host: HostId
-  readonly hostName: string
-  /** Since the agent of its host last spoke. */
-  readonly hostSilentMs: number
-  readonly assignment: Assignment
-  readonly status: MachineStatus | null
-  /** How long it has been ready, or started, without a break; null when it is not. */
-  readonly readyMs: number | null
-  readonly startedMs: number | null
-  /** Every edge that lives has carried out the revision in which it became ready. */
-  readonly carried: boolean
-}
+export type ReleaseDeed = Exclude<ReleaseStep['kind'], 'wait' | 'settled'>
+
+/**
+ * Every step that writes, in every state in which it can be taken: each is one transaction of the server, so that a death
+ * falls before or after it and never in it. Tests that kill walk this list.
+ */
+export const RELEASE_STEPS = [
+  { status: 'pending', step: 'begin' },
+  { status: 'starting', step: 'create' },
+  { status: 'starting', step: 'start' },
+  { status: 'starting', step: 'update' },
+  { status: 'starting', step: 'admit' },
+  { status: 'starting', step: 'retire' },
+  { status: 'starting', step: 'commit' },
+  { status: 'starting', step: 'revert' },
+  { status: 'draining', step: 'revert' },
+  { status: 'draining', step: 'complete' },
+  { status: 'reverting', step: 'create' },
+  { status: 'reverting', step: 'update' },
+  { status: 'reverting', step: 'retire' },
+  { status: 'reverting', step: 'fail' },
+] as const satisfies readonly { readonly status: ReleaseStatus; readonly step: ReleaseDeed }[]
 
 export interface ReleaseView {
-  /** Those of the plan that exist or have existed, by id. */
+  /** Those of the plan and of the way back that exist or have existed, by id. */
   readonly machines: ReadonlyMap<MachineId, ReleaseMachine>
-  /** Version of an older release of this app that has not ended. */
-  readonly earlier: number | null
+  /** An older release of this app that has not ended. */
+  readonly earlier: Pick<Release, 'version' | 'cause' | 'createdBy'> | null
+  /** Somebody asked for a rollback since: who wants to go back does not want to wait until this one has failed. */
+  readonly supersededBy: Pick<Release, 'version' | 'createdBy'> | null
 }
 
-/** A machine that was up for a shorter time has not shown that it stays up. */
-export const READY_HOLD_MS = 1_000
-/** Ended this often, it will not come up by itself. */
-const RESTARTS_MAX = 2
-/** Time that a program has to listen, on top of the grace period of its checks. */
-const CHECK_PATIENCE_MS = 60_000
-/** Where something listens, but elsewhere: it may still be getting ready, but hardly for as long. */
-const ELSEWHERE_PATIENCE_MS = 20_000
-/** Nobody is told of a failing check before a program had the time to listen. */
-const SETTLING_MS = 5_000
-const HOST_PATIENCE_MS = 30_000
-/** A host that is silent for longer carries out nothing that could be waited for. */
-const HOST_SILENT_MS = 10_000
+/** The first machine of a canary shows for as long that it stays up: Fly looks as long at each. */
+const CANARY_HOLD_MS = 10_000
+/** So long all new machines must have been ready in the end, without a break. */
+export const PROVED_MS = 3_000
+/** A release that serves, or has been undone, does not wait for longer for machines that finish what they do. */
+export const LEAVING_MS = 10_000
 const LOOK_AGAIN_MS = 1_000
 
 export function nextReleaseStep(release: Release, view: ReleaseView, now: Instant): ReleaseStep {
   switch (release.status) {
-    case 'pending':
-      if (view.earlier === null) return { kind: 'begin' }
-      return wait(now, null, `release ${view.earlier} of this app is still being rolled out`)
+    case 'pending': {
+      const { earlier } = view
+      if (earlier === null) return { kind: 'begin' }
+      const why = `release ${earlier.version} (${earlier.cause}) by ${earlier.createdBy} is still being rolled out`
+      return wait(now, null, why)
+    }
     case 'starting':
       return nextStart(release, view, now)
     case 'draining':
       return nextDrain(release, view, now)
     case 'reverting':
-      return nextRevert(release, view, now)
+      return nextReturn(release, view, now)
     case 'complete':
     case 'failed':
       return { kind: 'settled' }
@@ -94,19 +123,43 @@ export function nextReleaseStep(release: Release, view: ReleaseView, now: Instan
 }
 
 function nextStart(release: Release, view: ReleaseView, now: Instant): ReleaseStep {
-  const last = release.plan.reduce((most, r) => Math.max(most, r.wave), 0)
+  const { supersededBy } = view
+  if (supersededBy !== null) {
+    const reason = `${supersededBy.createdBy} asked for a rollback meanwhile (release ${supersededBy.version})`
+    return { kind: 'revert', reason, machine: null }
+  }
+  // What a later wave has prepared may fail already: the sooner that is known, the less is to be undone.
+  for (const replacement of release.plan) {
+    const trouble = troubleOf(replacement, release, view)
+    if (trouble !== null) return { kind: 'revert', ...trouble }
+  }
+  const last = lastWave(release.plan)
   for (let wave = 0; wave < last; wave++) {
-    const step = bringUp(release, wave, view, now) ?? makeRoom(release, wave, view, now)
+    const step = bringUp(release, wave, view, now) ?? handOver(release, wave, view, now)
     if (step !== null) return step
   }
-  return (
-    bringUp(release, last, view, now) ?? {
-      kind: 'commit',
-      machines: sourcesOf(release, last, view)
-        .filter(isWanted)
-        .map((m) => m.id),
+  const step = bringUp(release, last, view, now)
+  if (step !== null) return step
+  const sources = sourcesOf(release.plan, view).filter(isWanted)
+  return untilFree(sources, release, now) ?? { kind: 'commit', machines: sources.map((m) => m.id) }
+}
+
+type Trouble = { readonly reason: string; readonly machine: MachineId | null }
+
+function troubleOf(replacement: Replacement, release: Release, view: ReleaseView): Trouble | null {
+  const machine = machineOf(view, replacement.target)
+  if (isInPlace(replacement)) {
+    if (machine === null || !isWanted(machine)) {
+      const how = machine === null ? 'is gone with its host' : 'was destroyed by somebody'
+      const reason = `machine ${replacement.target} in ${replacement.region} ${how} before it was replaced`
+      return { reason, machine: null }
     }
-  )
+    // Who stopped it meanwhile wants it stopped.
+    if (!isVersion(machine, release.version) || machine.assignment.goal !== 'started') return null
+  }
+  if (machine === null) return null
+  const reason = troubleWith(machine)
+  return reason === null ? null : { reason, machine: machine.id }
 }
 
 /** null when every new machine of the wave serves. */
@@ -116,38 +169,106 @@ function bringUp(
   view: ReleaseView,
   now: Instant,
 ): ReleaseStep | null {
-  const wanted = release.plan.filter((r) => r.wave === wave && r.target !== null)
-  const existing = wanted.flatMap((r) => machineOf(view, r.target) ?? [])
-  for (const machine of existing) {
-    const trouble = troubleWith(machine, release)
-    if (trouble !== null) return { kind: 'revert', reason: trouble, machine: machine.id }
-  }
-  const missing = wanted.filter((r) => machineOf(view, r.target) === null)
-  const unready = existing.filter((m) => !isServing(m))
-  if (missing.length === 0 && unready.length === 0) return null
-  if (now >= release.deadline) return outOfTime(release, unready)
-  if (missing.length > 0) return { kind: 'create', replacements: missing }
-  const holdMs = unready.map((m) =>
-    m.carried && m.readyMs !== null ? READY_HOLD_MS - m.readyMs : LOOK_AGAIN_MS,
+  const { plan, deadline } = release
+  const comes = plan.filter((r) => r.wave === wave && r.target !== null)
+  const round = plan.find((r) => r.wave === wave)?.round ?? 0
+  const unready = comes.flatMap((replacement) => {
+    const machine = machineOf(view, replacement.target)
+    return machine !== null && !takesOver(replacement, machine, release) ? [machine] : []
+  })
+  const here = comes.filter((r) => machineOf(view, r.target) === null)
+  if (here.length === 0 && unready.length === 0) return null
+  if (now >= deadline) return outOfTime(release, unready)
+
+  const missing = plan.filter(
+    (r) => r.round === round && r.target !== null && machineOf(view, r.target) === null,
   )
-  const until = now + Math.max(1, ...holdMs)
-  return { kind: 'wait', until: Math.min(until, release.deadline), why: whyWaitingFor(unready) }
+  if (missing.length > 0) return { kind: 'create', replacements: missing, wave }
+  const prepared = unready.filter((m) => m.assignment.goal === 'created')
+  if (prepared.length > 0) return { kind: 'start', machines: idsOf(prepared) }
+  const older = comes.filter(isInPlace).flatMap((r) => {
+    const machine = machineOf(view, r.target)
+    return machine === null || isVersion(machine, release.version) ? [] : [machine]
+  })
+  if (older.length > 0)
+    return untilFree(older, release, now) ?? { kind: 'update', machines: idsOf(older) }
+
+  const held = unready.filter((m) => m.assignment.cordoned && (m.readyMs ?? 0) >= READY_HOLD_MS)
+  if (release.strategy === 'bluegreen' && held.length > 0 && held.length === unready.length)
+    return { kind: 'admit', machines: idsOf(held) }
+  const until = soonest(unready, holdMs(release, wave), now)
+  return { kind: 'wait', until: Math.min(until, deadline), why: whyWaitingFor(unready) }
 }
 
-/** null when the machines that the wave replaces are gone. */
-function makeRoom(
+/** When the first of them has been ready for so long; what else they wait for shows by itself. */
+function soonest(machines: readonly ReleaseMachine[], readyMs: number, now: Instant): Instant {
+  const leftMs = machines
+    .map((m) => readyMs - (m.readyMs ?? 0))
+    .filter((ms) => ms > 0 && ms < LOOK_AGAIN_MS)
+  return now + Math.min(LOOK_AGAIN_MS, ...leftMs)
+}
+
+function holdMs({ strategy }: Release, wave: number): number {
+  return strategy === 'canary' && wave === 0 ? CANARY_HOLD_MS : READY_HOLD_MS
+}
+
+/** What it replaces may go. */
+function takesOver(replacement: Replacement, machine: ReleaseMachine, release: Release): boolean {
+  const { cordoned, goal } = machine.assignment
+  if (isInPlace(replacement) && goal !== 'started') return isVersion(machine, release.version)
+  if (isInPlace(replacement) && !isVersion(machine, release.version)) return false
+  switch (release.strategy) {
+    case 'immediate':
+      return machine.startedMs !== null && goal === 'started'
+    case 'bluegreen':
+      return isServing(machine) && !cordoned
+    case 'canary':
+      return isServing(machine) && (machine.readyMs ?? 0) >= holdMs(release, replacement.wave)
+    case 'rolling':
+    case 'recreate':
+      return isServing(machine)
+    default:
+      return assertNever(release.strategy)
+  }
+}
+
+/** null when the next wave may begin: those that this one replaces have been told to go, and are gone where room is short. */
+function handOver(
   release: Release,
   wave: number,
   view: ReleaseView,
   now: Instant,
 ): ReleaseStep | null {
-  const sources = sourcesOf(release, wave, view)
+  const { plan, deadline } = release
+  const sources = sourcesOf(
+    plan.filter((r) => r.wave <= wave),
+    view,
+  )
   const toRetire = sources.filter(isWanted)
-  if (toRetire.length > 0) return { kind: 'retire', machines: toRetire.map((m) => m.id) }
+  if (toRetire.length > 0)
+    return untilFree(toRetire, release, now) ?? { kind: 'retire', machines: idsOf(toRetire) }
+  const roundOf = (n: number) => plan.find((r) => r.wave === n)?.round ?? 0
   const leaving = sources.filter((m) => !isGone(m))
-  if (leaving.length === 0) return null
-  if (now >= release.deadline) return outOfTime(release, [])
-  return wait(now, release.deadline, leavingText('old machine', leaving))
+  if (roundOf(wave) === roundOf(wave + 1) || leaving.length === 0) return null
+  if (now >= deadline) return outOfTime(release, [])
+  return wait(now, deadline, leavingText('old machine', leaving))
+}
+
+/** null when nobody holds a lease on any of them. */
+function untilFree(
+  machines: readonly ReleaseMachine[],
+  release: Release,
+  now: Instant,
+): ReleaseStep | null {
+  const held = machines.find((m) => m.lease)
+  if (held === undefined) return null
+  if (now < release.deadline) return wait(now, release.deadline, leaseText(held))
+  const reason = `not done in the time that was given (${seconds(release.waitTimeoutMs)}): ${leaseText(held)}`
+  return { kind: 'revert', reason, machine: null }
+}
+
+function leaseText(machine: ReleaseMachine): string {
+  return `${nameOf(machine)} waits: ${machine.lease}`
 }
 
 function outOfTime(release: Release, unready: readonly ReleaseMachine[]): ReleaseStep {
@@ -159,140 +280,152 @@ function outOfTime(release: Release, unready: readonly ReleaseMachine[]): Releas
   }
 }
 
+/** It serves. It may still turn out that its machines don't stay up. */
 function nextDrain(release: Release, view: ReleaseView, now: Instant): ReleaseStep {
-  const sources = sourcesOf(release, null, view)
-  const toRetire = sources.filter(isWanted)
-  if (toRetire.length > 0) return { kind: 'retire', machines: toRetire.map((m) => m.id) }
-  const leaving = sources.filter((m) => !isGone(m))
-  if (leaving.length === 0 || now >= release.deadline) return { kind: 'complete' }
-  return wait(now, release.deadline, leavingText('old machine', leaving))
+  const comes = release.plan.flatMap((r) => machineOf(view, r.target) ?? [])
+  const mustProve = comes.filter(
+    (m) =>
+      release.strategy !== 'immediate' &&
+      // A person may do with them what they like, and a host may die: neither speaks against the release.
+      m.assignment.goal === 'started' &&
+      m.hostSilentMs <= HOST_SILENT_MS &&
+      isVersion(m, release.version) &&
+      (m.readyMs ?? 0) < PROVED_MS,
+  )
+  const over = now >= release.updatedAt + LEAVING_MS
+  for (const machine of mustProve) {
+    if (!hasEnded(machine)) continue
+    const trouble = troubleWith(machine) ?? (over ? whyUnready(machine) : null)
+    if (trouble !== null)
+      return { kind: 'revert', reason: `it served, but ${trouble}`, machine: machine.id }
+  }
+  const leaving = sourcesOf(release.plan, view).filter((m) => !isGone(m))
+  if (over || (mustProve.length === 0 && leaving.length === 0))
+    return { kind: 'complete', leaving: leaving.length }
+  const until = Math.min(release.updatedAt + LEAVING_MS, soonest(mustProve, PROVED_MS, now))
+  if (leaving.length > 0) return { kind: 'wait', until, why: leavingText('old machine', leaving) }
+  return { kind: 'wait', until, why: 'the new machines are watched for a moment' }
 }
 
-/** A machine whose predecessor has gone already is all that is left there: it stays, though the release failed. */
-function nextRevert(release: Release, view: ReleaseView, now: Instant): ReleaseStep {
+/**
+ * Nothing here gives up: what can't be brought back is left as it is, the rest goes on, and in the end it is said what runs what.
+ * A machine that serves goes only when the one for it serves.
+ */
+function nextReturn(release: Release, view: ReleaseView, now: Instant): ReleaseStep {
+  const { undo, deadline, returnTo } = release
+  const there = new Map(
+    [...release.plan, ...undo]
+      .flatMap((r) => [machineOf(view, r.source), machineOf(view, r.target)])
+      .flatMap((m) => (m === null ? [] : [[m.id, m] as const])),
+  )
+  const leaving = [...there.values()].filter((m) => !isWanted(m) && !isGone(m))
+  /** null when there is nothing to do, or nothing that may be done: whose lease outlasts the return keeps the machine as it is. */
+  const act = (
+    kind: 'retire' | 'update',
+    machines: readonly ReleaseMachine[],
+  ): ReleaseStep | null => {
+    const free = machines.filter((m) => !m.lease)
+    if (free.length > 0) return { kind, machines: idsOf(free) }
+    const [first] = machines
+    return first !== undefined && now < deadline ? wait(now, deadline, leaseText(first)) : null
+  }
+  for (let wave = 0; wave <= lastWave(undo); wave++) {
+    const entries = undo.filter((r) => r.wave === wave)
+    const removed = entries
+      .filter((r) => r.target === null)
+      .flatMap((r) => machineOf(view, r.source) ?? [])
+    const removing = act('retire', removed.filter(isWanted))
+    if (removing !== null) return removing
+
+    const comes = entries.filter((r) => r.target !== null)
+    const missing = comes.filter((r) => !isInPlace(r) && machineOf(view, r.target) === null)
+    // Room that others were told to leave.
+    const leavingTo = (r: Replacement) =>
+      leaving.filter((m) => r.round > 0 && m.host === r.host && now < deadline)
+    const possible = missing.filter((r) => leavingTo(r).length === 0)
+    if (possible.length > 0) return { kind: 'create', replacements: possible, wave }
+    const older = comes.filter(isInPlace).flatMap((r) => machineOf(view, r.target) ?? [])
+    const updating = act(
+      'update',
+      older.filter((m) => isWanted(m) && !isVersion(m, returnTo)),
+    )
+    if (updating !== null) return updating
+    if (missing.length > 0)
+      return wait(now, deadline, leavingText('machine', missing.flatMap(leavingTo)))
+
+    const pairs = comes.flatMap((replacement) => {
+      const machine = machineOf(view, replacement.target)
+      return machine === null ? [] : [{ replacement, machine }]
+    })
+    const hoped = pairs
+      .map(({ machine }) => machine)
+      .filter((m) => isWanted(m) && isVersion(m, returnTo) && !isBack(m, release))
+      .filter((m) => troubleWith(m) === null)
+    if (hoped.length > 0 && now < deadline) return wait(now, deadline, whyWaitingFor(hoped))
+    // Of two that are there for each other the one stays that serves.
+    const over = pairs.flatMap(({ replacement, machine }) => {
+      const source = isInPlace(replacement) ? null : machineOf(view, replacement.source)
+      if (source === null || !isWanted(source)) return []
+      return [isBack(machine, release) ? source : machine]
+    })
+    const retiring = act('retire', over.filter(isWanted))
+    if (retiring !== null) return retiring
+  }
+  const until = release.updatedAt + LEAVING_MS
+  if (leaving.length > 0 && now < until) return wait(now, until, leavingText('machine', leaving))
+  return { kind: 'fail', ...outcomeOf(release, view) }
+}
+
+/** It runs what served before. Who stopped it meanwhile wants it stopped. */
+function isBack(machine: ReleaseMachine, release: Release): boolean {
+  if (!isVersion(machine, release.returnTo)) return false
+  return isServing(machine) || machine.assignment.goal === 'stopped'
+}
+
+const NAMED_MAX = 6
+
+/** What is said in the end: all is as before, or exactly what is not. */
+function outcomeOf(
+  release: Release,
+  view: ReleaseView,
+): { readonly reason: string; readonly returned: boolean } {
+  const { undo, returnTo, version, app } = release
   const reason = release.reason ?? 'it was given up'
-  const undone = release.plan.filter((r) => !isHandedOver(r, view))
-  const targets = undone.flatMap((r) => machineOf(view, r.target) ?? [])
-  const toRetire = targets.filter(isWanted)
-  if (toRetire.length > 0) return { kind: 'retire', machines: toRetire.map((m) => m.id) }
-  const leaving = targets.filter((m) => !isGone(m))
-  if (leaving.length > 0 && now < release.deadline)
-    return wait(now, release.deadline, leavingText('new machine', leaving))
-  const kept = release.plan.filter((r) => r.target !== null && isHandedOver(r, view)).length
+  const wrong = undo.flatMap((replacement) => {
+    const source = machineOf(view, replacement.source)
+    const target = machineOf(view, replacement.target)
+    if (source !== null && isWanted(source) && !isVersion(source, returnTo))
+      return [
+        `${nameOf(source)} runs release ${version}${source.lease ? ` (${source.lease})` : ''}`,
+      ]
+    if (target !== null && isWanted(target) && !isBack(target, release))
+      return [`${nameOf(target)} is of release ${returnTo} again, but ${whyUnready(target)}`]
+    if (replacement.target !== null && target === null)
+      return [`a machine in ${replacement.region} is missing`]
+    return []
+  })
+  if (wrong.length === 0 && release.returned !== false) {
+    const came = undo.some((r) => r.target !== null)
+    return {
+      reason: came ? `${reason}; all machines run release ${returnTo} again` : reason,
+      returned: true,
+    }
+  }
+  const named = wrong.slice(0, NAMED_MAX)
+  const more = wrong.length > NAMED_MAX ? [`and ${wrong.length - NAMED_MAX} more`] : []
+  const text = [...named, ...more].join('; ')
+  const mend =
+    returnTo === 0
+      ? `roost deploy -a ${app}`
+      : `roost rollback ${returnTo} -a ${app}, or roost deploy -a ${app}`
   return {
-    kind: 'fail',
-    reason:
-      kept === 0
-        ? reason
-        : `${reason}; ${count(kept, 'machine')} had been replaced by then and ${kept === 1 ? 'runs' : 'run'} this release: deploy again to bring all to one`,
+    reason: `${reason}; not everything could be returned${text === '' ? '' : `: ${text}`}. Bring all to one release: ${mend}`,
+    returned: false,
   }
 }
 
-function isHandedOver(replacement: Replacement, view: ReleaseView): boolean {
-  if (replacement.source === null || replacement.target === null) return false
-  const source = machineOf(view, replacement.source)
-  return source === null || !isWanted(source)
-}
-
-/** It has been ready long enough, and strangers can reach it. */
-export function isServing(machine: ReleaseMachine): boolean {
-  return machine.readyMs !== null && machine.readyMs >= READY_HOLD_MS && machine.carried
-}
-
-/** The status that is about what is wanted now: an older one says nothing of a new version. */
-function statusOf(machine: ReleaseMachine): MachineStatus | null {
-  const { status, assignment } = machine
-  return status !== null && status.configGeneration === assignment.configGeneration ? status : null
-}
-
-/** What will not mend itself, in words for a person; null while there is hope. */
-function troubleWith(machine: ReleaseMachine, release: Release): string | null {
-  const name = nameOf(machine)
-  if (machine.assignment.goal !== 'started')
-    return `${name} was ${machine.assignment.goal === 'destroyed' ? 'destroyed' : 'stopped'} by somebody while the release was starting it`
-  if (isServing(machine)) return null
-  if (machine.hostSilentMs > HOST_PATIENCE_MS)
-    return `host ${machine.hostName} in ${machine.region} has not answered for ${seconds(machine.hostSilentMs)}`
-
-  const status = statusOf(machine)
-  if (status === null) return null
-  const { exit } = status
-  if (exit !== null && !exit.requested) {
-    const over = status.state === 'stopped' || status.state === 'failed'
-    if (over || status.restartCount >= RESTARTS_MAX) return `${name} ${exitText(status, release)}`
-  }
-  // Its host has tried again where that could help.
-  if (status.state === 'failed')
-    return `${name} does not start: ${status.reason ?? 'its host gives no reason'}`
-  if (machine.startedMs !== null && !isReady(status)) {
-    const graceMs = release.config.services
-      .flatMap((s) => s.checks)
-      .reduce((most, check) => Math.max(most, check.grace_period_ms), 0)
-    if (machine.startedMs >= patienceMs(status) + graceMs)
-      return `${name} has run for ${seconds(machine.startedMs)}, but ${checkText(status)}`
-  }
-  return null
-}
-
-function exitText(status: MachineStatus, release: Release): string {
-  const { exit } = status
-  if (exit === null) return 'ended'
-  const times = status.restartCount > 0 ? ` ${status.restartCount + 1} times` : ''
-  if (exit.oomKilled) {
-    const { memory_mb } = release.config.guest
-    return `ran out of memory${times}: it has ${memory_mb} MB; give it more: memory = "${2 * memory_mb}mb" in [[vm]] of fly.toml, or roost deploy --vm-memory ${2 * memory_mb}`
-  }
-  return exit.signal > 0
-    ? `was killed by signal ${exit.signal}${times}`
-    : `exited${times} with code ${exit.code}`
-}
-
-function failingCheck(status: MachineStatus): CheckStatus | undefined {
-  return status.checks.find((c) => c.name.startsWith('servicecheck-') && c.status !== 'passing')
-}
-
-function portOf(check: CheckStatus): number {
-  return Number(check.name.split('-')[3])
-}
-
-/** How long a program that runs may take to listen, by what is known of what it listens on. */
-function patienceMs(status: MachineStatus): number {
-  const failing = failingCheck(status)
-  if (failing?.listening === undefined || failing.listening.length === 0) return CHECK_PATIENCE_MS
-  return listensOnlyInside(portOf(failing), failing.listening) ? SETTLING_MS : ELSEWHERE_PATIENCE_MS
-}
-
-function checkText(status: MachineStatus): string {
-  const failing = failingCheck(status)
-  if (failing === undefined) return 'its checks do not pass'
-  const [, , type, port] = failing.name.split('-')
-  // What failed in the grace period is not said.
-  if (failing.output === UNCHECKED) return `its check on port ${port} is still waited for`
-  if (failing.listening !== undefined) return failing.output
-  const what =
-    type === 'tcp' ? `nothing listens on port ${port}` : `the check on port ${port} (${type}) fails`
-  const output = failing.output.trim()
-  return `${what}${output === '' ? '' : `: ${output}`} (does the program listen on 0.0.0.0:${port}?)`
-}
-
-/** How far a new machine has come, in words that change only when it gets on. */
-export function describeProgress(machine: ReleaseMachine): string {
-  return isServing(machine) ? `${nameOf(machine)} is ready` : whyUnready(machine)
-}
-
-function whyUnready(machine: ReleaseMachine): string {
-  const status = statusOf(machine)
-  const name = nameOf(machine)
-  if (machine.hostSilentMs > HOST_SILENT_MS)
-    return `host ${machine.hostName} in ${machine.region} does not answer`
-  if (status === null) return `${name} has not been heard of yet`
-  if (status.state !== 'started')
-    return `${name} is ${status.state}${status.reason === null ? '' : `: ${status.reason}`}`
-  if (!isReady(status))
-    return (machine.startedMs ?? 0) < SETTLING_MS
-      ? `${name} is started, its checks are waited for`
-      : `${name} is started, but ${checkText(status)}`
-  return `${name} is up, edges are being told`
+function isVersion(machine: ReleaseMachine, version: number): boolean {
+  return releaseOf(machine.assignment.config) === version
 }
 
 function whyWaitingFor(unready: readonly ReleaseMachine[]): string {
@@ -318,27 +451,25 @@ function isWanted(machine: ReleaseMachine): boolean {
   return machine.assignment.goal !== 'destroyed'
 }
 
-/** Of one wave, or of all. */
-function sourcesOf(release: Release, wave: number | null, view: ReleaseView): ReleaseMachine[] {
-  return release.plan
-    .filter((r) => wave === null || r.wave === wave)
-    .flatMap((r) => machineOf(view, r.source) ?? [])
+/** The machines that go, without those that are replaced in place. */
+function sourcesOf(plan: readonly Replacement[], view: ReleaseView): ReleaseMachine[] {
+  return plan.filter((r) => !isInPlace(r)).flatMap((r) => machineOf(view, r.source) ?? [])
 }
 
 function machineOf(view: ReleaseView, id: MachineId | null): ReleaseMachine | null {
   return id === null ? null : (view.machines.get(id) ?? null)
 }
 
-function nameOf(machine: ReleaseMachine): string {
-  return `machine ${machine.id} in ${machine.region}`
+function idsOf(machines: readonly ReleaseMachine[]): MachineId[] {
+  return machines.map((m) => m.id)
+}
+
+function lastWave(plan: readonly Replacement[]): number {
+  return plan.reduce((most, r) => Math.max(most, r.wave), 0)
 }
 
 function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`
-}
-
-function seconds(ms: number): string {
-  return Number.isFinite(ms) ? `${Math.round(ms / 1000)} s` : 'a long time'
 }
 
 function wait(now: Instant, deadline: Instant | null, why: string): ReleaseStep {

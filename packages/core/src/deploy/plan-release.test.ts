@@ -43,6 +43,8 @@ function plan(change: Partial<PlanRequest> = {}) {
   return planRelease({
     cause: 'deploy',
     ask: { scale: null, regions: [], ha: true, ...change.ask },
+    strategy: 'rolling',
+    maxUnavailable: null,
     primaryRegion: null,
     guest: GUEST,
     machines: [],
@@ -113,7 +115,7 @@ describe('a later release', () => {
   test('replaces each machine in its region', () => {
     expect(planned({ machines }).replacements).toMatchObject([
       { region: 'ams', source: 'a', target: 'new-0', host: 'ams-1', wave: 0 },
-      { region: 'iad', source: 'i', target: 'new-1', host: 'iad-1', wave: 0 },
+      { region: 'iad', source: 'i', target: 'new-1', host: 'iad-1', wave: 1 },
     ])
   })
   test('adds a machine in a region that is asked for and has none', () => {
@@ -139,13 +141,14 @@ describe('a later release', () => {
       message: expect.stringContaining('iad-1'),
     })
   })
-  test('runs in waves where the room is short', () => {
+  test('runs in rounds where the room is short', () => {
     const three = ['a', 'b', 'c'].map((id) => machine(id, 'ams-1'))
     const hosts = [host('ams-1', { capacity: { cpus: 4, memoryMb: 4 * 256 } })]
     const used = new Map([['ams-1' as HostId, { cpus: 0, memoryMb: 3 * 256 }]])
     const result = planned({ machines: three, hosts, used })
     expect(result.replacements.map((r) => r.wave)).toEqual([0, 1, 2])
-    expect(result.waves).toBe(3)
+    expect(result.replacements.map((r) => r.round)).toEqual([0, 1, 2])
+    expect(result.rounds).toBe(3)
   })
   test('is refused when not even one machine fits beside the old ones', () => {
     const hosts = [host('ams-1', { capacity: { cpus: 4, memoryMb: 256 } })]
@@ -154,6 +157,67 @@ describe('a later release', () => {
       code: 'no_room',
       message: expect.stringContaining('beside'),
     })
+  })
+})
+
+describe('a strategy', () => {
+  const many = (count: number) =>
+    ['ams', 'iad', 'syd'].flatMap((code) =>
+      Array.from({ length: count }, (_, n) => machine(`${code}${n}`, `${code}-1`)),
+    )
+  const wavesOf = (change: Partial<PlanRequest>) =>
+    planned({ machines: many(2), ...change }).replacements.reduce<string[][]>((waves, r) => {
+      waves[r.wave] = [...(waves[r.wave] ?? []), r.region]
+      return waves
+    }, [])
+  test('rolling replaces a third at a time, regions in turn', () => {
+    expect(wavesOf({ strategy: 'rolling' })).toEqual([
+      ['ams', 'iad'],
+      ['ams', 'syd'],
+      ['iad', 'syd'],
+    ])
+  })
+  test.each([
+    [0.5, 2],
+    [1, 6],
+    [4, 2],
+    [0, 6],
+    [100, 1],
+  ])('max_unavailable %d makes %d waves of six', (maxUnavailable, waves) => {
+    expect(wavesOf({ maxUnavailable })).toHaveLength(waves)
+  })
+  test('canary begins with one', () => {
+    expect(wavesOf({ strategy: 'canary' }).map((w) => w.length)).toEqual([1, 2, 2, 1])
+  })
+  test('bluegreen and immediate replace all at once', () => {
+    expect(wavesOf({ strategy: 'bluegreen' })).toHaveLength(1)
+    expect(wavesOf({ strategy: 'immediate' })).toHaveLength(1)
+  })
+  test('bluegreen is refused where there is no room for all', () => {
+    const hosts = [host('ams-1', { capacity: { cpus: 4, memoryMb: 3 * 256 } })]
+    const used = new Map([['ams-1' as HostId, { cpus: 0, memoryMb: 2 * 256 }]])
+    const two = ['a', 'b'].map((id) => machine(id, 'ams-1'))
+    expect(plan({ strategy: 'bluegreen', machines: two, hosts, used })).toMatchObject({
+      code: 'no_room',
+      message: expect.stringContaining('--strategy rolling'),
+    })
+  })
+  test('recreate replaces each where it is, one after the other, without room beside it', () => {
+    const hosts = [host('ams-1', { capacity: { cpus: 4, memoryMb: 2 * 256 } })]
+    const used = new Map([['ams-1' as HostId, { cpus: 0, memoryMb: 2 * 256 }]])
+    const two = ['a', 'b'].map((id) => machine(id, 'ams-1'))
+    const request = { strategy: 'recreate' as const, machines: two, hosts, used }
+    expect(planned(request).replacements).toMatchObject([
+      { source: 'a', target: 'a', host: 'ams-1', wave: 0, round: 0 },
+      { source: 'b', target: 'b', host: 'ams-1', wave: 1, round: 0 },
+    ])
+    const larger = { ...GUEST, memory_mb: 512 }
+    expect(plan({ ...request, guest: larger })).toMatchObject({
+      code: 'no_room',
+      message: expect.stringContaining('512 MB of memory are needed there, and 256 MB'),
+    })
+    const silent = [host('ams-1', { status: 'unreachable' })]
+    expect(plan({ ...request, hosts: silent })).toMatchObject({ code: 'host_unreachable' })
   })
 })
 

@@ -1,20 +1,30 @@
 import type { Host } from '../host/host.ts'
-import type { HostId, MachineId, RegionCode } from '../id.ts'
+import { assertNever, type HostId, type MachineId, type RegionCode } from '../id.ts'
 import type { MachineGuest } from '../machine/config.ts'
 import { addReserved, describePlacementRefusal, place, reservedBy } from '../placement/place.ts'
 import type { PlacementRefusal, Reserved } from '../placement/placement.ts'
-import type { ReleaseAsk, ReleaseCause, Replacement, Scale } from './release.ts'
+import {
+  type DeployStrategy,
+  isInPlace,
+  type ReleaseAsk,
+  type ReleaseCause,
+  type Replacement,
+  type Scale,
+} from './release.ts'
 
 /**
  * From "how many where" and "what runs now" to a list of replacements, each new machine with its id and host.
  *
- * Every new machine is placed beside the one that it replaces. Where there is no room for all, the plan has waves: what
+ * Every new machine is placed beside the one that it replaces. Where there is no room for all, the plan has rounds: what
  * fits comes first, then its sources go, then what fits in their place comes, and so on. When nothing at all fits beside
- * what runs, the plan is refused, since going on would mean to stop first.
+ * what runs, the plan is refused, since going on would mean to stop first. Within a round the strategy says how many are
+ * replaced at a time: these are the waves. With `recreate` each machine gets its new version in place.
  */
 export interface PlanRequest {
   readonly cause: ReleaseCause
   readonly ask: ReleaseAsk
+  readonly strategy: DeployStrategy
+  readonly maxUnavailable: number | null
   readonly primaryRegion: RegionCode | null
   readonly guest: MachineGuest
   /** Machines of this app that releases look after and nobody has told to go. */
@@ -39,6 +49,7 @@ export type ReleasePlan =
       readonly kind: 'planned'
       readonly replacements: readonly Replacement[]
       readonly waves: number
+      readonly rounds: number
       /** For a person, one line for each region. */
       readonly lines: readonly string[]
     }
@@ -56,6 +67,8 @@ interface Draft {
 }
 
 const MACHINES_MAX = 500
+/** Fly's. */
+const MAX_UNAVAILABLE = 0.33
 
 export function planRelease(request: PlanRequest): ReleasePlan {
   const scale = wantedScale(request)
@@ -72,14 +85,87 @@ export function planRelease(request: PlanRequest): ReleasePlan {
       message: `${total} machines are more than the ${MACHINES_MAX} that one app may have`,
     }
   const drafts = draftsOf(request, scale.counts)
-  const placed = placeInWaves(request, drafts)
+  const placed = placeInRounds(request, drafts)
   if ('kind' in placed) return placed
+  const rounds = placed.replacements.reduce((most, r) => Math.max(most, r.round + 1), 1)
+  if (request.strategy === 'bluegreen' && rounds > 1)
+    return {
+      kind: 'refused',
+      code: 'no_room',
+      message: `could not reserve resource for machine: bluegreen starts all machines beside the old ones, and there is no room for all of them; rolling does it in ${rounds} rounds: --strategy rolling`,
+    }
+  const replacements = inWaves(placed.replacements, request)
   return {
     kind: 'planned',
-    replacements: placed.replacements,
-    waves: placed.replacements.reduce((most, r) => Math.max(most, r.wave + 1), 1),
-    lines: describe(request, placed.replacements),
+    replacements,
+    waves: replacements.reduce((most, r) => Math.max(most, r.wave + 1), 1),
+    rounds,
+    lines: describe(request, replacements),
   }
+}
+
+/** How many of `count` machines are replaced at a time. */
+export function replacedAtATime(
+  strategy: DeployStrategy,
+  maxUnavailable: number | null,
+  count: number,
+): number {
+  switch (strategy) {
+    case 'bluegreen':
+    case 'immediate':
+      return Math.max(1, count)
+    case 'recreate':
+      return boundOf(maxUnavailable ?? 1, count)
+    case 'rolling':
+    case 'canary':
+      return boundOf(maxUnavailable ?? MAX_UNAVAILABLE, count)
+    default:
+      return assertNever(strategy)
+  }
+}
+
+/** As Fly reads `max_unavailable`. */
+function boundOf(said: number, count: number): number {
+  return Math.max(1, said < 1 ? Math.ceil(said * count) : Math.floor(said))
+}
+
+/**
+ * What takes over at a time, round by round. Regions take turns, so that no region is replaced as a whole before another has
+ * begun. What comes or goes without a counterpart does so with the last wave of its round, when the others have proved themselves.
+ */
+function inWaves(replacements: readonly Replacement[], request: PlanRequest): Replacement[] {
+  const swaps = replacements.filter((r) => r.source !== null && r.target !== null)
+  const size = replacedAtATime(request.strategy, request.maxUnavailable, swaps.length)
+  const waveOf = new Map<Replacement, number>()
+  const rounds = replacements.reduce((most, r) => Math.max(most, r.round), 0)
+  let wave = 0
+  for (let round = 0; round <= rounds; round++) {
+    let room = request.strategy === 'canary' && round === 0 ? 1 : size
+    for (const swap of inTurns(swaps.filter((r) => r.round === round))) {
+      if (room === 0) {
+        wave++
+        room = size
+      }
+      room--
+      waveOf.set(swap, wave)
+    }
+    for (const other of replacements)
+      if (other.round === round && !waveOf.has(other)) waveOf.set(other, wave)
+    wave++
+  }
+  return replacements.map((r) => ({ ...r, wave: waveOf.get(r) ?? 0 }))
+}
+
+function inTurns(replacements: readonly Replacement[]): Replacement[] {
+  const seen = new Map<RegionCode, number>()
+  return replacements
+    .map((replacement) => {
+      const turn = seen.get(replacement.region) ?? 0
+      seen.set(replacement.region, turn + 1)
+      return { replacement, turn }
+    })
+    .sort((a, b) => a.turn - b.turn)
+    .map(({ replacement }) => replacement)
 }
 
 /** `spread`: nobody named a region, so the machines of a first release may go to hosts anywhere. */
@@ -172,7 +258,7 @@ function leastMissedLast(
     .map(({ machine }) => machine)
 }
 
-function placeInWaves(
+function placeInRounds(
   request: PlanRequest,
   drafts: readonly Draft[],
 ): Refusal | { replacements: Replacement[] } {
@@ -180,13 +266,27 @@ function placeInWaves(
   const needed = reservedBy(request.guest)
   const take = (host: HostId, amount: Reserved) =>
     used.set(host, addReserved(used.get(host) ?? { cpus: 0, memoryMb: 0 }, amount))
-  const gone = new Set(drafts.map((d) => d.source?.id))
-  const siblings = request.machines.filter((m) => !gone.has(m.id)).map((m) => m.host)
+  const give = ({ host, guest }: PlannedMachine) => {
+    const { cpus, memoryMb } = reservedBy(guest)
+    take(host, { cpus: -cpus, memoryMb: -memoryMb })
+  }
   const replacements: Replacement[] = []
-  let open = drafts.filter((d) => d.wantsTarget)
+  const inPlace = drafts.filter((d) => isRecreated(request, d))
+  for (const { source } of inPlace) {
+    if (source === null) continue
+    give(source)
+    const refusal = refusalInPlace(request, source, needed, used)
+    if (refusal !== null) return refusal
+    take(source.host, needed)
+    const { id, region, host } = source
+    replacements.push({ region, source: id, target: id, host, wave: 0, round: 0 })
+  }
+  const gone = new Set(drafts.flatMap((d) => (isRecreated(request, d) ? [] : (d.source?.id ?? []))))
+  const siblings = request.machines.filter((m) => !gone.has(m.id)).map((m) => m.host)
+  let open = drafts.filter((d) => d.wantsTarget && !isRecreated(request, d))
   let leaving = drafts.filter((d) => !d.wantsTarget)
 
-  for (let wave = 0; open.length > 0 || leaving.length > 0; wave++) {
+  for (let round = 0; open.length > 0 || leaving.length > 0; round++) {
     const later: Draft[] = []
     const freed: PlannedMachine[] = []
     let refusal: PlacementRefusal | null = null
@@ -205,7 +305,8 @@ function placeInWaves(
         source: draft.source?.id ?? null,
         target: request.newId(),
         host: placement.host,
-        wave,
+        wave: 0,
+        round,
       })
     }
     // Those that go without a successor go last, or earlier where the others need their room.
@@ -216,17 +317,43 @@ function placeInWaves(
     for (const { region, source } of going) {
       if (source === null) continue
       freed.push(source)
-      replacements.push({ region, source: source.id, target: null, host: null, wave })
+      replacements.push({ region, source: source.id, target: null, host: null, wave: 0, round })
     }
     if (refusal !== null && freed.length === 0) return refusalOf(refusal, request)
     leaving = leaving.filter((d) => !going.includes(d))
     open = later
-    for (const machine of freed) {
-      const { cpus, memoryMb } = reservedBy(machine.guest)
-      take(machine.host, { cpus: -cpus, memoryMb: -memoryMb })
-    }
+    for (const machine of freed) give(machine)
   }
   return { replacements }
+}
+
+function isRecreated(request: PlanRequest, draft: Draft): boolean {
+  return request.strategy === 'recreate' && draft.source !== null && draft.wantsTarget
+}
+
+/** null when a machine can get its new version where it is; `used` without it. */
+function refusalInPlace(
+  { hosts }: PlanRequest,
+  { id, region, host: hostId }: PlannedMachine,
+  needed: Reserved,
+  used: ReadonlyMap<HostId, Reserved>,
+): Refusal | null {
+  const host = hosts.find((h) => h.id === hostId)
+  if (host === undefined || host.status !== 'ok')
+    return {
+      kind: 'refused',
+      code: 'host_unreachable',
+      message: `machine ${id} is to be replaced in place, and its host ${host?.name ?? hostId} in ${region} does not answer: wait until it is back, or do without the machine: roost machine destroy ${id} --force`,
+    }
+  const taken = used.get(hostId) ?? { cpus: 0, memoryMb: 0 }
+  const freeMb = host.capacity.memoryMb - taken.memoryMb
+  const freeCpus = host.capacity.cpus - taken.cpus
+  if (needed.memoryMb <= freeMb && needed.cpus <= freeCpus) return null
+  return {
+    kind: 'refused',
+    code: 'no_room',
+    message: `could not reserve resource for machine: machine ${id} is to be replaced in place on ${host.name} in ${region}: ${needed.memoryMb} MB of memory${needed.cpus > 0 ? ` and ${needed.cpus} cpus` : ''} are needed there, and ${Math.max(0, freeMb)} MB${needed.cpus > 0 ? ` and ${Math.max(0, freeCpus)} cpus` : ''} would be free`,
+  }
 }
 
 function refusalOf(refusal: PlacementRefusal, request: PlanRequest): Refusal {
@@ -262,9 +389,12 @@ function unknownRegion(region: string, known: ReadonlySet<string>): Refusal {
 
 function describe(request: PlanRequest, replacements: readonly Replacement[]): string[] {
   const names = new Map(request.hosts.map((h) => [h.id, h.name]))
-  const lines = replacements.map(({ region, source, target, host }) => {
+  const lines = replacements.map((replacement) => {
+    const { region, source, target, host } = replacement
     const where = `${region} on ${(host && names.get(host)) ?? host}`
     if (target === null) return `destroy machine ${source} in ${region}`
+    if (isInPlace(replacement))
+      return `replace machine ${source} in place in ${where}: it stops first`
     return source === null
       ? `create machine ${target} in ${where}`
       : `replace machine ${source} by ${target} in ${where}`

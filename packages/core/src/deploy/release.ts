@@ -15,19 +15,35 @@ export interface Release {
   readonly config: MachineConfig
   readonly primaryRegion: RegionCode | null
   readonly ask: ReleaseAsk
+  readonly strategy: DeployStrategy
+  /** Below 1 a fraction of the machines that run, else a number of them; null: as the strategy has it. */
+  readonly maxUnavailable: number | null
+  /** Which versions of which secrets its machines have. Taken when it begins; null before, and of releases of older servers. */
+  readonly secrets: SecretVersions | null
+  /** Of a `rollback` at work: what the next release would have brought without it, for the case that it fails. */
+  readonly secretsBefore: SecretVersions | null
+  /** Of a `rollback`: the release whose image, configuration and secrets it brings back; null otherwise. */
+  readonly rollbackOf: number | null
+  /** The release that served when it began, to which everything returns when it fails; 0: there was none. */
+  readonly returnTo: number
   /** Empty while it is pending: the plan is made from what runs when the roll-out begins. */
   readonly plan: readonly Replacement[]
+  /** The way back, made when it is given up: from this release's machines to those of `returnTo`. */
+  readonly undo: readonly Replacement[]
   readonly createdAt: Instant
+  /** Changes with every step. */
   readonly updatedAt: Instant
   /** How long the machines of one wave may take to become ready. */
   readonly waitTimeoutMs: number
   /**
-   * `starting`: give up when the machines are not ready by then. `draining` and `reverting`: go on by then, though
-   * machines that were told to go are still there. Without meaning in other states.
+   * Of the wave that is under way. `starting`: give up when its machines are not ready by then. `reverting`: go on by then.
+   * Without meaning in other states.
    */
   readonly deadline: Instant
   /** Why it failed, for a person; null otherwise. */
   readonly reason: string | null
+  /** It failed, and everything runs `returnTo` again; false: not everything, `reason` says what. null: it has not failed. */
+  readonly returned: boolean | null
   readonly createdBy: string
   /** The `fly.toml` that it was made from. */
   readonly source: string | null
@@ -35,11 +51,40 @@ export interface Release {
 
 /**
  * `deploy` brings its own image and configuration and replaces every machine. `secrets` replaces every machine, `scale`
- * none; both take image and configuration of the release that serves when they begin.
+ * none; both take image and configuration of the release that serves when they begin. `rollback` replaces every machine
+ * by image, configuration and secrets of an earlier release.
  */
-export type ReleaseCause = 'deploy' | 'secrets' | 'scale'
+export type ReleaseCause = 'deploy' | 'secrets' | 'scale' | 'rollback'
 
-/** `pending` waits for an earlier release of the same app; `reverting` removes what it started, the old one serves on. */
+/**
+ * Fly's words. New machines start beside the old ones in all but `recreate`, which is for machines that can't run twice.
+ *
+ * `rolling`: up to `maxUnavailable` (a third) of the machines at a time. `canary`: one first, watched for longer, then
+ * rolling. `bluegreen`: all at once, and none is sent a request before all are ready. `immediate`: all at once, without
+ * waiting for checks. `recreate`: each stops before its new version starts, one at a time unless `maxUnavailable` says more.
+ */
+export type DeployStrategy = 'rolling' | 'canary' | 'bluegreen' | 'immediate' | 'recreate'
+export const DEPLOY_STRATEGIES = [
+  'rolling',
+  'canary',
+  'bluegreen',
+  'immediate',
+  'recreate',
+] as const satisfies readonly DeployStrategy[]
+
+/** Version by name. A secret that is not named did not exist. */
+export type SecretVersions = Readonly<Record<string, number>>
+
+/**
+ * So many of the newest releases of an app can be returned to: images and versions of secrets that only older ones have
+ * may be destroyed.
+ */
+export const RELEASES_TO_RETURN_TO = 20
+
+/**
+ * `pending` waits for an earlier release of the same app. `draining`: it serves, and is watched a little longer while the old
+ * machines go. `reverting`: it was given up, and everything returns to the release before it.
+ */
 export type ReleaseStatus =
   | 'pending'
   | 'starting'
@@ -57,7 +102,10 @@ export interface ReleaseAsk {
   readonly ha: boolean
 }
 
-/** One machine more, one machine less, or one for another. Both null never occurs. */
+/**
+ * One machine more, one machine less, one for another, or (source and target are the same) a new version in place. Both
+ * null never occurs.
+ */
 export interface Replacement {
   readonly region: RegionCode
   /** The machine of the earlier release that goes. */
@@ -66,8 +114,17 @@ export interface Replacement {
   readonly target: MachineId | null
   /** Where the target runs; null without target. */
   readonly host: HostId | null
-  /** 0, 1, 2 …: a wave starts when the sources of the one before are gone. More than one only where room is short. */
+  /** 0, 1, 2 …: a wave takes over when the machines of all earlier waves serve. */
   readonly wave: number
+  /**
+   * 0, 1, 2 …: the machines of a round are created together (and pull their image) before their wave starts them; a round
+   * begins when the sources of the one before are gone. More than one only where room is short.
+   */
+  readonly round: number
+}
+
+export function isInPlace(replacement: Replacement): boolean {
+  return replacement.source !== null && replacement.source === replacement.target
 }
 
 /** What a deploy asks for: how many machines in which region. */
@@ -75,6 +132,12 @@ export type Scale = Readonly<Record<RegionCode, number>>
 
 export function isFinal(status: ReleaseStatus): boolean {
   return status === 'complete' || status === 'failed'
+}
+
+/** The release that this machine is of, as its metadata says; null: of none. */
+export function releaseOf(config: Pick<MachineConfig, 'metadata'>): number | null {
+  const version = Number(config.metadata['fly_release_version'])
+  return Number.isInteger(version) && version > 0 ? version : null
 }
 
 /** Releases look after machines that carry Fly's release metadata; those made by hand are left alone. */

@@ -1,14 +1,22 @@
 import type { ReleaseEvent } from '@roost/api'
 import { type Clock, PlatformError } from '@roost/base'
-import { type AppName, isFinal, type RegionCode, type Release, type Scale } from '@roost/core'
+import {
+  type AppName,
+  type DeployStrategy,
+  isFinal,
+  type RegionCode,
+  type Release,
+  type Scale,
+} from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { machineConfig } from '../machine/config.ts'
 import { createRelease, previewRelease, type ReleaseRequest } from '../release/create-release.ts'
 import { releaseReply } from '../release/release-reply.ts'
+import { changesOf, rollbackRequest, rollbackTarget } from '../release/rollback.ts'
 import { getApp } from '../store/apps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { getRelease, listReleaseEvents, listReleases, releaseKey } from '../store/releases.ts'
-import type { Store } from '../store/store.ts'
+import type { Reader, Store } from '../store/store.ts'
 import type { Handlers } from './handler.ts'
 
 type ReleaseDeps = Pick<Deps, 'store' | 'clock' | 'ids' | 'images'>
@@ -19,7 +27,10 @@ const POLL_MS = 1_000
 
 export function releaseHandlers(
   deps: ReleaseDeps,
-): Pick<Handlers, 'createRelease' | 'listReleases' | 'getRelease' | 'followRelease'> {
+): Pick<
+  Handlers,
+  'createRelease' | 'createRollback' | 'listReleases' | 'getRelease' | 'followRelease'
+> {
   const { store, clock, images } = deps
   return {
     async createRelease({ params, body, caller, signal }) {
@@ -43,10 +54,29 @@ export function releaseHandlers(
           primaryRegion: (body.primary_region as RegionCode | undefined) ?? null,
           source: body.source ?? null,
         },
-        waitTimeoutMs: Math.round(body.wait_timeout * 1000),
+        ...howOf(body),
         createdBy: caller.name,
       }
       return submitRelease(deps, request, body.plan_only)
+    },
+
+    async createRollback({ params, body, caller, signal }) {
+      const app = params.app as AppName
+      const how = howOf(body)
+      const { target, serving } = await store.read((reader) =>
+        rollbackTarget(reader, app, body.version ?? null),
+      )
+      await images.resolve(target.image, signal).catch((error: unknown) => {
+        if (!(error instanceof PlatformError) || error.code !== 'image_not_found') throw error
+        throw new PlatformError(
+          'image_not_found',
+          `the image of release ${target.version} is no longer in the image store (${target.image}): deploy its source again (roost deploy -a ${app})`,
+          { cause: error },
+        )
+      })
+      const request = rollbackRequest(app, target, serving, { ...how, createdBy: caller.name })
+      const changes = await store.read((reader) => changesOf(reader, app, target, serving))
+      return { release: await submitRelease(deps, request, body.plan_only), changes }
     },
 
     listReleases: ({ params }) =>
@@ -54,14 +84,15 @@ export function releaseHandlers(
         const app = params.app as AppName
         await appOr404(reader, app)
         const hosts = await listHosts(reader)
+        const serving = (await getApp(reader, app))?.release ?? 0
         const releases = await listReleases(reader, app, SHOWN_MAX)
-        return releases.map((release) => releaseReply(release, hosts))
+        return releases.map((release) => releaseReply(release, hosts, serving))
       }),
 
     getRelease: ({ params }) =>
       store.read(async (reader) => {
         const release = await releaseOr404(reader, params.app as AppName, params.version)
-        return releaseReply(release, await listHosts(reader))
+        return replyTo(reader, release)
       }),
 
     async followRelease({ params }) {
@@ -81,11 +112,32 @@ export async function submitRelease(
   const how = { now: deps.clock.now(), newId: deps.ids.machineId }
   if (planOnly)
     return deps.store.read(async (reader) =>
-      releaseReply(await previewRelease(reader, request, how), await listHosts(reader)),
+      replyTo(reader, await previewRelease(reader, request, how)),
     )
-  return deps.store.transaction(async (tx) =>
-    releaseReply(await createRelease(tx, request, how), await listHosts(tx)),
-  )
+  return deps.store.transaction(async (tx) => replyTo(tx, await createRelease(tx, request, how)))
+}
+
+export async function replyTo(
+  reader: Reader,
+  release: Release,
+): Promise<ReturnType<typeof releaseReply>> {
+  const serving = (await getApp(reader, release.app))?.release ?? 0
+  return releaseReply(release, await listHosts(reader), serving)
+}
+
+/** How a release goes about it, as it was asked. */
+function howOf(body: {
+  readonly strategy?: DeployStrategy | undefined
+  readonly max_unavailable?: number | undefined
+  readonly wait_timeout: number
+  readonly wait: boolean
+}): Pick<ReleaseRequest, 'strategy' | 'maxUnavailable' | 'waitTimeoutMs' | 'wait'> {
+  return {
+    ...(body.strategy === undefined ? {} : { strategy: body.strategy }),
+    maxUnavailable: body.max_unavailable ?? null,
+    waitTimeoutMs: Math.round(body.wait_timeout * 1000),
+    wait: body.wait,
+  }
 }
 
 /** Everything that was said of a release, then what is said, until it has ended. */

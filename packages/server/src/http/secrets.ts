@@ -2,11 +2,11 @@ import { PlatformError } from '@roost/base'
 import type { AppName } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { createRelease } from '../release/create-release.ts'
-import { releaseReply } from '../release/release-reply.ts'
 import { getApp } from '../store/apps.ts'
-import { listHosts } from '../store/hosts.ts'
 import { listOpenReleases } from '../store/releases.ts'
+import { forgetSecretVersions } from '../store/secret-versions.ts'
 import type { Handlers } from './handler.ts'
+import { replyTo } from './releases.ts'
 import { WAIT_TIMEOUT_MS } from './scale.ts'
 
 export function secretHandlers(
@@ -36,8 +36,10 @@ export function secretHandlers(
         await secrets.change(tx, name, body.values, now)
         const released = app.release > 0 || (await listOpenReleases(tx, name)).length > 0
         // Also when nothing is different: earlier changes may have been staged.
-        if (body.stage || !released || Object.keys(body.values).length === 0)
+        if (body.stage || !released || Object.keys(body.values).length === 0) {
+          await forgetSecretVersions(tx, name)
           return { release: null }
+        }
         const release = await createRelease(
           tx,
           {
@@ -50,7 +52,8 @@ export function secretHandlers(
           },
           { now, newId: ids.machineId },
         )
-        return { release: releaseReply(release, await listHosts(tx)) }
+        await forgetSecretVersions(tx, name)
+        return { release: await replyTo(tx, release) }
       }),
   }
 }

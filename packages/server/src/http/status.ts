@@ -27,7 +27,7 @@ export function statusHandlers(deps: Pick<Deps, 'store'>): Pick<Handlers, 'appSt
         return {
           name,
           hostname: `${name}.${domain}`,
-          release: release === null ? null : releaseReply(release, hosts),
+          release: release === null ? null : releaseReply(release, hosts, app.release),
           machines: machines.map((machine) => {
             const { assignment, status } = machine
             const host = byId.get(assignment.host)

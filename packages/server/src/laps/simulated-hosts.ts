@@ -43,6 +43,8 @@ export interface Fate {
   /** Until its check passes after that; null: never. Default 100. */
   readonly listenMs?: number | null
   readonly exitCode?: number
+  /** When it exits, after it has started. Default at once. */
+  readonly exitAfterMs?: number
   readonly failure?: string
   /** Until it is gone, after it may be stopped. Default 200. */
   readonly stopMs?: number
@@ -73,8 +75,11 @@ export function simulateHosts(options: {
   readonly fateOf: (assignment: Assignment) => Fate
 }): SimulatedHosts {
   const { store, clock, presence, hosts, fateOf } = options
-  const firstSeen = new Map<MachineId, Instant>()
-  const stopFrom = new Map<MachineId, Instant>()
+  /** Of each machine the version that exists, and since when it was to run, or to stop. */
+  const there = new Map<
+    MachineId,
+    { made: Assignment; startAt: Instant; stopFrom: Instant | null }
+  >()
   const told = new Map<MachineId, { text: string; sequence: number }>()
   const deadAgents = new Set<HostId>()
   const deadEdges = new Set<HostId>()
@@ -84,30 +89,47 @@ export function simulateHosts(options: {
 
   const stateOf = (assignment: Assignment, now: Instant): Partial<MachineStatus> => {
     const { id, goal, drain } = assignment
-    const fate = fateOf(assignment)
-    const born = firstSeen.get(id) ?? now
-    firstSeen.set(id, born)
-    const startedAt = born + (fate.startMs ?? 300)
-    const runs = now >= startedAt && fate.exitCode === undefined && fate.failure === undefined
-    if (goal !== 'started') {
+    let is = there.get(id)
+    if (is === undefined || (is.made.goal === 'created' && goal === 'started')) {
+      is = { made: assignment, startAt: now, stopFrom: null }
+      there.set(id, is)
+    }
+    const { made, startAt } = is
+    const fate = fateOf(made)
+    const { configGeneration, instanceId } = made
+    const startedAt = startAt + (fate.startMs ?? 300)
+    const runs =
+      made.goal === 'started' &&
+      now >= startedAt &&
+      fate.exitCode === undefined &&
+      fate.failure === undefined
+    const replaced = configGeneration !== assignment.configGeneration
+    if (goal === 'created') return { state: 'created' }
+    if (goal !== 'started' || replaced) {
+      const version = { configGeneration, instanceId }
       const mayStop = !runs || drain === null || drain.done || now >= drain.deadline
-      if (!mayStop) return started(startedAt, true)
-      const from = stopFrom.get(id) ?? now
-      stopFrom.set(id, from)
-      if (runs && now < from + (fate.stopMs ?? 200)) return { state: 'destroying' }
+      if (!mayStop) return { ...version, ...started(startedAt, true) }
+      const from = is.stopFrom ?? now
+      there.set(id, { ...is, stopFrom: from })
+      const stopped = !runs || now >= from + (fate.stopMs ?? 200)
+      if (goal === 'started' && stopped) {
+        there.set(id, { made: assignment, startAt: now, stopFrom: null })
+        return { state: 'starting' }
+      }
+      if (!stopped) return { ...version, state: goal === 'destroyed' ? 'destroying' : 'stopping' }
       return { state: goal === 'destroyed' ? 'destroyed' : 'stopped' }
     }
     if (now < startedAt) return { state: 'starting' }
     if (fate.failure !== undefined) return { state: 'failed', reason: fate.failure }
-    if (fate.exitCode !== undefined)
+    if (fate.exitCode !== undefined && now >= startedAt + (fate.exitAfterMs ?? 0))
       return {
         state: 'stopped',
         exit: {
           code: fate.exitCode,
           signal: 0,
           oomKilled: false,
-          cause: null,
           requested: false,
+          cause: null,
           at: startedAt,
         },
       }

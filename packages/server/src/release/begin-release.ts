@@ -13,19 +13,25 @@ import { getApp, putApp } from '../store/apps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { listMachines, reservedByHost } from '../store/machines.ts'
 import { addReleaseEvent, getRelease, putRelease } from '../store/releases.ts'
+import { bringSecrets, secretVersions } from '../store/secret-versions.ts'
 import type { Reader, Tx } from '../store/store.ts'
 
 /** What a release would do if it began now. Nothing is stored. */
 export async function planNow(
   reader: Reader,
   app: App,
-  release: Pick<Release, 'cause' | 'ask' | 'primaryRegion' | 'config'>,
+  release: Pick<
+    Release,
+    'cause' | 'ask' | 'primaryRegion' | 'config' | 'strategy' | 'maxUnavailable'
+  >,
   newId: () => MachineId,
 ): Promise<ReleasePlan> {
   const machines = await listMachines(reader, { app: app.name })
   return planRelease({
     cause: release.cause,
     ask: release.ask,
+    strategy: release.strategy,
+    maxUnavailable: release.maxUnavailable,
     primaryRegion: release.primaryRegion ?? app.primaryRegion,
     guest: release.config.guest,
     machines: machines
@@ -62,19 +68,27 @@ export async function beginRelease(
 
   if (whole.primaryRegion !== null && whole.primaryRegion !== app.primaryRegion)
     await putApp(tx, { ...app, primaryRegion: whole.primaryRegion })
+  const secretsBefore = await secretVersions(tx, app.name)
+  const secrets = whole.secrets ?? secretsBefore
+  const isRollback = whole.cause === 'rollback'
+  // From here on releases bring the secrets of then, and whoever sets others meanwhile has the last word.
+  if (isRollback) await bringSecrets(tx, app.name, secretsBefore, secrets, now)
   const begun: Release = {
     ...whole,
     status: 'starting',
+    secrets,
+    secretsBefore: isRollback ? secretsBefore : null,
+    returnTo: app.release,
     plan: plan.replacements,
     updatedAt: now,
-    deadline: now + whole.waitTimeoutMs * plan.waves,
+    deadline: now + whole.waitTimeoutMs,
   }
   await putRelease(tx, begun)
-  if (plan.waves > 1)
+  if (plan.rounds > 1)
     await tellRelease(
       tx,
       begun,
-      `there is no room to start all beside what runs: it is done in ${plan.waves} waves`,
+      `there is no room to start all beside what runs: it is done in ${plan.rounds} rounds`,
       now,
     )
   if (plan.replacements.length === 0)
@@ -84,11 +98,29 @@ export async function beginRelease(
 
 /** null when it needs a release that serves, and there is none. */
 async function withServing(reader: Reader, app: App, release: Release): Promise<Release | null> {
-  if (release.cause === 'deploy') return release
+  if (release.cause === 'deploy' || release.cause === 'rollback') return release
   const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
   if (serving === null) return null
   const { image, imageDigest, config, source } = serving
-  return { ...release, image, imageDigest, config, source, primaryRegion: app.primaryRegion }
+  return {
+    ...release,
+    image,
+    imageDigest,
+    config,
+    source,
+    primaryRegion: app.primaryRegion,
+    ...howAsBefore(serving),
+    // All machines of an app have the same: what was only stored comes with the next change of what runs.
+    secrets: release.cause === 'scale' ? serving.secrets : null,
+  }
+}
+
+/** Machines that can't run twice can't when their secrets change either; other strategies were for that one release. */
+export function howAsBefore(
+  serving: Pick<Release, 'strategy' | 'maxUnavailable'>,
+): Pick<Release, 'strategy' | 'maxUnavailable'> {
+  const { strategy, maxUnavailable } = serving
+  return { strategy: strategy === 'recreate' ? 'recreate' : 'rolling', maxUnavailable }
 }
 
 export async function failRelease(
@@ -96,9 +128,13 @@ export async function failRelease(
   release: Release,
   reason: string,
   now: Instant,
+  returned = true,
 ): Promise<Release> {
-  const failed: Release = { ...release, status: 'failed', reason, updatedAt: now }
+  const failed: Release = { ...release, status: 'failed', reason, returned, updatedAt: now }
   await putRelease(tx, failed)
+  const { secrets, secretsBefore } = release
+  if (secrets !== null && secretsBefore !== null)
+    await bringSecrets(tx, release.app, secrets, secretsBefore, now)
   await tellRelease(tx, failed, `release ${release.version} failed: ${reason}`, now)
   return failed
 }

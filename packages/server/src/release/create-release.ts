@@ -2,25 +2,35 @@ import { PlatformError } from '@roost/base'
 import type {
   App,
   AppName,
+  DeployStrategy,
   Instant,
   MachineId,
   Release,
   ReleaseAsk,
   ReleaseCause,
+  SecretVersions,
 } from '@roost/core'
 import { getApp } from '../store/apps.ts'
 import { getRelease, listOpenReleases, nextReleaseVersion, putRelease } from '../store/releases.ts'
 import type { Reader, Tx } from '../store/store.ts'
-import { beginRelease, planNow, tellRelease } from './begin-release.ts'
+import { beginRelease, howAsBefore, planNow, tellRelease } from './begin-release.ts'
 
 export interface ReleaseRequest {
   readonly app: AppName
   readonly cause: ReleaseCause
   readonly ask: ReleaseAsk
-  /** For a `deploy`; the others take it of the release that serves. */
+  /** For a `deploy` and a `rollback`; the others take it of the release that serves. */
   readonly what: ReleasedWhat | null
   readonly waitTimeoutMs: number
   readonly createdBy: string
+  /** Default `rolling`, or as before where the request brings nothing of its own. */
+  readonly strategy?: DeployStrategy
+  readonly maxUnavailable?: number | null
+  /** Of a `rollback`. */
+  readonly rollbackOf?: number
+  readonly secrets?: SecretVersions | null
+  /** False: refused instead of waiting while another release of the app is at work. Default true. */
+  readonly wait?: boolean
 }
 
 export type ReleasedWhat = Pick<
@@ -49,10 +59,12 @@ export async function createRelease(tx: Tx, request: ReleaseRequest, deps: Deps)
     await tellRelease(tx, release, titleOf(release), now)
     return beginRelease(tx, release, deps)
   }
+  if (request.wait === false)
+    throw new PlatformError('conflict', `${nameOf(earlier)} is still being rolled out`)
   if (others.length >= WAITING_MAX)
     throw new PlatformError(
       'conflict',
-      `release ${earlier.version} is still being rolled out, and ${others.length} others wait for it`,
+      `${nameOf(earlier)} is still being rolled out, and ${others.length} others wait for it`,
     )
   await putRelease(tx, release)
   await tellRelease(tx, release, titleOf(release), now)
@@ -84,6 +96,11 @@ async function draftRelease(
       `nothing of ${app.name} is deployed yet: deploy it first (roost deploy -a ${app.name})`,
     )
   const { image, imageDigest, config, primaryRegion, source } = what
+  const before = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
+  const asBefore =
+    request.cause === 'deploy' || before === null
+      ? { strategy: 'rolling' as const, maxUnavailable: null }
+      : howAsBefore(before)
   const release: Release = {
     app: app.name,
     version: await nextReleaseVersion(reader, app.name),
@@ -94,12 +111,20 @@ async function draftRelease(
     config,
     primaryRegion,
     ask: request.ask,
+    strategy: request.strategy ?? asBefore.strategy,
+    maxUnavailable: request.maxUnavailable ?? asBefore.maxUnavailable,
+    secrets: request.secrets ?? null,
+    secretsBefore: null,
+    rollbackOf: request.rollbackOf ?? null,
+    returnTo: 0,
     plan: [],
+    undo: [],
     createdAt: now,
     updatedAt: now,
     waitTimeoutMs: request.waitTimeoutMs,
     deadline: 0,
     reason: null,
+    returned: null,
     createdBy: request.createdBy,
     source,
   }
@@ -110,7 +135,7 @@ async function draftRelease(
 async function newestReleased(reader: Reader, app: App): Promise<ReleasedWhat | null> {
   const open = await listOpenReleases(reader, app.name)
   const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
-  return open.filter((r) => r.cause === 'deploy').at(-1) ?? serving
+  return open.filter((r) => r.cause === 'deploy' || r.cause === 'rollback').at(-1) ?? serving
 }
 
 async function planOrThrow(
@@ -129,6 +154,11 @@ function titleOf(release: Release): string {
     deploy: release.image,
     secrets: 'secrets changed',
     scale: 'number of machines',
+    rollback: `back to release ${release.rollbackOf}, ${release.image}`,
   }[release.cause]
   return `release ${release.version} by ${release.createdBy}: ${what}`
+}
+
+function nameOf({ version, cause, createdBy }: Release): string {
+  return `release ${version} (${cause}) by ${createdBy}`
 }

@@ -1,5 +1,6 @@
 import { PlatformError } from '@roost/base'
-import type { AppName, Host, Instant, MachineId } from '@roost/core'
+import type { AppName, Host, Instant, MachineId, SecretVersions } from '@roost/core'
+import { newSecretVersion, secretVersions } from '../store/secret-versions.ts'
 import type { Reader, Tx } from '../store/store.ts'
 import type { MasterKey } from './master-key.ts'
 import { sealSecrets } from './seal.ts'
@@ -21,12 +22,16 @@ export interface Secrets {
     values: Readonly<Record<string, string | null>>,
     now: Instant,
   ): Promise<boolean>
-  /** All secrets of an app as `Assignment.sealedSecrets`, for one machine on one host; null when there are none. */
+  /**
+   * Secrets of an app as `Assignment.sealedSecrets`, for one machine on one host; null when there are none. These
+   * versions, or those that were set last. Throws `conflict` when one of them has been destroyed.
+   */
   sealForHost(
     reader: Reader,
     app: AppName,
     host: Pick<Host, 'sealingKey'>,
     machine: MachineId,
+    versions?: SecretVersions,
   ): Promise<string | null>
 }
 
@@ -37,23 +42,45 @@ const BYTES_MAX = 1_000_000
 export function createSecrets(key: MasterKey): Secrets {
   const context = (app: string, name: string) => `${app}/${name}`
 
-  async function open(reader: Reader, app: AppName): Promise<Map<string, string>> {
+  async function open(
+    reader: Reader,
+    app: AppName,
+    versions: SecretVersions,
+  ): Promise<Map<string, string>> {
+    const names = Object.keys(versions)
+    if (names.length === 0) return new Map()
     const rows = await reader.db
-      .selectFrom('secrets')
-      .select(['name', 'sealed'])
+      .selectFrom('secret_versions')
+      .select(['name', 'version', 'sealed'])
       .where('app', '=', app)
-      .orderBy('name')
       .execute()
-    return new Map(rows.map((r) => [r.name, key.open(r.sealed, context(app, r.name))]))
+    const sealed = new Map(rows.map((row) => [`${row.name}@${row.version}`, row.sealed]))
+    return new Map(
+      names.map((name) => {
+        const text = sealed.get(`${name}@${versions[name]}`)
+        if (text === undefined)
+          throw new PlatformError(
+            'conflict',
+            `the value that secret ${name} of ${app} had has been destroyed`,
+          )
+        return [name, key.open(text, context(app, name))]
+      }),
+    )
   }
 
   return {
     async list(reader, app) {
       const rows = await reader.db
         .selectFrom('secrets')
-        .select(['name', 'digest', 'created_at', 'updated_at'])
-        .where('app', '=', app)
-        .orderBy('name')
+        .innerJoin('secret_versions as v', (join) =>
+          join
+            .onRef('v.app', '=', 'secrets.app')
+            .onRef('v.name', '=', 'secrets.name')
+            .onRef('v.version', '=', 'secrets.version'),
+        )
+        .select(['secrets.name', 'v.digest', 'secrets.created_at', 'secrets.updated_at'])
+        .where('secrets.app', '=', app)
+        .orderBy('secrets.name')
         .execute()
       return rows.map((r) => ({
         name: r.name,
@@ -65,7 +92,7 @@ export function createSecrets(key: MasterKey): Secrets {
 
     async change(tx, app, values, now) {
       for (const name of Object.keys(values)) refuseName(name)
-      const before = await open(tx, app)
+      const before = await open(tx, app, await secretVersions(tx, app))
       const after = new Map(before)
       for (const [name, value] of Object.entries(values)) {
         if (value === null) after.delete(name)
@@ -85,11 +112,16 @@ export function createSecrets(key: MasterKey): Secrets {
           if (before.get(name) === value) continue
           const sealed = key.seal(value, context(app, name))
           const digest = key.digest(value, context(app, name))
+          const version = await newSecretVersion(tx)
+          await tx.db
+            .insertInto('secret_versions')
+            .values({ app, name, version, sealed, digest, created_at: now })
+            .execute()
           await tx.db
             .insertInto('secrets')
-            .values({ app, name, sealed, digest, created_at: now, updated_at: now })
+            .values({ app, name, version, created_at: now, updated_at: now })
             .onConflict((conflict) =>
-              conflict.columns(['app', 'name']).doUpdateSet({ sealed, digest, updated_at: now }),
+              conflict.columns(['app', 'name']).doUpdateSet({ version, updated_at: now }),
             )
             .execute()
         }
@@ -98,8 +130,8 @@ export function createSecrets(key: MasterKey): Secrets {
       return changed
     },
 
-    async sealForHost(reader, app, host, machine) {
-      const values = await open(reader, app)
+    async sealForHost(reader, app, host, machine, versions) {
+      const values = await open(reader, app, versions ?? (await secretVersions(reader, app)))
       if (values.size === 0) return null
       return sealSecrets(host.sealingKey, machine, Object.fromEntries(values))
     },

@@ -39,6 +39,7 @@ export async function deleteApp(tx: Tx, name: AppName): Promise<void> {
   await tx.db.deleteFrom('release_events').where('app', '=', name).execute()
   await tx.db.deleteFrom('releases').where('app', '=', name).execute()
   await tx.db.deleteFrom('secrets').where('app', '=', name).execute()
+  await tx.db.deleteFrom('secret_versions').where('app', '=', name).execute()
   await tx.db.deleteFrom('apps').where('name', '=', name).execute()
   await tx.publish('app', name, null)
 }

@@ -13,8 +13,28 @@ export async function getRelease(
     .where('app', '=', app)
     .where('version', '=', version)
     .executeTakeFirst()
-  return row === undefined ? null : (JSON.parse(row.value) as Release)
+  return row === undefined ? null : releaseOf(row.value)
 }
+
+/** What was written before a release had all that it has now means what was done then. */
+function releaseOf(text: string): Release {
+  const value = JSON.parse(text) as Release
+  return {
+    ...LATER,
+    ...value,
+    plan: value.plan.map((r) => ({ ...r, round: r.round ?? r.wave })),
+  }
+}
+const LATER = {
+  strategy: 'rolling',
+  maxUnavailable: null,
+  secrets: null,
+  secretsBefore: null,
+  rollbackOf: null,
+  returnTo: 0,
+  undo: [],
+  returned: null,
+} satisfies Partial<Release>
 
 /** Newest first. */
 export async function listReleases(
@@ -29,7 +49,7 @@ export async function listReleases(
     .orderBy('version', 'desc')
     .limit(limit)
     .execute()
-  return rows.map((row) => JSON.parse(row.value) as Release)
+  return rows.map((row) => releaseOf(row.value))
 }
 
 /** Those that have not ended, of one app or of all, oldest first. */
@@ -41,7 +61,7 @@ export async function listOpenReleases(reader: Reader, app?: AppName): Promise<R
     .orderBy('app')
     .orderBy('version')
   if (app !== undefined) query = query.where('app', '=', app)
-  return (await query.execute()).map((row) => JSON.parse(row.value) as Release)
+  return (await query.execute()).map((row) => releaseOf(row.value))
 }
 
 export async function nextReleaseVersion(reader: Reader, app: AppName): Promise<number> {

@@ -1,6 +1,6 @@
 /** The tables of `migrations/*.sql`, for the compiler. */
 export interface Schema {
-  counters: { name: 'revision' | 'forgotten'; value: number }
+  counters: { name: 'revision' | 'forgotten' | 'secret_version'; value: number }
   records: {
     kind: string
     id: string
@@ -65,10 +65,17 @@ export interface Schema {
   secrets: {
     app: string
     name: string
+    version: number
+    created_at: number
+    updated_at: number
+  }
+  secret_versions: {
+    app: string
+    name: string
+    version: number
     sealed: string
     digest: string
     created_at: number
-    updated_at: number
   }
   tokens: { hash: string; name: string; policy: string; created_at: number }
   join_tokens: { hash: string; created_at: number; expires_at: number; used_by: string | null }
