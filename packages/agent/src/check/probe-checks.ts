@@ -1,22 +1,20 @@
-import { request } from 'node:http'
-import { createConnection } from 'node:net'
 import type { Clock } from '@roost/base'
-import { type CheckSpec, type CheckStatus, describeListening, type MachineId } from '@roost/core'
+import {
+  type CheckSpec,
+  type CheckStatus,
+  describeListening,
+  type Instant,
+  type MachineId,
+  nextCheckAt,
+} from '@roost/core'
 import type { Checks, CheckTarget } from '../checks.ts'
+import { type Probe, type ProbeResult, probeMachine } from './probe-machine.ts'
 
-/** Until a check has passed once, and while it fails: readiness and recovery are seen soon. */
-const EAGER_MS = 200
-const FAILING_MS = 1000
 const OUTPUT_CHARS_MAX = 300
+/** Another text for the same state is said no sooner: bodies carry times and numbers. */
+const SAME_SAID_MS = 30_000
 /** What listens is looked for this often, and not before a program had a moment to begin. */
 const LISTENING_MS = 1000
-
-/** Undefined when it passed, else why not. */
-export type Probe = (
-  spec: CheckSpec,
-  address: string,
-  signal: AbortSignal,
-) => Promise<string | undefined>
 
 /** Checks by connecting to the machine's private address, as an edge would. */
 export function createProbeChecks(options: {
@@ -32,7 +30,7 @@ export function createProbeChecks(options: {
       const statuses = [...target.known]
       const said = (n: number, status: CheckStatus) => {
         const before = statuses[n]
-        if (before?.status === status.status && before.output === status.output) return
+        if (before !== undefined && isSame(before, status)) return
         statuses[n] = status
         if (!ended.signal.aborted) heard([...statuses])
       }
@@ -59,28 +57,42 @@ async function watchCheck(
   say: (status: CheckStatus) => void,
 ): Promise<void> {
   const { target, spec, clock, probe, refused, signal } = check
-  let passedOnce = known?.status === 'passing'
+  let passedAt: Instant | null = known?.status === 'passing' ? known.updatedAt : null
+  const key = `${target.id}/${spec.name}`
+  const pause = async (passing: boolean) => {
+    const { interval_ms: intervalMs } = spec
+    const { startedAt } = target
+    const now = clock.now()
+    const next = nextCheckAt({ key, intervalMs, passing, passedAt, startedAt }, now)
+    await clock.sleep(next - now, signal)
+  }
+  // Who is known to pass is looked at in its turn: an agent that starts anew has many of them.
+  if (passedAt !== null) await pause(true)
   while (!signal.aborted) {
-    const problem = await attempt(check, probe, spec.timeout_ms)
+    const result = await attempt(check, probe, spec.timeout_ms)
     if (signal.aborted) return
     const now = clock.now()
     const status = { name: spec.name, updatedAt: now }
-    if (problem === undefined) {
-      passedOnce = true
-      say({ ...status, status: 'passing', output: 'Success' })
-    } else if (passedOnce || now >= target.startedAt + spec.grace_period_ms) {
-      const why = problem.includes('ECONNREFUSED') ? await refused() : null
+    if (result.passing) {
+      passedAt = now
+      const output = result.output.slice(0, OUTPUT_CHARS_MAX)
+      say({ ...status, status: 'passing', output })
+    } else if (passedAt !== null || now >= target.startedAt + spec.grace_period_ms) {
+      const why = result.refused ? await refused() : null
       if (signal.aborted) return
-      const output = why?.output ?? problem
+      const output = why?.output ?? result.output
       say({ ...status, ...why, status: 'critical', output: output.slice(0, OUTPUT_CHARS_MAX) })
     }
-    const pause = passedOnce
-      ? problem === undefined
-        ? spec.interval_ms
-        : Math.min(FAILING_MS, spec.interval_ms)
-      : EAGER_MS
-    await clock.sleep(pause, signal)
+    await pause(result.passing)
   }
+}
+
+/** Nothing to tell: the state is what it was, and its text too, or only another one soon after. */
+function isSame(before: CheckStatus, after: CheckStatus): boolean {
+  if (before.status !== after.status) return false
+  if (JSON.stringify(before.listening) !== JSON.stringify(after.listening)) return false
+  if (after.status === 'passing' || before.output === after.output) return true
+  return Math.abs(after.updatedAt - before.updatedAt) < SAME_SAID_MS
 }
 
 type Refused = Pick<CheckStatus, 'output' | 'listening'>
@@ -113,64 +125,24 @@ async function attempt(
   },
   probe: Probe,
   timeoutMs: number,
-): Promise<string | undefined> {
+): Promise<ProbeResult> {
   const over = new AbortController()
   const signal = AbortSignal.any([check.signal, over.signal])
-  const late = check.clock.sleep(timeoutMs, signal).then(() => `no answer within ${timeoutMs} ms`)
+  const inTime = timeoutMs < 1000 ? `${timeoutMs} ms` : `${timeoutMs / 1000} s`
+  const late = check.clock
+    .sleep(timeoutMs, signal)
+    .then((): ProbeResult => ({ passing: false, output: `no answer within ${inTime}` }))
+  const running = probe(check.spec, check.target.address, signal).catch(
+    (error: unknown): ProbeResult => ({
+      passing: false,
+      output: error instanceof Error ? error.message : String(error),
+    }),
+  )
   try {
-    return await Promise.race([
-      probe(check.spec, check.target.address, signal).catch((error: unknown) =>
-        error instanceof Error ? error.message : String(error),
-      ),
-      late,
-    ])
+    return await Promise.race([running, late])
   } finally {
     over.abort()
+    // It lets go when it is told to: the next run never begins beside it.
+    await running
   }
-}
-
-const probeMachine: Probe = (spec, address, signal) =>
-  spec.type === 'http' ? probeHttp(spec, address, signal) : probeTcp(spec, address, signal)
-
-function probeTcp(
-  spec: CheckSpec,
-  address: string,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const socket = createConnection({ host: address, port: spec.port, signal })
-    socket.once('connect', () => {
-      resolve(undefined)
-      socket.destroy()
-    })
-    socket.once('error', (error) => resolve(error.message))
-  })
-}
-
-/** Any 2xx passes. */
-function probeHttp(
-  spec: CheckSpec,
-  address: string,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const asked = request(
-      {
-        host: address,
-        port: spec.port,
-        method: spec.method ?? 'GET',
-        path: spec.path ?? '/',
-        headers: { 'user-agent': 'roost-check' },
-        agent: false,
-        signal,
-      },
-      (reply) => {
-        const status = reply.statusCode ?? 0
-        resolve(status >= 200 && status < 300 ? undefined : `status ${status}`)
-        reply.destroy()
-      },
-    )
-    asked.once('error', (error) => resolve(error.message))
-    asked.end()
-  })
 }

@@ -43,13 +43,13 @@ const checkTimes = {
 const httpCheck = {
   method: text,
   path: text,
-  protocol: idle(oneOf(...PROTOCOLS), 'checks speak plain HTTP', (value) => value === 'http'),
-  tls_skip_verify: idle(flag, null, (value) => !value),
-  tls_server_name: idle(text),
-  headers: idle(
-    either(named(anyScalar), list(anything), 'a table of headers'),
-    'checks send none',
-    isEmpty,
+  protocol: oneOf(...PROTOCOLS),
+  tls_skip_verify: flag,
+  tls_server_name: text,
+  headers: either(
+    named(anyScalar),
+    list(table({ name: text, value: anyScalar, values: list(text) })),
+    'a table of headers',
   ),
 }
 const machineChecks = idle(

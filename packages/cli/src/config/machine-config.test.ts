@@ -95,6 +95,39 @@ test('top-level checks take the port of the http_service', () => {
   })
 })
 
+test('checks by https, with headers in either form', () => {
+  const { services, checks } = machine(`
+    [http_service]
+    [[http_service.checks]]
+    path = "/up"
+    protocol = "https"
+    tls_skip_verify = true
+    tls_server_name = "shop.example"
+    headers = { X-Forwarded-Proto = "https", X-Number = 1 }
+    [checks.up]
+    type = "http"
+    [[checks.up.headers]]
+    name = "accept"
+    values = ["text/plain", "text/html"]
+  `)
+  expect(services?.[0]?.checks).toEqual([
+    {
+      type: 'http',
+      path: '/up',
+      protocol: 'https',
+      tls_skip_verify: true,
+      tls_server_name: 'shop.example',
+      headers: [
+        { name: 'X-Forwarded-Proto', values: ['https'] },
+        { name: 'X-Number', values: ['1'] },
+      ],
+    },
+  ])
+  expect(checks?.['up']?.headers).toEqual([
+    { name: 'accept', values: ['text/plain', 'text/html'] },
+  ])
+})
+
 describe('guest', () => {
   test.each<[string, unknown]>([
     ['', undefined],

@@ -112,6 +112,16 @@ interface TomlCheck {
   readonly grace_period?: number
   readonly method?: string
   readonly path?: string
+  readonly protocol?: 'http' | 'https'
+  readonly tls_skip_verify?: boolean
+  readonly tls_server_name?: string
+  readonly headers?:
+    | Readonly<Record<string, string>>
+    | readonly {
+        readonly name?: string
+        readonly value?: string
+        readonly values?: readonly string[]
+      }[]
 }
 
 function checkOf(type: 'tcp' | 'http', check: TomlCheck): Check {
@@ -123,7 +133,23 @@ function checkOf(type: 'tcp' | 'http', check: TomlCheck): Check {
     ...(check.grace_period === undefined ? {} : { grace_period: goDuration(check.grace_period) }),
     ...(check.method === undefined ? {} : { method: check.method.toUpperCase() }),
     ...(check.path === undefined ? {} : { path: check.path }),
+    ...(check.protocol === undefined ? {} : { protocol: check.protocol }),
+    ...(check.tls_skip_verify === undefined ? {} : { tls_skip_verify: check.tls_skip_verify }),
+    ...(check.tls_server_name === undefined ? {} : { tls_server_name: check.tls_server_name }),
+    ...(check.headers === undefined ? {} : { headers: headersOf(check.headers) }),
   }
+}
+
+function headersOf(
+  headers: NonNullable<TomlCheck['headers']>,
+): { name: string; values: string[] }[] {
+  const list: Extract<typeof headers, readonly unknown[]> = Array.isArray(headers)
+    ? headers
+    : Object.entries(headers).map(([name, value]) => ({ name, value }))
+  return list.map(({ name = '', value, values = [] }) => ({
+    name,
+    values: value === undefined ? [...values] : [value],
+  }))
 }
 
 function checksOf(config: FlyToml, mine: IsMine): Record<string, Check> {

@@ -67,6 +67,12 @@ export interface MachineCheck {
   /** http only. */
   readonly method?: string
   readonly path?: string
+  /** Default http. */
+  readonly protocol?: 'http' | 'https'
+  /** https only. */
+  readonly tls_skip_verify?: boolean
+  readonly tls_server_name?: string
+  readonly headers?: readonly { readonly name: string; readonly values: readonly string[] }[]
 }
 
 export interface MachineRestart {

@@ -76,8 +76,24 @@ describe('machineConfig', () => {
     ],
     [{ checks: { alive: { type: 'tcp' } } }, 'config.checks.alive.port is missing'],
     [
-      { checks: { alive: { port: 1, protocol: 'https' } } },
-      'config.checks.alive.protocol: https is not supported',
+      { checks: { 'servicecheck-00-tcp-1': { port: 1 } } },
+      'config.checks: a check can not be called "servicecheck-00-tcp-1": names have at most 100 characters and do not begin with servicecheck-',
+    ],
+    [
+      { checks: { alive: { type: 'http', port: 1, path: 'up' } } },
+      'config.checks.alive.path: "up" does not begin with / or has a character that must be escaped',
+    ],
+    [
+      { checks: { alive: { type: 'http', port: 1, method: 'GET /' } } },
+      'config.checks.alive.method: "GET /" is no method',
+    ],
+    [
+      {
+        checks: {
+          alive: { type: 'http', port: 1, headers: [{ name: 'x', values: ['a\r\nb: c'] }] },
+        },
+      },
+      'config.checks.alive.headers: the value of x can not be sent',
     ],
   ])('refuses %o', (input, text) => {
     expect(() => read(input)).toThrow(text)

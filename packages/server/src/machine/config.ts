@@ -23,7 +23,7 @@ export function machineConfig(input: MachineConfigInput): MachineConfig {
     services,
     checks: Object.fromEntries(
       Object.entries(input.checks ?? {}).map(([name, check]) => [
-        name,
+        checkName(name),
         checkOf(check, `config.checks.${name}`, services[0]?.internal_port),
       ]),
     ),
@@ -124,6 +124,15 @@ function presetOf(size: string): { cpu_kind: MachineGuest['cpu_kind']; cpus: num
   return { cpu_kind: match[1] === 'performance' ? 'performance' : 'shared', cpus: Number(match[2]) }
 }
 
+/** The names of services' checks are the ones that decide about routing. */
+function checkName(name: string): string {
+  if (name.length <= 100 && !name.startsWith('servicecheck-')) return name
+  throw new PlatformError(
+    'invalid',
+    `config.checks: a check can not be called ${quote(name)}: names have at most 100 characters and do not begin with servicecheck-`,
+  )
+}
+
 type ServiceInput = NonNullable<MachineConfigInput['services']>[number]
 type CheckInput = NonNullable<MachineConfigInput['checks']>[string]
 
@@ -178,26 +187,57 @@ function portOf(port: NonNullable<ServiceInput['ports']>[number], path: string):
 function checkOf(check: CheckInput, path: string, defaultPort: number | undefined): MachineCheck {
   const port = check.port ?? defaultPort
   if (port === undefined) throw new PlatformError('invalid', `${path}.port is missing`)
-  if (check.protocol === 'https')
-    throw new PlatformError('unsupported', `${path}.protocol: https is not supported`)
+  const https = check.protocol === 'https'
+  if (check.method !== undefined && !/^[A-Za-z]{1,16}$/.test(check.method))
+    throw new PlatformError('invalid', `${path}.method: ${quote(check.method)} is no method`)
+  if (check.path !== undefined && !/^\/[\x21-\x7e]*$/.test(check.path))
+    throw new PlatformError(
+      'invalid',
+      `${path}.path: ${quote(check.path)} does not begin with / or has a character that must be escaped`,
+    )
+  const headers = check.type === 'http' ? headersOf(check.headers ?? [], `${path}.headers`) : []
   return {
     type: check.type,
     port,
-    interval_ms: atLeast(check.interval ?? 15_000, 1000),
-    timeout_ms: atLeast(check.timeout ?? 10_000, 100),
-    grace_period_ms: atLeast(check.grace_period ?? 0, 0),
-    ...(check.method === undefined ? {} : { method: check.method }),
+    interval_ms: between(check.interval ?? 15_000, 1000, CHECK_INTERVAL_MS_MAX),
+    timeout_ms: between(check.timeout ?? 10_000, 100, CHECK_TIMEOUT_MS_MAX),
+    grace_period_ms: between(check.grace_period ?? 0, 0, CHECK_INTERVAL_MS_MAX),
+    ...(check.method === undefined ? {} : { method: check.method.toUpperCase() }),
     ...(check.path === undefined ? {} : { path: check.path }),
-    ...(check.headers?.length ? refuseHeaders(path) : {}),
+    ...(https ? { protocol: 'https' as const } : {}),
+    ...(https && check.tls_skip_verify ? { tls_skip_verify: true } : {}),
+    ...(https && check.tls_server_name ? { tls_server_name: check.tls_server_name } : {}),
+    ...(headers.length === 0 ? {} : { headers }),
   }
 }
 
-function refuseHeaders(path: string): never {
-  throw new PlatformError('unsupported', `${path}.headers are not supported`)
+const CHECK_INTERVAL_MS_MAX = 3_600_000
+const CHECK_TIMEOUT_MS_MAX = 60_000
+const HEADERS_MAX = 20
+const HEADER_CHARS_MAX = 2_000
+
+function headersOf(
+  headers: NonNullable<CheckInput['headers']>,
+  path: string,
+): NonNullable<MachineCheck['headers']> {
+  if (headers.length > HEADERS_MAX)
+    throw new PlatformError('invalid', `${path}: at most ${HEADERS_MAX} headers`)
+  for (const { name, values } of headers) {
+    if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name))
+      throw new PlatformError('invalid', `${path}: ${quote(name)} is no name of a header`)
+    const bad = values.find((one) => one.length > HEADER_CHARS_MAX || !/^[\t\x20-\x7e]*$/.test(one))
+    if (bad !== undefined)
+      throw new PlatformError('invalid', `${path}: the value of ${name} can not be sent`)
+  }
+  return headers
 }
 
-function atLeast(ms: number, minMs: number): number {
-  return Math.max(minMs, Math.round(ms))
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 100))
+}
+
+function between(ms: number, minMs: number, maxMs: number): number {
+  return Math.min(maxMs, Math.max(minMs, Math.round(ms)))
 }
 
 const STOP_MS_MAX = 300_000
