@@ -31,8 +31,9 @@ export interface ProxyController {
 /** How often HAProxy is looked at when nothing happens, and while something leaves. */
 const LOOK_MS = 1000
 const LEAVING_MS = 200
-/** The files that HAProxy would be started from are at most so far behind. */
-const SAVE_MS = 1000
+/** Writing down what HAProxy would be started from takes at most one part in so many of the time; after a failure, it rests. */
+const SAVE_SHARE = 10
+const SAVE_AGAIN_MS = 5000
 /** HAProxy that can't be started is tried again at once, then less and less often. */
 const RETRY_MS_MAX = 2000
 const SLOTS_MAX = 20_000
@@ -63,7 +64,7 @@ export function startProxyController(options: {
   let troubles = ''
   let certificateAt = ''
   let workerPid = 0
-  let saved = { text: '', at: Number.NEGATIVE_INFINITY, failed: false }
+  let saved = { text: '', notBefore: Number.NEGATIVE_INFINITY, failed: false }
   // There may be some from before this program started.
   let oldWorkers = true
 
@@ -137,17 +138,19 @@ export function startProxyController(options: {
    * said once, and tried again.
    */
   async function save(plan: ProxyPlan): Promise<void> {
-    if (performance.now() - saved.at < SAVE_MS) return
+    const from = performance.now()
+    if (from < saved.notBefore) return
     const what = config(slots, plan)
     const text = JSON.stringify([what.text, [...what.hosts], [...what.secure]])
     if (text === saved.text) return
     try {
       await options.process.save(what)
       if (saved.failed) log.info('the files of HAProxy are right again')
-      saved = { text, at: performance.now(), failed: false }
+      const now = performance.now()
+      saved = { text, notBefore: now + (now - from) * SAVE_SHARE, failed: false }
     } catch (error) {
       if (!saved.failed) log.error('the files of HAProxy can not be written', { error })
-      saved = { text: '', at: performance.now(), failed: true }
+      saved = { text: '', notBefore: performance.now() + SAVE_AGAIN_MS, failed: true }
     }
   }
 
