@@ -10,6 +10,7 @@ import {
   type Logger,
   PlatformError,
   type RecordCache,
+  runCommand,
   startLoop,
   startWatchdog,
   systemClock,
@@ -40,6 +41,7 @@ import { HostNetwork } from './network/host-network.ts'
 import { createAgentListener } from './rpc/listener.ts'
 import { createServerClient } from './rpc/server-client.ts'
 import { registerUsageRoute } from './rpc/usage-route.ts'
+import { clearSwaps, describeClearSwap } from './secret/clear-swap.ts'
 import { assertTmpfs } from './secret/environment-file.ts'
 import { readOrMakeSealingKey, secretOpener } from './secret/sealed-secrets.ts'
 
@@ -56,6 +58,10 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
   mkdirSync(runDir, { recursive: true, mode: 0o711 })
   assertTmpfs(runDir)
+  // A dump of ours would hold the secrets of all machines.
+  await runCommand(['prlimit', `--pid=${process.pid}`, '--core=0:0']).catch((error: unknown) =>
+    log.warn('forbid core dumps', { error }),
+  )
   const tls = readTls(config)
   const closers: (() => Promise<void> | void)[] = []
   untilShutdown(log, closers)
@@ -101,7 +107,9 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
     clock,
     log,
   })
-  const hostDisks = await openHostDisks({ config, clock, log })
+  const inClear = () => clearSwaps().map(describeClearSwap)
+  for (const warning of inClear()) log.warn(warning)
+  const hostDisks = await openHostDisks({ config, warnings: inClear, clock, log })
   closers.push(() => hostDisks.stop())
   const builder = makeBuilder({ config, cache, tls, server, hostDisks, log })
   registerBuildRoutes(listener.app, { builder })

@@ -5,6 +5,7 @@ import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import { type ImagePuller, imageName } from '../image/puller.ts'
 import type { Environment, MachineSpec, Runtime, RuntimeMachine } from '../runtime.ts'
+import { clearSwaps } from '../secret/clear-swap.ts'
 import { writeEnvironmentFile } from '../secret/environment-file.ts'
 import type { Cgroups } from './cgroup.ts'
 import { type ContainerdClient, isAlreadyExists, isNotFound, orAbsent } from './client.ts'
@@ -120,6 +121,7 @@ export class ContainerdRuntime implements Runtime {
   readonly #client: ContainerdClient
   readonly #seccomp: (with32Bit: boolean) => OciSeccomp
   readonly #openFilesHardMax: number
+  readonly #coreHardMax: number
   readonly #listeners = new Set<(id: MachineId) => void>()
   readonly #turns = new Map<MachineId, Promise<unknown>>()
   readonly #looks = new Map<string, Promise<Seen>>()
@@ -137,6 +139,7 @@ export class ContainerdRuntime implements Runtime {
     const filters = [false, true].map((with32Bit) => ociSeccomp(profile, { ...host, with32Bit }))
     this.#seccomp = (with32Bit) => filters[with32Bit ? 1 : 0] as OciSeccomp
     const limits = readFileSync('/proc/self/limits', 'utf8')
+    this.#coreHardMax = /^Max core file size\s+\S+\s+0\s/m.test(limits) ? 0 : 1
     this.#openFilesHardMax = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? 4096)
     for (const path of [TINI, BUSYBOX])
       if (!existsSync(path))
@@ -445,7 +448,10 @@ export class ContainerdRuntime implements Runtime {
       busyboxPath: BUSYBOX,
       seccomp: this.#seccomp(seen.has32Bit),
       openFilesHardMax: this.#openFilesHardMax,
+      coreHardMax: this.#coreHardMax,
       swapAccounting: cgroups.swapAccounting,
+      // The second version takes no swap at all where it is limited to nothing more than memory.
+      neverSwap: cgroups.version === 1 && clearSwaps().length > 0,
     })
     const record: MachineRecord = {
       spec: { ...spec, config: { ...spec.config, env: {} } },

@@ -48,7 +48,11 @@ export interface SpecInput {
   readonly seccomp: OciSeccomp
   /** Limits that we may not go above without CAP_SYS_RESOURCE. */
   readonly openFilesHardMax: number
+  /** What this host lets us give: bytes of a core dump. */
+  readonly coreHardMax: number
   readonly swapAccounting: boolean
+  /** Where memory that is swapped would lie in clear, and the kernel can be told per group. */
+  readonly neverSwap: boolean
 }
 
 /**
@@ -70,6 +74,9 @@ const OOM_SCORE_ADJ = 300
 export function machineSpec(input: SpecInput): object {
   const { config, image, user, machineDir } = input
   const root = user.uid === 0
+  // A dump of a program that crashed has its secrets, and would lie on the disk. 1 and not 0: with that the kernel does not
+  // hand it to a program either (core_pattern with a pipe).
+  const core = Math.min(input.coreHardMax, 1)
   const openFiles = Math.min(input.openFilesHardMax, OPEN_FILES_MAX)
   return {
     ociVersion: '1.0.2',
@@ -90,7 +97,10 @@ export function machineSpec(input: SpecInput): object {
         inheritable: [],
         ambient: [],
       },
-      rlimits: [{ type: 'RLIMIT_NOFILE', soft: openFiles, hard: openFiles }],
+      rlimits: [
+        { type: 'RLIMIT_NOFILE', soft: openFiles, hard: openFiles },
+        { type: 'RLIMIT_CORE', soft: core, hard: core },
+      ],
       noNewPrivileges: true,
       oomScoreAdj: OOM_SCORE_ADJ,
     },
@@ -114,7 +124,7 @@ export function machineSpec(input: SpecInput): object {
         { type: 'cgroup' },
         { type: 'network', path: input.netnsPath },
       ],
-      resources: resources(config.guest, input.swapAccounting),
+      resources: resources(config.guest, input),
       sysctl: {
         'net.ipv4.ip_unprivileged_port_start': '0',
         'net.ipv4.ping_group_range': '0 2147483647',
@@ -145,14 +155,21 @@ const bind = (source: string, destination: string, mode: 'ro' | 'rw' = 'ro') => 
   options: ['bind', mode, 'nosuid', 'nodev'],
 })
 
-function resources(guest: MachineGuest, swapAccounting: boolean): object {
+function resources(
+  guest: MachineGuest,
+  { swapAccounting, neverSwap }: Pick<SpecInput, 'swapAccounting' | 'neverSwap'>,
+): object {
   const memory = guest.memory_mb * 1024 * 1024
   return {
     devices: [
       { allow: false, access: 'rwm' },
       ...ALLOWED_DEVICES.map((device) => ({ allow: true, ...device })),
     ],
-    memory: { limit: memory, ...(swapAccounting ? { swap: memory } : {}) },
+    memory: {
+      limit: memory,
+      ...(swapAccounting ? { swap: memory } : {}),
+      ...(neverSwap ? { swappiness: 0 } : {}),
+    },
     cpu: {
       shares: guest.cpus * (guest.cpu_kind === 'shared' ? 64 : 1024),
       quota: guest.cpus * CPU_PERIOD_US,
