@@ -42,6 +42,11 @@ const STATUS = {
     created_at: new Date().toISOString(),
     updated_at: new Date().toISOString(),
     created_by: 'admin',
+    strategy: 'rolling',
+    serving: true,
+    rollback_of: null,
+    returned: null,
+    before: null,
     plan: [],
   },
   machines: ['ams', 'iad'].map((region, n) => ({

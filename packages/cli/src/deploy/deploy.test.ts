@@ -33,9 +33,14 @@ const release = (more: object = {}) => ({
   created_at: AT,
   updated_at: AT,
   created_by: 'admin',
+  strategy: 'rolling',
+  serving: false,
+  rollback_of: null,
+  returned: null,
+  before: null,
   plan: [
-    { kind: 'replace', region: 'ams', host: 'ams-1', machine: 'new1', replaces: 'old1' },
-    { kind: 'create', region: 'iad', host: 'iad-1', machine: 'new2', replaces: null },
+    { kind: 'replace', region: 'ams', host: 'ams-1', machine: 'new1', replaces: 'old1', wave: 0 },
+    { kind: 'create', region: 'iad', host: 'iad-1', machine: 'new2', replaces: null, wave: 0 },
   ],
   ...more,
 })
@@ -530,7 +535,7 @@ primary_region = "ams"
     expect(err).toBe(`Error: release v4 of shop failed
   ${reason}
   Nothing is left of it: no app, no machine, no fly.toml.
-  Try: roost launch --yes --name shop --regions ams,iad --vm-size shared-cpu-1x --internal-port 3000   # once it is mended
+  Try: roost launch --yes --name shop --regions ams,iad --vm-size shared-cpu-1x --internal-port 3000
 `)
     expect(readdirSync(folder)).toEqual(['Dockerfile'])
     expect(server?.of('deleteApp')[0]).toMatchObject({

@@ -158,13 +158,28 @@ export async function buildImage(
   })
 }
 
+/** What went wrong, and whose part it is to do something. */
 function buildFailure(code: string, message: string): Failure {
-  return new Failure(
-    code === 'build_failed'
-      ? 'the build failed; nothing was released'
-      : `the build failed (${code})`,
-    {
-      why: message,
-    },
-  )
+  const failure = (what: string, fix: readonly string[] = []) =>
+    new Failure(`${what}; nothing was released`, { why: message, fix, code })
+  switch (code) {
+    case 'build_failed':
+      return failure('the build failed')
+    case 'invalid':
+    case 'unsupported':
+      return failure('the builder refuses this')
+    case 'disk_full':
+      return failure('the disk of the builder is full', ['roost doctor   # what takes room'])
+    case 'timeout':
+      return failure('the build took too long', [
+        'roost deploy   # again: layers that were built are kept',
+      ])
+    case 'unavailable':
+      return failure('the builder lacks a part that it needs', [
+        'roost hosts   # whether all of them answer',
+        'roost deploy   # again, when it is back',
+      ])
+    default:
+      return failure(`the build failed (${code})`)
+  }
 }

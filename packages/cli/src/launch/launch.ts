@@ -196,12 +196,9 @@ async function undone(
   const left = await made.undo()
   const nothing =
     left.length === 0 ? 'Nothing is left of it: no app, no machine, no fly.toml.' : null
-  const again =
-    exitCode === 130 || code === 'name_taken'
-      ? []
-      : [`${commandOf(launch, why ?? '')}   # once it is mended`]
+  const again = exitCode === 130 || code === 'name_taken' ? [] : [commandOf(launch, why ?? '')]
   // The logs went with the app; the last lines were shown.
-  const kept = code === RELEASE_FAILED ? [] : fixes
+  const kept = code === RELEASE_FAILED ? [] : fixes.filter((fix) => !fix.startsWith('roost deploy'))
   return new Failure(what, {
     why: [why, nothing].filter((text) => text !== null).join('\n') || null,
     fix: [
@@ -221,16 +218,35 @@ function commandOf(
   { said, answers, options, app }: Parameters<typeof undone>[2],
   why: string,
 ): string {
-  const port = /set internal_port = (\d+)/.exec(why)?.[1] ?? options.internalPort
-  const memory = /--vm-memory (\d+)/.exec(why)?.[1] ?? options.vmMemory
-  return [
+  const otherPort = /set internal_port = (\d+)/.exec(why)?.[1]
+  const moreMemory = /--vm-memory (\d+)/.exec(why)?.[1]
+  const port = otherPort ?? options.internalPort
+  const memory = moreMemory ?? options.vmMemory
+  const flags = [
+    ['--dockerfile', options.dockerfile],
+    ['--ignorefile', options.ignorefile],
+    ['--build-target', options.buildTarget],
+    ...Object.entries(options.buildArg ?? {}).map(([name, value]) => [
+      '--build-arg',
+      `${name}=${value}`,
+    ]),
+  ].flatMap(([flag, value]) => (value === undefined ? [] : [`${flag} ${shellQuoted(value)}`]))
+  const line = [
     'roost launch',
-    ...(said === undefined ? [] : [said]),
+    ...(said === undefined ? [] : [shellQuoted(said)]),
     `--yes --name ${app} --regions ${answers.regions.join(',')} --vm-size ${answers.size}`,
     ...(memory === undefined ? [] : [`--vm-memory ${memory}`]),
     ...(port === undefined ? [] : [`--internal-port ${port}`]),
     ...(options.ha === false ? ['--ha=false'] : []),
+    ...flags,
   ].join(' ')
+  return otherPort === undefined && moreMemory === undefined
+    ? `${line}   # once it is mended`
+    : line
+}
+
+function shellQuoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }
 
 async function mayWrite(context: CliContext, path: string, options: Options): Promise<void> {
