@@ -89,7 +89,7 @@ export const releasePlanStep = z.object({
   machine: z.string().nullable(),
   replaces: z.string().nullable(),
   /** 0, 1, 2 …: those of a wave are replaced together, when the machines of the wave before serve. */
-  wave: z.number(),
+  wave: z.number().default(0),
 })
 
 export const releaseReply = z.object({
@@ -98,15 +98,16 @@ export const releaseReply = z.object({
   status: z.enum(['pending', 'starting', 'draining', 'complete', 'reverting', 'failed']),
   /** What made it: a deploy, a change of secrets or of scale, or the wish to go back. */
   cause: z.enum(['deploy', 'secrets', 'scale', 'rollback']),
-  strategy: deployStrategy,
+  // What older servers don't say has a value that claims nothing.
+  strategy: deployStrategy.default('rolling'),
   /** It is what runs now. */
-  serving: z.boolean(),
+  serving: z.boolean().default(false),
   /** Of a rollback: the release whose image, configuration and secrets it brings back. */
-  rollback_of: z.number().nullable(),
+  rollback_of: z.number().nullable().default(null),
   /** Of one that failed: everything runs as before it. False: not everything; `reason` says what. Else null. */
-  returned: z.boolean().nullable(),
+  returned: z.boolean().nullable().default(null),
   /** The release that serves on after a failure, or that served before it; null: none. */
-  before: z.number().nullable(),
+  before: z.number().nullable().default(null),
   image: z.string(),
   reason: z.string().nullable(),
   created_at: z.string(),
@@ -167,7 +168,7 @@ export const buildEvent = z.discriminatedUnion('kind', [
 export type BuildEvent = z.infer<typeof buildEvent>
 
 export const logLine = z.object({
-  /** RFC 3339 with milliseconds. */
+  /** RFC 3339 with microseconds: no two lines of a machine have the same. */
   timestamp: z.string(),
   machine: z.string(),
   region: z.string(),
