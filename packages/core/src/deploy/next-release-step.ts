@@ -268,7 +268,7 @@ function untilFree(
 }
 
 function leaseText(machine: ReleaseMachine): string {
-  return `${nameOf(machine)} waits: ${machine.lease}`
+  return `${nameOf(machine)} is waited for: ${machine.lease}`
 }
 
 function outOfTime(release: Release, unready: readonly ReleaseMachine[]): ReleaseStep {

@@ -22,6 +22,7 @@ import { openMasterKey } from '../secret/master-key.ts'
 import { createSecrets } from '../secret/secrets.ts'
 import { getApp, networkNumber, putApp } from '../store/apps.ts'
 import { putHost } from '../store/hosts.ts'
+import { deleteLease, putLease } from '../store/leases.ts'
 import { listMachines } from '../store/machines.ts'
 import { getRelease, listReleaseEvents } from '../store/releases.ts'
 import { openSqlite } from '../store/sqlite/open-sqlite.ts'
@@ -425,4 +426,57 @@ test('old machines stay while a living edge has not carried the new ones out', a
   expect((await machines()).filter((m) => m.assignment.routed)).toHaveLength(4)
   world.stuckEdges.clear()
   expect((await ended(2))?.status).toBe('complete')
+})
+
+describe('a machine that somebody has leased', () => {
+  async function leased(ttlMs: number) {
+    const opened = await open()
+    const { release, ended, machines, store, clock } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    const [first] = await machines()
+    if (first === undefined) throw new Error('no machine')
+    const { id } = first.assignment
+    const now = clock.now()
+    const expiresAt = now + ttlMs
+    const lease = { nonce: 'n', owner: 'flyctl', description: '', takenAt: now, expiresAt }
+    await store.transaction((tx) => putLease(tx, id, lease))
+    const touched = async () => (await machines()).find((m) => m.assignment.id === id)?.assignment
+    const deadline = new Date(expiresAt).toISOString().replace(/\.\d+Z$/, 'Z')
+    return { ...opened, id, before: first.assignment, touched, deadline }
+  }
+
+  test('is waited for until the lease ends by itself, and nothing is done to it before', async () => {
+    const { release, ended, events, id, before, touched, deadline, clock } = await leased(30_000)
+    const from = clock.now()
+    await release('sha256:2')
+    const done = await ended(2, 90_000, async () => {
+      if (clock.now() < from + 30_000) expect(await touched()).toEqual(before)
+    })
+    expect(done?.status).toBe('complete')
+    expect((await events(2)).map((e) => e.message).join('\n')).toContain(
+      `machine ${id} in ${before.region} is waited for: lease currently held by flyctl, expires at ${deadline}`,
+    )
+  })
+
+  test('is waited for no longer than until the lease is given back', async () => {
+    const { release, ended, store, id, clock } = await leased(600_000)
+    await release('sha256:2')
+    const from = clock.now()
+    await ended(2, 60_000, async () => {
+      if (clock.now() === from + 20_000) await store.transaction((tx) => deleteLease(tx, id))
+    })
+    expect(clock.now() - from).toBeLessThan(40_000)
+  })
+
+  test('makes the release fail by name when its lease outlasts it, and stays as it was', async () => {
+    const { release, ended, versions, before, touched, deadline } = await leased(3_000_000)
+    await release('sha256:2', {}, { waitTimeoutMs: 20_000 })
+    expect(await ended(2, 120_000)).toMatchObject({
+      status: 'failed',
+      reason: expect.stringContaining(`lease currently held by flyctl, expires at ${deadline}`),
+    })
+    expect(await touched()).toEqual(before)
+    expect(await versions()).toEqual(['1', '1', '1'])
+  })
 })

@@ -149,6 +149,13 @@ async function advance(
     if (step.kind === 'wait') {
       if (release.status === 'pending')
         await tellOnce(lap, release, 'wait', `release ${release.version} waits: ${step.why}`, now)
+      const leased = [...machines.values()].find((m) => m.lease && step.why.includes(m.lease))
+      // Its holder renews it every few seconds, which is no news.
+      if (leased !== undefined && !lap.told.has(toldKey(release, `lease ${leased.id}`)))
+        await tellOnce(lap, release, `lease ${leased.id}`, step.why, now, {
+          machine: leased.id,
+          region: leased.region,
+        })
       return step.until
     }
     const { app, version, status } = release
@@ -586,6 +593,10 @@ async function tellProgress(
   }
 }
 
+function toldKey({ app, version }: Release, about: string): string {
+  return `${app}/${version}/${about}`
+}
+
 async function tellOnce(
   lap: Lap,
   release: Release,
@@ -594,7 +605,7 @@ async function tellOnce(
   now: Instant,
   machine: { readonly machine: string; readonly region: string } | null = null,
 ): Promise<void> {
-  const key = `${release.app}/${release.version}/${about}`
+  const key = toldKey(release, about)
   if (lap.told.get(key) === message) return
   await lap.store.transaction(async (tx) => {
     if ((await getRelease(tx, release.app, release.version)) === null) return
