@@ -195,6 +195,58 @@ describe('an edge with a real HAProxy', () => {
     expect((await get({ method: 'POST' })).status).toBe(200)
   })
 
+  test('the sole machine of a region is killed or goes dark under load: others answer, and nothing is done twice', async () => {
+    for (const how of ['killed', 'dark'] as const) {
+      const hidden = how === 'dark' ? await silentBackend(1) : null
+      const near = hidden ?? (await backend(1))
+      const far = await backend(2, 'iad')
+      const { server, applied } = await raise()
+      server.put('machine', near.machine, view(near))
+      await applied(server.put('machine', far.machine, view(far)))
+      const agent = new Agent({ keepAlive: true, maxSockets: 16 })
+      const failed: string[] = []
+      const posted: string[] = []
+      const pending = new Set<Promise<void>>()
+      let n = 0
+      let slowest = 0
+      const timer = setInterval(() => {
+        const id = `${how}-${n++}`
+        const method = n % 4 === 0 ? 'POST' : n % 4 === 1 ? 'HEAD' : 'GET'
+        if (method === 'POST') posted.push(id)
+        const from = performance.now()
+        const path = `/?id=${id}&ms=${n % 5 === 0 ? 50 : 0}`
+        const one = get({ method, path, ...(n % 8 < 4 ? { agent } : {}) })
+          .then(
+            ({ status }) => status !== 200 && failed.push(`${method} ${status}`),
+            (error: Error) => failed.push(`${method} ${error.message}`),
+          )
+          .then(() => {
+            slowest = Math.max(slowest, performance.now() - from)
+            pending.delete(one)
+          })
+        pending.add(one)
+      }, 10)
+      await until('it runs', () => n > 100)
+      if (hidden !== null) await hidden.fallSilent()
+      else if ('kill' in near) await near.kill()
+      await until('the other region answers', () => far.hits.count > 300)
+      clearInterval(timer)
+      await Promise.all(pending)
+      agent.destroy()
+      process.stdout.write(
+        `${how}: slowest of ${n} ${Math.round(slowest)} ms, failed: ${failed.join(', ') || 'none'}\n`,
+      )
+      expect(failed.filter((what) => !what.startsWith('POST'))).toEqual([])
+      // Those on their way when it happened. In the dark it is noticed later.
+      expect(failed.length).toBeLessThan(how === 'killed' ? 5 : 60)
+      const arrived = [...far.ids, ...('ids' in near ? near.ids : [])]
+      for (const id of posted)
+        expect(arrived.filter((other) => other === id).length).toBeLessThan(2)
+      expect(slowest).toBeLessThan(how === 'killed' ? 1500 : 6000)
+      await trial.cleanUp()
+    }
+  })
+
   test('when the own region is down, all machines of the nearest one share the work', async () => {
     const [near, a, b] = [await backend(1), await backend(2, 'iad'), await backend(3, 'iad')]
     const { server, applied } = await raise()

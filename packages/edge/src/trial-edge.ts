@@ -23,6 +23,8 @@ export interface Backend {
   readonly address: string
   readonly port: number
   readonly hits: { count: number }
+  /** `?id=` of each request that arrived in full. */
+  readonly ids: string[]
   /** Of bodies. */
   readonly bytes: { count: number }
   headers: IncomingHttpHeaders
@@ -239,6 +241,7 @@ export async function openTrial(number = 0) {
       address,
       port,
       hits: { count: 0 },
+      ids: [],
       bytes: { count: 0 },
       headers: {},
       kill: async () => {
@@ -250,7 +253,9 @@ export async function openTrial(number = 0) {
     const server: Server = createServer((q, s) => {
       made.hits.count += 1
       made.headers = q.headers
-      const delay = Number(new URL(q.url ?? '/', 'http://x').searchParams.get('ms') ?? 0)
+      const asked = new URL(q.url ?? '/', 'http://x').searchParams
+      const delay = Number(asked.get('ms') ?? 0)
+      q.on('end', () => made.ids.push(asked.get('id') ?? ''))
       q.on('data', (chunk: Buffer) => {
         made.bytes.count += chunk.length
       })

@@ -47,11 +47,11 @@ export const NOTHING_OBSERVED: ObservedProxy = {
 }
 
 /**
- * A server that answers neither checks nor connections for so long: what hangs on it is cut, and what may be repeated is. Longer than
- * the pause between two checks of a server that is down: one lost connection cuts nobody.
+ * A server that answers neither checks nor connections for so long: what hangs on it is cut, and what may be repeated is. HAProxy counts
+ * whole seconds and may be one ahead. Connections that are still being made must have given up before (`timeout connect`), and go
+ * elsewhere then: cut, they would end without an answer.
  */
-const CUT_AFTER_SECONDS = 1
-const CUT_FAR_AFTER_SECONDS = 2
+const CUT_AFTER_SECONDS = 3
 /** A nearer region must be down for so long before a farther one shares the work; its first backup takes over at once. */
 const PROMOTE_AFTER_SECONDS = 1
 
@@ -102,8 +102,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
       if (found.maint) incoming.push(`set server ${name} state ready`)
       if (found.maint || found.up || found.sessions === 0) continue
       hanging = true
-      const limit = entry.far ? CUT_FAR_AFTER_SECONDS : CUT_AFTER_SECONDS
-      if (found.secondsInState >= limit) cuts.push(`shutdown sessions server ${name}`)
+      if (found.secondsInState >= CUT_AFTER_SECONDS) cuts.push(`shutdown sessions server ${name}`)
     }
     const keptNames = new Set(kept.map(({ found }) => found.name))
     if (route !== undefined) {

@@ -1,5 +1,5 @@
-import type { EdgeCertificateReply, WatchEvent } from '@roost/api'
-import { createPeerClient } from '@roost/base'
+import { type EdgeCertificateReply, type ProgramWord, VERSION, type WatchEvent } from '@roost/api'
+import { createPeerClient, lifeOf, systemClock } from '@roost/base'
 import type { Draining, Revision } from '@roost/core'
 
 /** What an edge needs of the server. Without it, it serves on with what it last heard. */
@@ -20,11 +20,22 @@ export function createServerLink(options: {
   readonly tls: { readonly ca: string; readonly certificate: string; readonly key: string }
 }): ServerLink {
   const client = createPeerClient({ ...options, expect: 'roost://server' })
+  const { expiresAt } = lifeOf(options.tls.certificate)
+  const word = (): ProgramWord => ({
+    version: VERSION,
+    clock: systemClock.now(),
+    certificate_expires_at: expiresAt,
+  })
   return {
     watch: (since, signal) =>
       client.lines<WatchEvent>('GET', `/internal/v1/watch?since=${since}`, { signal }),
     heartbeat: (beat, signal) =>
-      client.json('POST', '/internal/v1/heartbeat', beat, { signal, timeoutMs: 5000 }),
+      client.json(
+        'POST',
+        '/internal/v1/heartbeat',
+        { ...beat, program: word() },
+        { signal, timeoutMs: 5000 },
+      ),
     signCertificate: async (csr, signal) => {
       const reply = await client.json<EdgeCertificateReply>(
         'POST',
