@@ -325,8 +325,11 @@ export const routes = {
     query: z.object({
       follow: flag,
       lines: z.coerce.number().int().min(0).max(10_000).default(100),
+      /** Also one that has gone, for as long as its host keeps its logs. */
       machine: machineId.optional(),
       region: z.string().optional(),
+      /** Only later lines. */
+      since: z.iso.datetime().optional(),
     }),
     reply: 'lines',
     line: logLine,

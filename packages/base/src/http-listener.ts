@@ -47,6 +47,8 @@ export interface HttpListener {
 }
 
 const CLOSING = Symbol('closing')
+/** Lines that wait for the end of this turn of the event loop. */
+const BATCH_CHARS = 32_768
 const STREAMED = ['application/gzip', 'application/x-tar', 'application/octet-stream']
 
 export function createHttpListener(options: ListenerOptions): HttpListener {
@@ -147,6 +149,15 @@ export async function sendLines(
   const raw = reply.raw
   reply.hijack()
   const leave = () => gone.abort()
+  // What comes at once goes out at once: a record of TLS for each line costs more than the line.
+  let waiting = ''
+  let flushing: NodeJS.Immediate | null = null
+  const flush = () => {
+    if (flushing) clearImmediate(flushing)
+    flushing = null
+    if (waiting !== '' && !raw.destroyed) raw.write(waiting)
+    waiting = ''
+  }
   raw.on('close', leave)
   raw.on('error', leave)
   try {
@@ -159,16 +170,20 @@ export async function sendLines(
     raw.flushHeaders()
     for await (const line of source(signal)) {
       if (signal.aborted) break
-      if (!raw.write(`${JSON.stringify(line)}\n`))
-        await once(raw, 'drain', { signal }).catch(() => {})
+      waiting += `${JSON.stringify(line)}\n`
+      if (waiting.length < BATCH_CHARS) flushing ??= setImmediate(flush)
+      else flush()
+      if (raw.writableNeedDrain) await once(raw, 'drain', { signal }).catch(() => {})
       if (signal.aborted) break
     }
+    flush()
     raw.end()
   } catch (error) {
     if (!signal.aborted)
       options.log?.warn('line stream broke', { request_id: reply.request.id, error })
     raw.destroy()
   } finally {
+    if (flushing) clearImmediate(flushing)
     raw.off('close', leave)
     gone.abort()
   }

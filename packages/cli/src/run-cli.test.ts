@@ -124,7 +124,7 @@ describe('a wrong command line ends with 2 and says what is right', () => {
     ],
     [
       ['logs', '-n', 'many'],
-      "Error: option '-n, --lines <number>' argument 'many' is invalid. It is a number from 0 to 10000.\n  Try: roost logs --help\n",
+      "Error: option '-n, --lines [number]' argument 'many' is invalid. It is a number from 0 to 10000.\n  Try: roost logs --help\n",
     ],
     [
       ['deploy', '--regions', 'AMS'],

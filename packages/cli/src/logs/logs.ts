@@ -3,13 +3,18 @@ import { type Clock, systemClock } from '@roost/base'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained } from '../command-options.ts'
+import { usage } from '../failure/failure.ts'
 import { checkedMachineId } from '../machine/machine-id.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { harmless, styleOf } from '../terminal/style.ts'
 
 interface Options extends AppOptions {
   readonly follow?: boolean
-  readonly lines: number
+  /** Commander's word for `--no-tail`. */
+  readonly tail?: boolean
+  readonly lines: number | true
+  /** RFC 3339. */
+  readonly since?: string
   readonly machine?: string
   readonly region?: string
   readonly json?: boolean
@@ -20,13 +25,20 @@ export function register(parent: Command, context: CliContext): void {
     parent.command('logs').description('What the machines of an app print, the oldest line first'),
   )
     .option('-f, --follow', 'go on with new lines until Ctrl-C')
-    .option('-n, --lines <number>', 'how many of the last lines to begin with', lineCount, 100)
-    .option('--machine <id>', 'only of one machine')
+    .option('--no-tail', 'end after the lines that there are, as without --follow')
+    .option('-n, --lines [number]', 'how many of the last lines to begin with', lineCount, LINES)
+    .option(
+      '--since <time>',
+      'only later lines: 10m, 2h, 3d, or a time such as 2026-01-31T12:00Z',
+      timeOf,
+    )
+    .option('--machine <id>', 'only of one machine, also one that has gone')
     .option('--region <code>', 'only of one region')
   explained(command, {
     examples: [
       'roost logs -f',
       'roost logs -a shop -n 500 --region ams',
+      'roost logs --since 10m --no-tail',
       'roost logs --json | jq -r .message',
     ],
     json: 'one object a line: {timestamp, machine, region, host, message}',
@@ -36,12 +48,19 @@ export function register(parent: Command, context: CliContext): void {
       const style = styleOf(context, context.stdout)
       const print = (line: LogLine) => {
         if (options.json) return context.stdout.write(`${JSON.stringify(line)}\n`)
-        const from = `${line.timestamp} ${line.region} [${line.machine}]`
+        // To the millisecond: the rest only keeps them apart.
+        const at = line.timestamp.replace(/(\.\d{3})\d+Z$/, '$1Z')
+        const from = `${at} ${line.region} [${line.machine}]`
         return context.stdout.write(
           `${style.dim(from)} ${harmless(line.message, context.stdout)}\n`,
         )
       }
-      await readLogs(client, params.app, options, print, {
+      const { tail, lines, follow } = options
+      if (follow && tail === false) throw usage('--follow and --no-tail are opposites')
+      // By a time, all of them are wanted, unless it is said how many.
+      const all = options.since !== undefined && lines === LINES
+      const wanted = { ...options, lines: all ? LINES_MAX : lines === true ? LINES : lines }
+      await readLogs(client, params.app, wanted, print, {
         signal: context.interrupted(),
         warn: (text) => context.stderr.write(`${styleOf(context, context.stderr).yellow(text)}\n`),
       })
@@ -53,12 +72,14 @@ export function register(parent: Command, context: CliContext): void {
 const AWAY_MS_MAX = 5 * 60_000
 const RETRY_MS = 1000
 const REPEATED_MAX = 10_000
+const LINES = 100
+const LINES_MAX = 10_000
 
 /** Lines as they come. When the connection of a follower breaks it goes on after the last line that was printed. */
 export async function readLogs(
   client: ApiClient,
   app: string,
-  options: Pick<Options, 'follow' | 'lines' | 'machine' | 'region'>,
+  options: Pick<Options, 'follow' | 'machine' | 'region' | 'since'> & { readonly lines: number },
   print: (line: LogLine) => unknown,
   run: {
     readonly signal: AbortSignal
@@ -78,6 +99,7 @@ export async function readLogs(
       ...(options.follow ? { follow: 'true' as const } : {}),
       ...(options.machine === undefined ? {} : { machine: checkedMachineId(options.machine) }),
       ...(options.region === undefined ? {} : { region: options.region }),
+      ...(options.since === undefined ? {} : { since: options.since }),
     }
     try {
       for await (const line of client.appLogs({ params: { app }, query }, { signal: run.signal })) {
@@ -109,8 +131,27 @@ export async function readLogs(
 
 function lineCount(text: string): number {
   const count = Number(text)
-  if (/^\d+$/.test(text) && count <= 10_000) return count
+  if (/^\d+$/.test(text) && count <= LINES_MAX) return count
   throw new InvalidArgumentError('It is a number from 0 to 10000.')
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = {
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+}
+
+/** `10m` ago, or a time. */
+export function timeOf(text: string, _before?: unknown, now = Date.now()): string {
+  const [, count, unit] = /^(\d+)([smhd])$/.exec(text) ?? []
+  const ms =
+    count === undefined ? Date.parse(text) : now - Number(count) * (UNITS_MS[unit ?? ''] ?? 0)
+  const looksLikeTime = count !== undefined || /^\d{4}-\d\d-\d\d/.test(text)
+  if (looksLikeTime && Number.isFinite(ms) && ms >= 0) return new Date(ms).toISOString()
+  throw new InvalidArgumentError(
+    'It is 30s, 10m, 2h or 3d, or a time such as 2026-01-31T12:00:00Z.',
+  )
 }
 
 function nameOf(error: unknown): string {

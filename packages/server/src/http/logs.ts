@@ -2,6 +2,7 @@ import { PlatformError } from '@roost/base'
 import type { AppName, MachineId } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { appLogs } from '../log/app-logs.ts'
+import { createLogHub } from '../log/log-hub.ts'
 import { getApp } from '../store/apps.ts'
 import { getMachine } from '../store/machines.ts'
 import type { Handlers } from './handler.ts'
@@ -9,6 +10,7 @@ import type { Handlers } from './handler.ts'
 export function logHandlers(
   deps: Pick<Deps, 'store' | 'clock' | 'agent'>,
 ): Pick<Handlers, 'appLogs'> {
+  const hub = createLogHub(deps)
   return {
     async appLogs({ params, query }) {
       const app = params.app as AppName
@@ -27,8 +29,9 @@ export function logHandlers(
         lines: query.lines,
         follow: query.follow === 'true',
         region: query.region,
+        since: query.since,
       }
-      return (signal) => appLogs(deps, request, signal)
+      return (signal) => appLogs({ ...deps, hub }, request, signal)
     },
   }
 }

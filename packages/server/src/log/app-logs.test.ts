@@ -10,6 +10,7 @@ import { markDestroyed } from '../store/machines.ts'
 import { openSqlite } from '../store/sqlite/open-sqlite.ts'
 import { appLogs } from './app-logs.ts'
 import { createLineQueue } from './line-queue.ts'
+import { createLogHub } from './log-hub.ts'
 
 const shop = 'shop' as AppName
 const CONFIG: MachineConfig = {
@@ -58,6 +59,7 @@ async function open() {
   ends.push(() => store.close())
   const past = new Map<string, LogLine[]>()
   const live = new Map<string, ReturnType<typeof createLineQueue<LogLine | null>>>()
+  const streams = new Set<string>()
   const dead = new Set<HostId>()
   const asked: string[] = []
 
@@ -78,7 +80,12 @@ async function open() {
       yield {} as T
       const queue = createLineQueue<LogLine | null>(10)
       live.set(machine, queue)
-      options.signal?.addEventListener('abort', () => queue.close())
+      const stream = `${machine} ${asked.length}`
+      streams.add(stream)
+      options.signal?.addEventListener('abort', () => {
+        queue.close()
+        streams.delete(stream)
+      })
       for (let line = await queue.pull(); line !== null; line = await queue.pull()) yield line as T
     },
   })
@@ -117,11 +124,12 @@ async function open() {
   })
   const stop = new AbortController()
   ends.push(async () => stop.abort())
-  const logs = (request: Partial<Parameters<typeof appLogs>[1]> = {}) =>
+  const hub = createLogHub({ clock: systemClock, agent })
+  const logs = (request: Partial<Parameters<typeof appLogs>[1]> = {}, signal = stop.signal) =>
     appLogs(
-      { store, clock: systemClock, agent },
+      { store, clock: systemClock, agent, hub },
       { app: shop, lines: 100, follow: false, ...request },
-      stop.signal,
+      signal,
     )
   const destroy = (id: MachineId, at: number) =>
     store.transaction((tx) => markDestroyed(tx, id, at))
@@ -132,7 +140,7 @@ async function open() {
       if (queue === undefined) throw new Error('nobody follows it')
       return queue
     })
-  return { machine, line, past, destroy, followed, dead, logs, asked, stop }
+  return { machine, line, past, destroy, followed, dead, logs, asked, stop, hub, streams }
 }
 
 async function all(lines: AsyncIterable<LogLine>): Promise<string[]> {
@@ -195,9 +203,79 @@ test('a follower hears what is said later, also by machines that appear, and by 
   past.set(b, [line(b, IAD, 3, 'b3'), line(b, IAD, 4, 'b4')])
   ;(await followed(b)).close()
   expect(await next()).toBe('b4')
-  expect(asked.at(-1)).toContain(`after=${encodeURIComponent(new Date(3000).toISOString())}`)
+  expect(asked.find((path) => path.includes('after='))).toContain(
+    `after=${encodeURIComponent(new Date(3000).toISOString())}`,
+  )
 
   const last = reader.next()
   stop.abort()
   expect((await last).done).toBe(true)
 })
+
+test('what was said long ago is told of a machine that is asked for by its name', async () => {
+  const { machine, line, past, destroy, logs } = await open()
+  const a = await machine(AMS)
+  past.set(a, [line(a, AMS, 1, 'a1'), line(a, AMS, 9, 'a9')])
+  await destroy(a, Date.now() - 6 * 86_400_000)
+  expect(await all(logs())).toEqual([])
+  expect(await all(logs({ machine: a }))).toEqual(['a1', 'a9'])
+  expect(await all(logs({ machine: a, since: new Date(5000).toISOString() }))).toEqual(['a9'])
+})
+
+test('twenty people who follow one machine cost its host one stream, which ends with the last of them', async () => {
+  const { machine, line, followed, logs, hub, streams } = await open()
+  const a = await machine(AMS)
+  const people = Array.from({ length: 20 }, () => {
+    const leave = new AbortController()
+    const reader = logs({ follow: true }, leave.signal)[Symbol.asyncIterator]()
+    return { leave, next: reader.next() }
+  })
+  const queue = await followed(a)
+  await queue.push(line(a, AMS, 2, 'hello'))
+  for (const { next } of people) expect((await next).value?.message).toBe('hello')
+  expect(hub.size()).toBe(1)
+  expect(streams.size).toBe(1)
+  for (const { leave } of people) leave.abort()
+  await vi.waitFor(() => expect(hub.size()).toBe(0))
+  expect(streams.size).toBe(0)
+})
+
+test('who reads slowly misses lines and is told how many; others miss nothing', async () => {
+  const { machine, line, followed, logs } = await open()
+  const a = await machine(AMS)
+  const slow = logs({ follow: true })[Symbol.asyncIterator]()
+  const quick = logs({ follow: true })[Symbol.asyncIterator]()
+  const heard: string[] = []
+  const reading = (async () => {
+    for (let next = await quick.next(); !next.done; next = await quick.next())
+      heard.push(next.value.message)
+  })()
+  const first = slow.next()
+  const queue = await followed(a)
+  for (let n = 0; n < 5000; n++) await queue.push(line(a, AMS, 10 + n, `n${n}`))
+  await vi.waitFor(() => expect(heard).toHaveLength(5000), 5000)
+  expect((await first).value?.message).toBe('n0')
+  const notice = (await slow.next()).value?.message ?? ''
+  const left = Number(/(\d+) lines left out/.exec(notice)?.[1])
+  expect(left).toBeGreaterThan(2000)
+  let kept = 1
+  for (let last = ''; last !== 'end'; ) {
+    if (kept === 5000 - left) await queue.push(line(a, AMS, 9000, 'end'))
+    last = (await slow.next()).value?.message ?? 'end'
+    if (last !== 'end') kept++
+  }
+  expect(kept + left).toBe(5000)
+  void reading
+})
+
+test('a machine that went is followed no longer', async () => {
+  const { machine, line, followed, destroy, logs, hub } = await open()
+  const a = await machine(AMS)
+  const reader = logs({ follow: true })[Symbol.asyncIterator]()
+  const next = reader.next()
+  await (await followed(a)).push(line(a, AMS, 2, 'bye'))
+  expect((await next).value?.message).toBe('bye')
+  void reader.next()
+  await destroy(a, Date.now())
+  await vi.waitFor(() => expect(hub.size()).toBe(0), { timeout: 10_000, interval: 50 })
+}, 15_000)

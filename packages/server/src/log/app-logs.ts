@@ -5,6 +5,7 @@ import type { Deps } from '../deps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { listMachines } from '../store/machines.ts'
 import { createLineQueue, type LineQueue } from './line-queue.ts'
+import type { LogHub } from './log-hub.ts'
 import { type LogRequest, machineLogs } from './machine-logs.ts'
 
 export interface AppLogsRequest {
@@ -12,14 +13,20 @@ export interface AppLogsRequest {
   /** How many lines of the past, of all machines together. */
   readonly lines: number
   readonly follow: boolean
+  /** Only later ones. RFC 3339. */
+  readonly since?: string | undefined
+  /** By its name, it may have gone long ago. */
   readonly machine?: MachineId | undefined
   readonly region?: string | undefined
 }
 
-type LogDeps = Pick<Deps, 'store' | 'clock' | 'agent'>
+type LogDeps = Pick<Deps, 'store' | 'clock' | 'agent'> & { readonly hub: LogHub }
 
-/** Lines that wait for a slow reader; then the hosts wait too. */
+/** Lines that wait for a slow reader, and characters of them. What comes from now on is left out beyond that, and counted. */
 const QUEUE_MAX = 2_000
+const QUEUE_CHARS_MAX = 1_000_000
+/** Of what was said before, together. */
+const PAST_CHARS_MAX = 32_000_000
 /** Machines that are read at once. */
 const READERS_MAX = 500
 /** Hosts that have not told their past by then are not waited for: it comes when it comes. */
@@ -29,6 +36,8 @@ const LOOK_MS = 1_000
 const GONE_MS = 3_600_000
 const GONE_MAX = 50
 const PAUSE_MS = 1_000
+/** One that has gone may have last words on their way. */
+const LAST_WORDS_MS = 5_000
 
 type Item =
   | { readonly kind: 'line'; readonly line: LogLine }
@@ -36,9 +45,12 @@ type Item =
   | { readonly kind: 'past'; readonly machine: MachineId }
   | { readonly kind: 'late' }
 
+const weight = (item: Item) => (item.kind === 'line' ? item.line.message.length : 0)
+
 /**
  * Lines of all machines of an app: what there was in the order of time, then what comes, in the order in which it comes.
- * With `follow`, machines that appear are read as well. A host that does not answer is named in a line of its own.
+ * With `follow`, machines that appear are read as well. A host that does not answer is named in a line of its own, and so is
+ * what was left out because it came faster than it was read.
  */
 export async function* appLogs(
   deps: LogDeps,
@@ -47,22 +59,48 @@ export async function* appLogs(
 ): AsyncGenerator<LogLine> {
   const ended = new AbortController()
   const either = AbortSignal.any([signal, ended.signal])
-  const queue = createLineQueue<Item>(QUEUE_MAX)
+  const queue = createLineQueue<Item>(QUEUE_MAX, { of: weight, max: QUEUE_CHARS_MAX })
+  const left = createLeftOut(deps.clock)
   either.addEventListener('abort', () => queue.close(), { once: true })
   if (either.aborted) return
   try {
     const first = await findMachines(deps, request)
-    const readers = createReaders(deps, request, queue, either)
+    const readers = createReaders(deps, request, { queue, left, signal: either })
     for (const machine of first)
       if (!readers.add(machine, request.lines))
         void queue.push({ kind: 'past', machine: machine.id })
     yield* readPast(deps.clock, queue, new Set(first.map((m) => m.id)), request.lines, either)
     if (!request.follow) return
     void lookForMachines(deps, request, readers, either)
-    for (let item = await queue.pull(); item !== null; item = await queue.pull())
+    for (let item = await queue.pull(); item !== null; item = await queue.pull()) {
+      yield* left.tell()
       if (item.kind === 'line') yield item.line
+    }
   } finally {
     ended.abort()
+  }
+}
+
+/** Counts, for each machine, what a reader could not take. */
+function createLeftOut(clock: Clock) {
+  const counts = new Map<MachineId, { lines: number; readonly last: LogLine }>()
+  return {
+    add(machine: MachineId, line: LogLine) {
+      const known = counts.get(machine)
+      if (known) known.lines++
+      else counts.set(machine, { lines: 1, last: line })
+    },
+    *tell(): Generator<LogLine> {
+      if (counts.size === 0) return
+      const timestamp = new Date(clock.now()).toISOString()
+      for (const { lines, last } of counts.values())
+        yield {
+          ...last,
+          timestamp,
+          message: `[roost] ${lines} lines left out: they came faster than they were read`,
+        }
+      counts.clear()
+    },
   }
 }
 
@@ -79,16 +117,27 @@ async function* readPast(
     .sleep(PAST_MS, AbortSignal.any([signal, waited.signal]))
     .then(() => queue.push({ kind: 'late' }))
   let lines: LogLine[] = []
-  const newest = () => lines.sort(byTime).slice(Math.max(0, lines.length - count))
+  let chars = 0
+  const newest = (charsMax: number) => {
+    const sorted = lines.sort(byTime).slice(Math.max(0, lines.length - count))
+    chars = sorted.reduce((sum, { message }) => sum + message.length, 0)
+    let from = 0
+    while (chars > charsMax) chars -= sorted[from++]?.message.length ?? 0
+    return sorted.slice(from)
+  }
   while (open.size > 0) {
     const item = await queue.pull()
     if (item === null || item.kind === 'late') break
     if (item.kind === 'past') open.delete(item.machine)
-    else lines.push(item.line)
-    if (lines.length > 2 * count + QUEUE_MAX) lines = newest()
+    else {
+      lines.push(item.line)
+      chars += item.line.message.length
+    }
+    if (lines.length > 2 * count + QUEUE_MAX || chars > PAST_CHARS_MAX)
+      lines = newest(PAST_CHARS_MAX / 2)
   }
   waited.abort()
-  yield* newest()
+  yield* newest(PAST_CHARS_MAX)
 }
 
 function byTime(a: LogLine, b: LogLine): number {
@@ -110,14 +159,19 @@ async function findMachines(
   return deps.store.read(async (reader) => {
     const hosts = new Map((await listHosts(reader)).map((h) => [h.id, h]))
     const machines = await listMachines(reader, { app: request.app, destroyed: true })
-    const gone = machines.filter((m) => (m.destroyedAt ?? 0) > goneAfter).slice(-GONE_MAX)
-    const there = machines.filter((m) => m.destroyedAt === null)
+    const asked = machines.filter(
+      ({ assignment: a }) =>
+        (request.machine === undefined || request.machine === a.id) &&
+        (request.region === undefined || request.region === a.region),
+    )
+    const gone = asked
+      .filter((m) => m.destroyedAt !== null)
+      .filter((m) => request.machine !== undefined || (m.destroyedAt ?? 0) > goneAfter)
+      .slice(-GONE_MAX)
+    const there = asked.filter((m) => m.destroyedAt === null)
     return [...gone, ...there].flatMap(({ assignment: a, destroyedAt }) => {
       const host = hosts.get(a.host)
-      const wanted =
-        (request.machine === undefined || request.machine === a.id) &&
-        (request.region === undefined || request.region === a.region)
-      return wanted && host !== undefined ? [{ id: a.id, host, gone: destroyedAt !== null }] : []
+      return host === undefined ? [] : [{ id: a.id, host, gone: destroyedAt !== null }]
     })
   })
 }
@@ -125,93 +179,153 @@ async function findMachines(
 interface Readers {
   /** False: it is read already, or there are too many. */
   add(machine: LoggedMachine, lines: number): boolean
-  /** Those that are gone may come again one day; those that are there are read once. */
+  /** Those that have gone are read no longer, once their last words had time to come. */
   keep(machines: readonly LoggedMachine[]): void
 }
 
-function createReaders(
-  deps: LogDeps,
-  request: AppLogsRequest,
-  queue: LineQueue<Item>,
-  signal: AbortSignal,
-): Readers {
-  const known = new Set<MachineId>()
+interface ReadFor {
+  readonly queue: LineQueue<Item>
+  readonly left: ReturnType<typeof createLeftOut>
+  readonly signal: AbortSignal
+}
+
+function createReaders(deps: LogDeps, request: AppLogsRequest, to: ReadFor): Readers {
+  const known = new Map<MachineId, AbortController>()
   const silent = new Set<HostId>()
   return {
     add(machine, lines) {
       if (known.has(machine.id) || known.size >= READERS_MAX) return false
-      known.add(machine.id)
+      const ended = new AbortController()
+      known.set(machine.id, ended)
       const follow = request.follow && !machine.gone
-      void readMachine(deps, machine, { lines, follow }, queue, silent, signal)
+      const how = { lines, follow, since: request.since }
+      const signal = AbortSignal.any([to.signal, ended.signal])
+      void readMachine(deps, machine, how, { ...to, signal }, silent)
       return true
     },
     keep(machines) {
-      const there = new Set(machines.map((m) => m.id))
-      for (const id of known) if (!there.has(id)) known.delete(id)
+      const there = new Set(machines.filter(({ gone }) => !gone).map(({ id }) => id))
+      for (const [id, ended] of known) {
+        if (there.has(id)) continue
+        known.delete(id)
+        void deps.clock.sleep(LAST_WORDS_MS, to.signal).then(() => ended.abort())
+      }
     },
   }
 }
 
-/** Reads one machine until it is gone; when its host goes away, says so once and goes on when it is back. */
+/**
+ * Reads one machine until its signal aborts: first what its host has kept, then what comes. What comes while the past is told
+ * waits; time tells which lines are in both, since no two of a machine have the same. After a break of the stream, what was missed
+ * is past too.
+ */
 async function readMachine(
   deps: LogDeps,
   { id, host }: LoggedMachine,
-  how: { readonly lines: number; readonly follow: boolean },
-  queue: LineQueue<Item>,
+  how: { readonly lines: number; readonly follow: boolean; readonly since: string | undefined },
+  { queue, left, signal }: ReadFor,
   silent: Set<HostId>,
-  signal: AbortSignal,
 ): Promise<void> {
-  let last: string | null = null
-  while (!signal.aborted) {
+  // In the form of a host's own, so that they can be compared as text.
+  let last = how.since === undefined ? null : new Date(how.since).toISOString()
+  let heardPast = false
+  let saidPast = false
+  /** What came while the past is being told; null while nothing is. */
+  let held: LogLine[] | null = []
+  let missing = !how.follow
+  let wake = () => {}
+
+  const sayPast = async () => {
+    if (saidPast) return
+    saidPast = true
+    await queue.push({ kind: 'past', machine: id })
+  }
+  const saySilence = async (error: unknown) => {
+    const unknown = error instanceof PlatformError && error.code === 'not_found'
+    if (!unknown && !silent.has(host.id)) {
+      silent.add(host.id)
+      await queue.push({ kind: 'line', line: silenceOf(deps.clock, id, host) })
+    }
+    await sayPast()
+  }
+  const tell = (line: LogLine) => {
+    if (last !== null && line.timestamp <= last) return
+    last = line.timestamp
+    if (!queue.offer({ kind: 'line', line })) left.add(id, line)
+  }
+  const readPast = async () => {
     const request: LogRequest = {
       machine: id,
-      follow: how.follow,
+      follow: false,
       // After a break everything that was missed is wanted.
-      lines: last === null ? how.lines : 10_000,
+      lines: heardPast ? 10_000 : how.lines,
       ...(last === null ? {} : { after: last }),
     }
+    for await (const line of machineLogs(deps.agent(host), request, signal)) {
+      silent.delete(host.id)
+      if (line === null) continue
+      last = line.timestamp
+      if (!(await queue.push({ kind: 'line', line }))) return
+    }
+    heardPast = true
+    await sayPast()
+  }
+  const following = how.follow
+    ? deps.hub.follow(id, host, {
+        line: (line) => {
+          silent.delete(host.id)
+          if (held === null) tell(line)
+          else if (held.length < QUEUE_MAX) held.push(line)
+          else left.add(id, line)
+        },
+        live: () => {
+          held ??= []
+          missing = true
+          wake()
+        },
+        silent: (error) => void saySilence(error),
+      })
+    : null
+  const leave = () => {
+    following?.leave()
+    wake()
+  }
+  signal.addEventListener('abort', leave, { once: true })
+  if (signal.aborted) leave()
+  while (!signal.aborted) {
+    if (!missing)
+      await new Promise<void>((resolve) => {
+        wake = resolve
+        if (missing || signal.aborted) resolve()
+      })
+    if (signal.aborted) return
+    missing = false
     try {
-      for await (const line of machineLogs(deps.agent(host), request, signal)) {
-        silent.delete(host.id)
-        if (line === null) await queue.push({ kind: 'past', machine: id })
-        else {
-          last = line.timestamp
-          if (!(await queue.push({ kind: 'line', line }))) return
-        }
-      }
-      await queue.push({ kind: 'past', machine: id })
-      // An agent that restarts ends its streams as one whose machine is gone does.
-      if (!how.follow || !(await isThere(deps, id))) return
+      await readPast()
+      if (!how.follow) return
+      // Unless it broke meanwhile, and is live again.
+      if (missing) continue
+      const waited: LogLine[] = held ?? []
+      held = null
+      for (const line of waited) tell(line)
     } catch (error) {
       if (signal.aborted) return
-      const unknown = error instanceof PlatformError && error.code === 'not_found'
-      if (!unknown && !silent.has(host.id)) {
-        silent.add(host.id)
-        const line: LogLine = {
-          timestamp: new Date(deps.clock.now()).toISOString(),
-          machine: id,
-          region: host.region,
-          host: host.name,
-          message: `roost: host ${host.name} in ${host.region} does not answer; lines of its machines are missing here`,
-        }
-        await queue.push({ kind: 'line', line })
-      }
-      await queue.push({ kind: 'past', machine: id })
-      if (!how.follow || (unknown && !(await isThere(deps, id)))) return
+      await saySilence(error)
+      if (!how.follow) return
+      missing = true
+      await deps.clock.sleep(PAUSE_MS, signal)
     }
-    await deps.clock.sleep(PAUSE_MS, signal)
   }
 }
 
-async function isThere(deps: Pick<LogDeps, 'store'>, id: MachineId): Promise<boolean> {
-  return deps.store.read(async (reader) => {
-    const row = await reader.db
-      .selectFrom('machines')
-      .select('destroyed_at')
-      .where('id', '=', id)
-      .executeTakeFirst()
-    return row !== undefined && row.destroyed_at === null
-  })
+function silenceOf(clock: Clock, machine: MachineId, host: Host): LogLine {
+  return {
+    timestamp: new Date(clock.now()).toISOString(),
+    machine,
+    region: host.region,
+    host: host.name,
+    message: `roost: host ${host.name} in ${host.region} does not answer; lines of its machines are missing here`,
+  }
 }
 
 /** New machines are read from their first line. */

@@ -33,3 +33,12 @@ test('closing lets a waiting reader and a waiting writer go', async () => {
   expect(await full.pull()).toBe(1)
   expect(await full.pull()).toBe(null)
 })
+
+test('a writer that can not wait is told that there is no room, by number or by weight', async () => {
+  const queue = createLineQueue<string>(3, { of: (text) => text.length, max: 10 })
+  expect(queue.offer('123456')).toBe(true)
+  expect(queue.offer('123456')).toBe(true)
+  expect(queue.offer('1')).toBe(false)
+  expect(await queue.pull()).toBe('123456')
+  expect([queue.offer('1'), queue.offer('2'), queue.offer('3')]).toEqual([true, true, false])
+})
