@@ -162,15 +162,26 @@ test('after a restart it adopts what runs, and starts what is missing', async ()
   expect(fake.starts.filter((s) => s.id === machine(2).id)).toHaveLength(2)
 })
 
-test('an older generation is refused', async () => {
-  const { keeper, reaches } = keep()
+test('an older generation is refused, also by the next agent, until the server has heard of the newer one', async () => {
+  const { keeper, fake, store, reaches } = keep()
   const first = machine(1)
   const stopped = after(first, { kind: 'stop' }, { kind: 'drained' })
   keeper.setAssignments([stopped])
   await reaches(first.id, 'stopped')
   keeper.setAssignments([first])
   await systemClock.sleep(30)
-  expect(keeper.statuses()[0]?.state).toBe('stopped')
+  await keeper.stop()
+  const next = keep({ host: fake, store })
+  next.keeper.setAssignments([first])
+  await vi.waitFor(() => expect(next.keeper.statuses()[0]?.generation).toBe(stopped.generation))
+  await systemClock.sleep(30)
+  expect(fake.starts).toEqual([])
+
+  const { generation, configGeneration, instanceId } = next.keeper.statuses()[0] ?? stopped
+  next.keeper.setAssignments([
+    after(first, { kind: 'overtake', generation, configGeneration, instanceId }),
+  ])
+  await next.reaches(first.id, 'started')
 })
 
 test('a forced destroy does not wait for a gentle stop', async () => {

@@ -38,7 +38,7 @@ import { within } from './within.ts'
  * - What is remembered is written down before a step begins and when it ended, so death at any point is survived.
  */
 export interface MachineKeeper {
-  /** Everything that is wanted on this host. What is missing in it is unwanted; older generations are refused. */
+  /** Everything that is wanted on this host. What is missing in it is unwanted. */
   setAssignments(assignments: readonly Assignment[]): void
   /** The last status of each machine. */
   statuses(): readonly MachineStatus[]
@@ -286,17 +286,15 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   return {
     setAssignments(assignments) {
       const before = wanted
-      wanted = new Map(
-        assignments.map((next) => {
-          const known = before?.get(next.id)
-          return [next.id, known && known.generation > next.generation ? known : next]
-        }),
-      )
+      wanted = new Map(assignments.map((next) => [next.id, next]))
       for (const id of [...wanted.keys(), ...kept.keys()]) enter(id)
       for (const entry of entries.values()) {
         const assignment = assignmentOf(entry.id)
-        const generation = before?.get(entry.id)?.generation
-        if (before !== null && generation === assignment?.generation) continue
+        const known = before?.get(entry.id)
+        const same =
+          known?.generation === assignment?.generation &&
+          known?.instanceId === assignment?.instanceId
+        if (before !== null && same) continue
         if (entry.current) {
           const step = nextStep(assignment, entry.record, clock.now())
           if (JSON.stringify(step) !== JSON.stringify(entry.current.step))

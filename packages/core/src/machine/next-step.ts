@@ -17,6 +17,7 @@ import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
  */
 export function nextStep(assignment: Assignment | null, record: MachineRecord, now: Instant): Step {
   const { observed } = record
+  if (assignment !== null && isOutdated(assignment, record)) return { kind: 'settled' }
   const goal = assignment?.goal ?? 'destroyed'
   const current = observed.state !== 'absent' && isVersion(assignment, observed)
 
@@ -74,6 +75,19 @@ export const DRAIN_MS_MAX = 300_000
 const PAUSE_MS_MAX = 60_000
 /** From so many failures in a row on a machine counts as failed, though its host goes on trying. */
 export const FAILURES_MAX = 5
+
+/**
+ * This host has heard or made something newer than what it is told now: the server's store was put back from an older copy.
+ * Nothing is done before the server has heard of that and asks in a newer generation.
+ */
+export function isOutdated(assignment: Assignment, record: MachineRecord): boolean {
+  return assignment.generation < heardGeneration(record)
+}
+
+/** Of what is wanted, or of what exists. */
+export function heardGeneration({ generation, observed }: MachineRecord): Generation {
+  return observed.state === 'absent' ? generation : Math.max(generation, observed.configGeneration)
+}
 
 /** A newer request that could change the outcome gets a fresh row of attempts. */
 export function attemptKey(assignment: Assignment | null): Generation {

@@ -84,7 +84,13 @@ function seen(
     observed.state === 'absent'
       ? before.stamp
       : { configGeneration: observed.configGeneration, instanceId: observed.instanceId }
-  const from = { ...before, observed, stamp, drain: drainSeen(before, assignment, at) }
+  const from = {
+    ...before,
+    observed,
+    stamp,
+    generation: Math.max(before.generation, assignment?.generation ?? 0),
+    drain: drainSeen(before, assignment, at),
+  }
   switch (observed.state) {
     case 'absent':
     case 'created':

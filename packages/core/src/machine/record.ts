@@ -41,6 +41,8 @@ export interface MachineRecord {
   /** Of the last observation; grows over the death of the host's programs too. */
   readonly sequence: number
   readonly observed: Observed
+  /** The highest that was heard of what is wanted. */
+  readonly generation: Generation
   /** What is being done to it now. */
   readonly doing: Deed | null
   /** The image that is known to be unpacked here. */
@@ -83,6 +85,7 @@ export function newRecord(id: MachineId): MachineRecord {
     id,
     sequence: 0,
     observed: { state: 'absent' },
+    generation: 0,
     doing: null,
     pulledDigest: null,
     stamp: null,

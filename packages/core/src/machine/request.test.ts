@@ -178,6 +178,33 @@ test('whatever is asked in whatever order, generations only grow and rotation fo
   )
 })
 
+test('a host that has heard more is overtaken, and what it runs is replaced unless it is the same', () => {
+  const from = machine()
+  const { configGeneration, instanceId, generation } = from
+  const overtake = (heard: { configGeneration: number; instanceId: string; generation: number }) =>
+    after(from, { kind: 'overtake', ...heard, instanceId: heard.instanceId as typeof instanceId })
+  expect(overtake({ generation, configGeneration, instanceId })).toEqual(from)
+
+  const same = overtake({ generation: generation + 7, configGeneration, instanceId })
+  expect(same).toEqual({ ...from, generation: generation + 8 })
+
+  const other = overtake({
+    generation: generation + 7,
+    configGeneration: generation + 5,
+    instanceId: 'OTHER',
+  })
+  expect(other).toMatchObject({
+    generation: generation + 8,
+    configGeneration: generation + 8,
+    startGeneration: generation + 8,
+    config: from.config,
+    instanceId,
+    routed: false,
+    drain: { done: false },
+  })
+  expect(after(other, { kind: 'running', configGeneration: generation + 8 }).routed).toBe(true)
+})
+
 test('a restart makes what runs an older one: it drains, and the new one ends the drain', () => {
   const restarted = after(machine(), { kind: 'restart', signal: 'SIGTERM' })
   expect(restarted).toMatchObject({

@@ -1,4 +1,4 @@
-import { assertNever, type InstanceId, type Instant } from '../id.ts'
+import { assertNever, type Generation, type InstanceId, type Instant } from '../id.ts'
 import type { MachineConfig, StopSignal } from './config.ts'
 import type { Assignment, Goal, MachineState } from './machine.ts'
 
@@ -36,6 +36,16 @@ export type MachineCommand =
    * returns to rotation. To be sent with each `started` status; it changes nothing in all other cases.
    */
   | { readonly kind: 'running'; readonly configGeneration: number }
+  /**
+   * The host has heard of a generation that the server does not know: its store was put back from an older copy. What the
+   * server knows is what is wanted, in a generation that the host has not heard yet.
+   */
+  | {
+      readonly kind: 'overtake'
+      readonly generation: Generation
+      readonly configGeneration: Generation
+      readonly instanceId: InstanceId
+    }
 
 export type MachineRefusal =
   | { readonly kind: 'destroyed'; readonly text: string }
@@ -79,7 +89,8 @@ export function request(
   now: Instant,
 ): RequestResult {
   const from = assignment
-  if (from.goal === 'destroyed' && command.kind !== 'destroy' && command.kind !== 'drained')
+  const always = ['destroy', 'drained', 'overtake'].includes(command.kind)
+  if (from.goal === 'destroyed' && !always)
     return command.kind === 'running'
       ? unchanged(from)
       : refuse('destroyed', `unable to ${command.kind} machine from current state: 'destroying'`)
@@ -167,9 +178,32 @@ export function request(
       return replaced ? changed(from, { drain: null, stop: null }) : unchanged(from)
     }
 
+    case 'overtake':
+      return overtaken(from, command, now)
+
     default:
       return assertNever(command)
   }
+}
+
+/** What exists of a version that the server does not know is replaced, unless it is the one that is wanted. */
+function overtaken(
+  from: Assignment,
+  heard: Extract<MachineCommand, { kind: 'overtake' }>,
+  now: Instant,
+): RequestResult {
+  const last = Math.max(heard.generation, heard.configGeneration)
+  if (last <= from.generation) return unchanged(from)
+  const known =
+    heard.configGeneration < from.configGeneration ||
+    (heard.configGeneration === from.configGeneration && heard.instanceId === from.instanceId)
+  const beyond = { ...from, generation: last }
+  if (known) return changed(beyond, {})
+  return changed(beyond, {
+    configGeneration: last + 1,
+    startGeneration: from.goal === 'started' ? last + 1 : from.startGeneration,
+    drain: from.drain ?? drainOf(from, null, now),
+  })
 }
 
 const DESTROYABLE: ReadonlySet<MachineState> = new Set<MachineState>([

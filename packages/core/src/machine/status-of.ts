@@ -3,6 +3,7 @@ import type { Assignment, CheckStatus, MachineState, MachineStatus } from './mac
 import {
   describeExit,
   FAILURES_MAX,
+  heardGeneration,
   isClean,
   mayLaunch,
   nextStep,
@@ -23,7 +24,7 @@ export function statusOf(
     id: record.id,
     host: seen.host,
     state,
-    generation: assignment?.generation ?? 0,
+    generation: assignment === null ? 0 : Math.max(assignment.generation, heardGeneration(record)),
     instanceId: (stamp?.instanceId ?? '') as MachineStatus['instanceId'],
     configGeneration: stamp?.configGeneration ?? 0,
     startedAt: record.startedAt,

@@ -40,7 +40,7 @@ export async function commandMachine(
 
 /** No change that anybody asked for: what edges and the host have seen is written down. */
 function isNoted({ kind }: MachineCommand): boolean {
-  return kind === 'drained' || kind === 'running'
+  return kind === 'drained' || kind === 'running' || kind === 'overtake'
 }
 
 function eventsOf(command: MachineCommand): Pick<MachineEvent, 'type' | 'status'>[] {

@@ -43,7 +43,15 @@ async function acceptStatus(
 ): Promise<void> {
   const { id } = status
   await addEvents(tx, before, status)
+  const { generation, configGeneration, instanceId } = status
   let machine = before
+  if (Math.max(generation, configGeneration) > before.assignment.generation)
+    machine = await commandMachine(
+      tx,
+      machine,
+      { kind: 'overtake', generation, configGeneration, instanceId },
+      { now, source: 'flyd' },
+    )
   if (status.state === 'started')
     machine = await commandMachine(
       tx,

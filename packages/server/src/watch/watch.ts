@@ -57,6 +57,11 @@ export async function* watch(
   }
 }
 
+/** The newest revision. */
+export async function headOf(reader: Reader): Promise<Revision> {
+  return (await counters(reader)).head
+}
+
 async function counters(reader: Reader): Promise<{ head: Revision; forgotten: Revision }> {
   const rows = await reader.db.selectFrom('counters').selectAll().execute()
   const value = (name: string) => rows.find((row) => row.name === name)?.value ?? 0

@@ -83,3 +83,35 @@ test('what was acknowledged is in the file, also for who opens it without it hav
   await second.close()
   rmSync(folder, { recursive: true })
 })
+
+test('each process that writes begins with revisions that no other can have given, and whoever heard less lists anew', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'roost-store-'))
+  const file = join(folder, 'store.db')
+  const counters = (store: ReturnType<typeof openSqlite>) =>
+    store.read(async ({ db }) => {
+      const rows = await db.selectFrom('counters').selectAll().execute()
+      return Object.fromEntries(rows.map(({ name, value }) => [name, value]))
+    })
+  const first = openSqlite({ file })
+  await first.transaction(async (tx) => {
+    await networkNumber(tx, 'personal', 'default')
+    await putApp(tx, shop)
+  })
+  expect(await counters(first)).toMatchObject({ revision: 1, forgotten: 0 })
+  await first.close()
+
+  const second = openSqlite({ file, leap: () => 1000 })
+  expect((await counters(second))['revision']).toBe(1)
+  const failing = second.transaction(async (tx) => {
+    await putApp(tx, { ...shop, release: 1 })
+    throw new Error('no')
+  })
+  await expect(failing).rejects.toThrow('no')
+  expect((await counters(second))['revision']).toBe(1)
+  await second.transaction((tx) => putApp(tx, { ...shop, release: 2 }))
+  expect(await counters(second)).toMatchObject({ revision: 1002, forgotten: 1001 })
+  await second.transaction((tx) => putApp(tx, { ...shop, release: 3 }))
+  expect((await counters(second))['revision']).toBe(1003)
+  await second.close()
+  rmSync(folder, { recursive: true })
+})

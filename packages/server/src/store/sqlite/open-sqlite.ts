@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
@@ -27,7 +28,11 @@ export interface SqliteOptions {
   /** This installation is not new: a file that is missing or empty is refused instead of begun. Default false. */
   readonly used?: boolean
   readonly walBytesMax?: number
+  /** How far revisions leap when this process first writes one. Default: by chance. */
+  readonly leap?: () => number
 }
+
+const LEAP_MIN = 2 ** 24
 
 /** The store in one SQLite file, or in `:memory:`. Every commit is on the disk before it is acknowledged. */
 export function openSqlite(options: SqliteOptions): Store {
@@ -39,6 +44,11 @@ export function openSqlite(options: SqliteOptions): Store {
   const listeners = new Set<(change: Change) => void>()
   let trouble: StoreTrouble | null = null
   let commits = 0
+  const lineage: Lineage = {
+    leap: options.leap ?? (() => LEAP_MIN + randomInt(LEAP_MIN)),
+    begun: false,
+    beginning: false,
+  }
 
   function noteTrouble(error: unknown): void {
     if (!(error instanceof FileTrouble)) return
@@ -77,8 +87,10 @@ export function openSqlite(options: SqliteOptions): Store {
           const before = changesOf(database)
           // IMMEDIATE: another process (a backup) may hold the file; a reader that turns writer would not wait for it.
           database.exec('BEGIN IMMEDIATE')
-          const done = await work(createTx(db, keys))
+          lineage.beginning = false
+          const done = await work(createTx(db, keys, lineage))
           database.exec('COMMIT')
+          lineage.begun ||= lineage.beginning
           if (trouble !== null && changesOf(database) > before) trouble = { ...trouble, over: true }
           return done
         } catch (cause) {
@@ -198,7 +210,19 @@ function sizeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0
 }
 
-function createTx(db: Kysely<Schema>, keys: Set<string>): Tx {
+/**
+ * Revisions of one process that writes. A file that was put back from a copy counts on from where the copy was taken, and would
+ * give numbers anew that agents and edges have heard already, for something else. So each process begins far beyond what any
+ * other has counted, and whoever heard less lists everything anew.
+ */
+interface Lineage {
+  readonly leap: () => number
+  begun: boolean
+  /** In the transaction that is open. */
+  beginning: boolean
+}
+
+function createTx(db: Kysely<Schema>, keys: Set<string>, lineage: Lineage): Tx {
   return {
     db,
     touch: (key) => keys.add(key),
@@ -212,6 +236,10 @@ function createTx(db: Kysely<Schema>, keys: Set<string>): Tx {
       const text = value === null ? null : JSON.stringify(value)
       keys.add(`${kind}/${id}`)
       if (before === undefined ? text === null : before.value === text) return before?.revision ?? 0
+      if (!lineage.begun && !lineage.beginning) {
+        lineage.beginning = true
+        await leap(db, lineage.leap())
+      }
       const revision = await nextRevision(db)
       const audience = audienceOf(kind, value) ?? before?.audience ?? 'all'
       await db
@@ -231,6 +259,21 @@ function audienceOf<K extends RecordKind>(kind: K, value: RecordValues[K] | null
   if (kind === 'machine') return 'edge'
   if (kind !== 'assignment') return 'all'
   return value === null ? null : (value as Assignment).host
+}
+
+/** A new installation has nobody who heard anything. */
+async function leap(db: Kysely<Schema>, by: number): Promise<void> {
+  const { value } = await db
+    .selectFrom('counters')
+    .select('value')
+    .where('name', '=', 'revision')
+    .executeTakeFirstOrThrow()
+  if (value === 0) return
+  await db
+    .updateTable('counters')
+    .set({ value: value + by })
+    .where('name', 'in', ['revision', 'forgotten'])
+    .execute()
 }
 
 async function nextRevision(db: Kysely<Schema>): Promise<Revision> {
