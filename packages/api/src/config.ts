@@ -27,6 +27,8 @@ export const serverConfig = z.object({
     url: z.string(),
     /** The server writes the certificate bundle that the registry checks tokens with here. */
     tokenBundle: z.string(),
+    /** Where its images lie on this machine; absent: nothing is collected. */
+    dataDir: z.string().nullish(),
   }),
   clientNetworks: z.array(z.object({ cidr: z.string(), region: z.string() })).default([]),
   /** The first start writes an administrator's token here, 0600. */

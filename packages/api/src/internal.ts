@@ -91,7 +91,17 @@ export const heartbeatBody = z.object({
   draining: z.array(z.custom<Draining>((v) => typeof v === 'object' && v !== null)).default([]),
   /** Agents: the host's fullest file system. Placement avoids hosts without room. */
   disk: z.custom<HostDisk>((v) => typeof v === 'object' && v !== null).nullish(),
+  /** What the program says of itself. */
+  program: z
+    .object({
+      version: z.string().max(100),
+      /** Its clock, in milliseconds, as it sent this. */
+      clock: z.number(),
+      certificate_expires_at: z.number().nullish(),
+    })
+    .nullish(),
 })
+export type ProgramWord = NonNullable<z.infer<typeof heartbeatBody>['program']>
 
 /** `POST /internal/v1/registry-token` by agents: a short-lived token for the image store. */
 export const registryTokenBody = z.object({

@@ -1,3 +1,4 @@
+export * from './certificate.ts'
 export * from './clock.ts'
 export * from './follow.ts'
 export * from './http-listener.ts'

@@ -1,4 +1,4 @@
-import type { RouteName, WatchEvent } from '@roost/api'
+import type { ProgramWord, RouteName, WatchEvent } from '@roost/api'
 import { type Loop, PlatformError, startLoop } from '@roost/base'
 import {
   ADMIN,
@@ -11,8 +11,10 @@ import {
 import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
 import type { Deps } from './deps.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
+import { doctorHandlers } from './http/doctor.ts'
 import type { Handlers } from './http/handler.ts'
 import { addHost, hostHandlers, type JoiningHost } from './http/hosts.ts'
+import { imageStoreHandlers } from './http/image-store.ts'
 import { imageHandlers } from './http/images.ts'
 import type { HostPeer } from './http/internal.ts'
 import { invoke, type RawCall } from './http/invoke.ts'
@@ -29,6 +31,7 @@ import { markHosts } from './laps/host-status.ts'
 import { startPurgeLap } from './laps/purge-lap.ts'
 import { startReleaseLap } from './laps/release-lap.ts'
 import { agentRegistryToken } from './registry/agent-registry-token.ts'
+import { startImageLap } from './registry/image-keeper.ts'
 import { networkNumber } from './store/apps.ts'
 import { FileTrouble } from './store/file-trouble.ts'
 import { getHost, putHost } from './store/hosts.ts'
@@ -69,6 +72,7 @@ export interface ControlPlane {
       readonly applied: Revision
       readonly draining: readonly Draining[]
       readonly disk?: HostDisk | null | undefined
+      readonly program?: ProgramWord | null | undefined
     },
   ): Promise<void>
   registryToken(
@@ -95,6 +99,8 @@ export function createControlPlane(deps: Deps): ControlPlane {
     ...statusHandlers(deps),
     ...logHandlers(deps),
     ...imageHandlers(deps),
+    ...imageStoreHandlers(deps),
+    ...doctorHandlers(deps),
   } satisfies Handlers
 
   async function known(peer: HostPeer) {
@@ -137,6 +143,7 @@ export function createControlPlane(deps: Deps): ControlPlane {
     heartbeat: async (peer, beat) => {
       const host = await known(peer)
       const now = clock.now()
+      if (beat.program) presence.wordHeard(host.id, peer.program, now, beat.program)
       if (peer.program === 'agent') presence.agentHeard(host.id, now, beat.applied, beat.disk)
       else
         presence.edgeHeard(host.id, {
@@ -169,6 +176,7 @@ export function createControlPlane(deps: Deps): ControlPlane {
         lap: () => markHosts(deps),
       })
       const loops: Loop[] = [hosts, startDrainLap(deps), startReleaseLap(deps), startPurgeLap(deps)]
+      if (deps.imageKeeper !== null) loops.push(startImageLap(deps.imageKeeper, deps))
       return async () => {
         await Promise.all(loops.map((loop) => loop.stop()))
       }

@@ -1,8 +1,10 @@
 import type { Clock, Logger, PeerClient } from '@roost/base'
-import type { Host } from '@roost/core'
+import type { Host, Instant } from '@roost/core'
 import type { Authority } from './authority/authority.ts'
 import type { Ids } from './ids.ts'
 import type { ImageResolver } from './image-resolver.ts'
+import type { ImageKeeper } from './registry/image-keeper.ts'
+import type { PushActivity } from './registry/push-activity.ts'
 import type { RegistryTokens } from './registry/registry-tokens.ts'
 import type { Secrets } from './secret/secrets.ts'
 import type { Store } from './store/store.ts'
@@ -19,6 +21,9 @@ export interface Deps {
   readonly secrets: Secrets
   readonly authority: Pick<Authority, 'ca' | 'signRequest'>
   readonly registryTokens: RegistryTokens
+  readonly pushes: PushActivity
+  /** null: the images lie on another machine. */
+  readonly imageKeeper: ImageKeeper | null
   /** A client for the agent of that host, kept open; the caller closes nothing. */
   agent(host: Host): PeerClient
   readonly installation: Installation
@@ -30,4 +35,10 @@ export interface Installation {
   readonly domain: string
   /** Where agents and edges reach the server: a mesh URL. */
   readonly internalUrl: string
+  /** Those of this server and its image store, as they are now. */
+  certificates(): readonly {
+    readonly of: string
+    readonly expiresAt: Instant
+    readonly lifeMs: number
+  }[]
 }

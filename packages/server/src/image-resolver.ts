@@ -14,6 +14,8 @@ export interface ResolvedImage {
 /** What the server needs of the image store. Throws `image_not_found` for what isn't there. */
 export interface ImageResolver {
   resolve(reference: string, signal?: AbortSignal): Promise<ResolvedImage>
+  /** Whether it is there at all. Throws `unavailable` when it is not. */
+  answers?(signal: AbortSignal): Promise<void>
 }
 
 /** An image reference in its parts. Exactly one of tag and digest decides; a digest goes before a tag. */
@@ -116,6 +118,23 @@ export function createImageResolver(options: {
   }
 
   return {
+    async answers(signal) {
+      const rest = { ca, timeoutMs: OWN_TIMEOUT_MS, signal }
+      const reply = await ask(`${own.url}/v2/`, { method: 'GET', headers: {}, ...rest }).catch(
+        (cause) => {
+          throw new PlatformError('unavailable', `the image store at ${own.url} does not answer`, {
+            cause,
+            retry: 'later',
+          })
+        },
+      )
+      // Without a token it refuses, which is an answer.
+      if (reply.status !== 401 && reply.status !== 200)
+        throw new PlatformError(
+          'unavailable',
+          `the image store at ${own.url} answers ${reply.status}`,
+        )
+    },
     async resolve(text, signal) {
       const reference = parseReference(text)
       const { registry, repository, tag, digest } = reference

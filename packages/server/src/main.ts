@@ -6,6 +6,7 @@ import {
   createLogger,
   describeError,
   type Logger,
+  lifeOf,
   PlatformError,
   startWatchdog,
   systemClock,
@@ -21,6 +22,11 @@ import { createInternalListener } from './http/internal.ts'
 import { createApiListener } from './http/server.ts'
 import { createIds } from './ids.ts'
 import { createImageResolver } from './image-resolver.ts'
+import { openImageFiles } from './registry/image-files.ts'
+import { createImageKeeper } from './registry/image-keeper.ts'
+import { imagesNeeded } from './registry/images-needed.ts'
+import { noteLookups, notePushes } from './registry/note-pushes.ts'
+import { createPushActivity } from './registry/push-activity.ts'
 import { openRegistryTokens } from './registry/registry-tokens.ts'
 import { openMasterKey } from './secret/master-key.ts'
 import { createSecrets } from './secret/secrets.ts'
@@ -37,6 +43,8 @@ import { createPresence } from './watch/presence.ts'
  * `{ca, caFile, tokenFile, registryCertificate, registryKey, tokenBundle, joinToken}`. `ca` is PEM, the others are paths,
  * but for `joinToken`: with it one host may join within the hour, by `POST /api/v1/hosts/join`.
  */
+/** A token that an earlier life of this server gave to a person for a push lives for five minutes. */
+const TOKENS_UNKNOWN_MS = 6 * 60_000
 const ROOM_PERIOD_MS = 2_000
 const TRIES_PER_WARNING = 30
 
@@ -114,26 +122,43 @@ async function serve(config: ServerConfig): Promise<void> {
     ...addressesAndNames([internalHost]),
   })
   const agents = createAgents({ ca: authority.ca, ...internalTls })
+  const pushes = createPushActivity({ clock, unknownMs: TOKENS_UNKNOWN_MS })
+  const { registry } = config
   const deps = {
     store,
     clock,
     ids,
     log,
     authority,
-    registryTokens,
+    registryTokens: notePushes(registryTokens, pushes),
+    pushes,
+    imageKeeper: registry.dataDir
+      ? createImageKeeper({
+          files: openImageFiles(registry.dataDir),
+          dir: registry.dataDir,
+          needed: () => store.read((reader) => imagesNeeded(reader, registry.name)),
+          activity: pushes,
+          clock,
+          log,
+        })
+      : null,
     presence: createPresence(clock.now()),
-    images: createImageResolver({
-      registry: config.registry,
-      ca: authority.ca,
-      tokens: registryTokens,
-      clock,
-    }),
+    images: noteLookups(
+      createImageResolver({ registry, ca: authority.ca, tokens: registryTokens, clock }),
+      pushes,
+      registry.name,
+    ),
     secrets: createSecrets(await openMasterKey(join(config.dataDir, 'master.key'))),
     agent: agents.agent,
     installation: {
       version: readVersion(),
       domain: config.domain,
       internalUrl: config.internalUrl,
+      certificates: () =>
+        ['api', 'internal', 'registry'].map((name) => ({
+          of: name === 'registry' ? 'image store' : `server (${name})`,
+          ...lifeOf(readFileSync(certificate(name).certificate, 'utf8')),
+        })),
     },
   }
   const control = createControlPlane(deps)

@@ -2,6 +2,7 @@ import { type Clock, type PeerClient, PlatformError, silentLogger } from '@roost
 import type { Deps } from './deps.ts'
 import { createIds } from './ids.ts'
 import { parseReference } from './image-resolver.ts'
+import { createPushActivity } from './registry/push-activity.ts'
 import { openSqlite } from './store/sqlite/open-sqlite.ts'
 import type { Store } from './store/store.ts'
 import { createPresence } from './watch/presence.ts'
@@ -57,11 +58,14 @@ export function memoryDeps(options: {
       issue: async () => ({ token: 'registry-token', expiresAt: clock.now() + 900_000 }),
       verify: async () => null,
     },
+    pushes: createPushActivity({ clock }),
+    imageKeeper: null,
     agent: () => noAgent,
     installation: {
       version: '0.0.0',
       domain: 'roost.test',
       internalUrl: 'https://10.210.4.1:4281',
+      certificates: () => [],
     },
     ...options.change,
   }

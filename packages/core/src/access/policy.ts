@@ -24,6 +24,7 @@ export type Action =
   | 'token:self'
   | 'registry:pull'
   | 'registry:push'
+  | 'registry:collect'
 
 /** A role is a named list of actions, on all apps or on some. */
 export interface Policy {

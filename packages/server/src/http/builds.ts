@@ -23,6 +23,8 @@ export async function createBuild(
     readonly header: string | undefined
     readonly body: AsyncIterable<Uint8Array>
     readonly signal: AbortSignal
+    /** Once it is over; true: its host said so. */
+    readonly onEnd?: (said: boolean) => void
   },
 ): Promise<AsyncIterable<BuildEvent>> {
   const request = parseBuildHeader(build.header)
@@ -41,21 +43,23 @@ export async function createBuild(
   try {
     first = await iterator.next()
   } catch (cause) {
+    const refused = cause instanceof PlatformError && cause.code !== 'unavailable'
+    build.onEnd?.(refused)
     build.signal.throwIfAborted()
-    if (cause instanceof PlatformError && cause.code !== 'unavailable') throw cause
+    if (refused) throw cause
     throw new PlatformError('unavailable', `builder host ${host.name} does not answer`, {
       cause,
       retry: 'later',
     })
   }
-  return relay(iterator, first, host, build.signal)
+  return relay(iterator, first, host, build)
 }
 
 async function* relay(
   iterator: AsyncIterator<unknown>,
   first: IteratorResult<unknown>,
   host: Host,
-  signal: AbortSignal,
+  { signal, onEnd }: { readonly signal: AbortSignal; readonly onEnd?: (said: boolean) => void },
 ): AsyncIterable<BuildEvent> {
   let ended = false
   try {
@@ -64,6 +68,7 @@ async function* relay(
       // `ping` lines only say that the builder is there.
       if (!event.success) continue
       ended = event.data.kind === 'done' || event.data.kind === 'failed'
+      if (ended) onEnd?.(true)
       yield event.data
     }
     if (!ended) yield failed(`builder host ${host.name} ended the build without a result`)
@@ -71,6 +76,7 @@ async function* relay(
     if (signal.aborted) return
     yield failed(`builder host ${host.name}: ${describeError(error)}`)
   } finally {
+    if (!ended) onEnd?.(false)
     await iterator.return?.()
   }
 }

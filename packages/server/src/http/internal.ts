@@ -59,6 +59,7 @@ export function createInternalListener(
       applied: beat.applied,
       draining: beat.draining as readonly Draining[],
       disk: beat.disk,
+      program: beat.program,
     })
     return { ok: true }
   })

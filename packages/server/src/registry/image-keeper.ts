@@ -173,18 +173,23 @@ export function createImageKeeper(options: ImageKeeperOptions): ImageKeeper {
   }
 }
 
+/** A server that has just started does not know who may be pushing. */
+const FIRST_MS = 10 * 60_000
+
 /** By age every six hours, and thoroughly as soon as room is short. */
 export function startImageLap(
   keeper: ImageKeeper,
   deps: { readonly clock: Clock; readonly log: Logger },
 ): Loop {
   const { clock, log } = deps
+  const startedAt = clock.now()
   return startLoop({
     name: 'images',
     periodMs: LOOK_MS,
     clock,
     log,
     lap: async () => {
+      if (clock.now() - startedAt < FIRST_MS) return
       const short = diskState(keeper.space()) !== 'ok'
       const lastAt = keeper.lastCollection()?.at ?? Number.NEGATIVE_INFINITY
       if (clock.now() - lastAt < (short ? SHORT_PERIOD_MS : PERIOD_MS)) return

@@ -10,6 +10,7 @@ export interface PushActivity {
   /** A token was given out, or an image looked up. */
   touch(repository: string, forMs: number): void
   isBusy(repository: string): boolean
+  isBuilding(repository: string): boolean
   /** Of those that are given. */
   busy(repositories: Iterable<string>): ReadonlySet<string>
   /** Tells from now on whether a repository has been quiet since, and is. */
@@ -61,6 +62,7 @@ export function createPushActivity(options: {
 
   return {
     isBusy,
+    isBuilding: (repository) => (builds.get(repository) ?? 0) > 0,
     touch,
     busy: (repositories) => new Set([...repositories].filter(isBusy)),
     quietFromNow() {

@@ -1,3 +1,4 @@
+import type { ProgramWord } from '@roost/api'
 import type { Draining, HostDisk, HostId, Instant, Revision } from '@roost/core'
 
 /** How far an edge has come, by its last word. */
@@ -6,6 +7,13 @@ export interface EdgePresence {
   /** Everything up to this revision is carried out in its HAProxy. */
   readonly applied: Revision
   readonly draining: readonly Draining[]
+}
+
+export interface HeardWord {
+  readonly version: string
+  /** Its clock less the server's, but for the time on the way. */
+  readonly clockOffsetMs: number
+  readonly certificateExpiresAt: Instant | null
 }
 
 /**
@@ -22,6 +30,9 @@ export interface Presence {
   agentHeardAt(host: HostId): Instant | null
   /** The host's fullest file system by its agent's last word; null: not said since this server started. */
   disk(host: HostId): HostDisk | null
+  /** What a program said of itself; its clock is compared with the server's. */
+  wordHeard(host: HostId, program: 'agent' | 'edge', at: Instant, word: ProgramWord): void
+  word(host: HostId, program: 'agent' | 'edge'): HeardWord | null
   edge(host: HostId): EdgePresence | null
   edges(): ReadonlyMap<HostId, EdgePresence>
   forget(host: HostId): void
@@ -34,6 +45,7 @@ export function createPresence(startedAt: Instant): Presence {
   const expected = new Map<HostId, Instant>()
   const disks = new Map<HostId, HostDisk>()
   const edges = new Map<HostId, EdgePresence>()
+  const words = new Map<string, HeardWord>()
   const listeners = new Set<() => void>()
 
   return {
@@ -50,6 +62,11 @@ export function createPresence(startedAt: Instant): Presence {
         JSON.stringify(before.draining) !== JSON.stringify(beat.draining)
       if (news) for (const heard of [...listeners]) heard()
     },
+    wordHeard: (host, program, at, { version, clock, certificate_expires_at: expiresAt }) => {
+      const certificateExpiresAt = expiresAt ?? null
+      words.set(`${program}/${host}`, { version, clockOffsetMs: clock - at, certificateExpiresAt })
+    },
+    word: (host, program) => words.get(`${program}/${host}`) ?? null,
     expectAgent: (host, at) => {
       expected.set(host, at)
     },
@@ -63,6 +80,7 @@ export function createPresence(startedAt: Instant): Presence {
       expected.delete(host)
       disks.delete(host)
       edges.delete(host)
+      for (const program of ['agent', 'edge']) words.delete(`${program}/${host}`)
     },
     onProgress: (heard) => {
       listeners.add(heard)
