@@ -25,7 +25,7 @@ export interface CommandGroup {
 export const NOUNS: Readonly<Record<string, string>> = {
   auth: 'Log in to a server, log out, see who you are',
   apps: 'List, create and destroy apps',
-  machine: 'List, look at, start, stop and destroy machines',
+  machine: 'List, look at, start, stop, restart, cordon and destroy machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
   mirror: 'Base images of Docker Hub in the own registry',
@@ -60,6 +60,11 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['releases'],
         summary: 'What was released when',
         load: () => import('./releases/releases.ts'),
+      },
+      {
+        words: ['rollback'],
+        summary: 'Go back to an earlier release',
+        load: () => import('./releases/rollback.ts'),
       },
     ],
   },
@@ -100,6 +105,26 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['machine', 'stop'],
         summary: 'Stop machines',
         load: () => import('./machine/stop.ts'),
+      },
+      {
+        words: ['machine', 'restart'],
+        summary: 'Stop machines and start them again',
+        load: () => import('./machine/restart.ts'),
+      },
+      {
+        words: ['machine', 'cordon'],
+        summary: 'Take machines out of rotation',
+        load: async () => (await import('./machine/cordon.ts')).cordonCommand,
+      },
+      {
+        words: ['machine', 'uncordon'],
+        summary: 'Let machines be sent requests again',
+        load: async () => (await import('./machine/cordon.ts')).uncordonCommand,
+      },
+      {
+        words: ['machine', 'leases'],
+        summary: 'See and end leases: who alone may change a machine',
+        load: () => import('./machine/leases.ts'),
       },
       {
         words: ['machine', 'destroy'],

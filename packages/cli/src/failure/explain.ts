@@ -112,6 +112,14 @@ function explainApiError(error: ApiError): Words {
     case 'name_taken':
       return { ...base, fixes: ['choose another name with --name'] }
     case 'conflict':
+      if (/lease currently held by (?!release )/.test(error.message))
+        return {
+          ...base,
+          fixes: [
+            'roost machine leases view   # shows who holds it, and until when',
+            'roost machine leases clear ID   # ends it; what its holder is doing may fail',
+          ],
+        }
       return { ...base, fixes: ['roost releases   # shows whether another release is under way'] }
     case 'internal':
       return { ...base, why: ERRORS.internal.meaning, fixes: [] }

@@ -1,3 +1,4 @@
+import type { MachineReply } from '@roost/api'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained, printJson } from '../command-options.ts'
@@ -29,7 +30,8 @@ export function register(parent: Command, context: CliContext): void {
       const style = styleOf(context, context.stdout)
       const facts: [string, string][] = [
         ['Machine', `${style.bold(row.id)} ${row.name}`],
-        ['State', stateText(row.state, style)],
+        ['State', `${stateText(row.state, style)}${machine.cordoned ? ' (cordoned)' : ''}`],
+        ...reasonOf(machine),
         ['Region', `${row.region}, host ${row.host} (${machine.host_status})`],
         ['Image', row.image],
         ['Size', row.size],
@@ -44,16 +46,23 @@ export function register(parent: Command, context: CliContext): void {
         )
       const events = machine.events
         .slice(0, 10)
-        .map(({ type, status, source, timestamp }) => [
-          ago(new Date(timestamp).toISOString()),
-          type,
-          status,
-          source,
+        .map((event) => [
+          ago(new Date(event.timestamp).toISOString()),
+          event.type,
+          event.status,
+          event.source,
+          typeof event['message'] === 'string' ? event['message'] : '',
         ])
       if (events.length > 0)
         context.stdout.write(
-          `\n${tableText(['WHEN', 'EVENT', 'STATUS', 'BY'], events, context.stdout)}\n`,
+          `\n${tableText(['WHEN', 'EVENT', 'STATUS', 'BY', 'WHAT'], events, context.stdout)}\n`,
         )
     }),
   )
+}
+
+/** Why it is in that state, where its host says so. */
+function reasonOf(machine: MachineReply): [string, string][] {
+  const { reason } = machine
+  return typeof reason === 'string' && reason !== '' ? [['Why', reason]] : []
 }
