@@ -382,6 +382,8 @@ async function eachLine(source: Readable, tell: (line: string) => Promise<void>)
 
 /** A reader finds the old file or the new one, never half of one. */
 function replaceFile(path: string, text: string, mode: number): void {
+  // On a full disk what is there already must do.
+  if (existsSync(path) && readFileSync(path, 'utf8') === text) return
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   const draft = `${path}.draft`
   writeFileSync(draft, text, { mode })

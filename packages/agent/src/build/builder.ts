@@ -147,7 +147,11 @@ export function createBuilder(options: BuilderOptions): Builder {
       })
       try {
         await tidying.now
-        await buildAndPush({ ...build, id, folder, say, signal })
+        const noRoom = async () => {
+          const refusal = await options.room?.refusal(`build ${build.app}`)
+          if (refusal) full.abort(refusal)
+        }
+        await buildAndPush({ ...build, id, folder, say, signal, noRoom })
       } finally {
         release()
       }
@@ -171,14 +175,10 @@ export function createBuilder(options: BuilderOptions): Builder {
   /** Why a build ended, where its disk is full: neither its Dockerfile nor its context is at fault then. */
   async function roomReason(full: AbortSignal, app: string, error: unknown): Promise<unknown> {
     if (full.aborted) return full.reason
-    if (!isNoSpace(error) || options.room === undefined) return error
-    try {
-      const room = await options.room.watch(`build ${app}`, 0)
-      room.end()
-      return error
-    } catch (refused) {
-      return refused
-    }
+    // A step has small file systems of its own that it can fill; what we write ourselves is on the disk.
+    if (options.room === undefined || !isNoSpace(error)) return error
+    if (error instanceof PlatformError && error.code === 'build_failed') return error
+    return options.room.explain(`build ${app}`, error)
   }
 
   async function buildAndPush(build: Running): Promise<void> {
@@ -295,6 +295,8 @@ export function createBuilder(options: BuilderOptions): Builder {
       timeoutMs: BUILD_MS_MAX,
       onLine: async (line) => {
         cache.heard(line)
+        // At once: when the step is over, what it wrote is gone, and with it the reason.
+        if (/no space left on device/i.test(line)) await build.noRoom()
         const event = output.add(line)
         if (event !== null) await say(event)
       },
@@ -436,6 +438,8 @@ interface Running {
   readonly folder: string
   readonly say: (event: BuildEvent) => Promise<void>
   readonly signal: AbortSignal
+  /** Somebody said that there is no room: ends the build if that is so on its disk. */
+  readonly noRoom: () => Promise<void>
 }
 
 function authFileOf(folder: string): string {

@@ -103,7 +103,9 @@ export function createDiskWatch(options: {
     spaceOf: (kind) => known.find(({ holds }) => holds.includes(kind)) ?? null,
     async explain(doing, error) {
       if (!isNoSpace(error)) return error
-      if (error instanceof PlatformError && error.code === 'disk_full') return error
+      // It says so already, unless it only knows that much.
+      if (error instanceof PlatformError && error.code === 'disk_full' && error.cause === undefined)
+        return error
       const spaces = await look().catch(() => known)
       const worst = worstDisk(spaces)
       if (worst === null) return error

@@ -18,6 +18,15 @@ export function createRoomGuard(options: {
 }): PullRoom {
   const { disks, kind, clock, collect } = options
   return {
+    explain: (doing, error) => disks.explain(doing, error),
+    async refusal(doing) {
+      try {
+        await disks.admit(doing, kind, 0)
+        return null
+      } catch (error) {
+        return error as Error
+      }
+    },
     async watch(doing: string, bytes: number) {
       try {
         await disks.admit(doing, kind, bytes)

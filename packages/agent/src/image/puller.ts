@@ -22,6 +22,10 @@ export interface PullRoom {
     doing: string,
     bytes: number,
   ): Promise<{ readonly signal: AbortSignal; readonly end: () => void }>
+  /** `disk_full` if there is no room at this moment; else null. */
+  refusal(doing: string): Promise<Error | null>
+  /** The error of somebody who had no room, as `disk_full` that says where; another one as it is. */
+  explain(doing: string, error: unknown): Promise<unknown>
 }
 
 interface Index {
