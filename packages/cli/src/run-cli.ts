@@ -144,6 +144,8 @@ const PEERS_WORDS: Readonly<Record<string, string>> = {
   destroy: 'apps destroy',
   init: 'launch',
   release: 'releases',
+  history: 'releases',
+  undo: 'rollback',
   region: 'regions',
   host: 'hosts',
   log: 'logs',

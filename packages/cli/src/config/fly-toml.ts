@@ -165,11 +165,9 @@ export const flyToml = table({
     compression_level: idle(int(0, 9)),
   }),
   deploy: table({
-    strategy: idle(
-      oneOf('rolling', 'immediate', 'canary', 'bluegreen'),
-      'new machines always start before the old ones go',
-    ),
-    max_unavailable: idle(number),
+    // `recreate` is Roost's own word: for machines that can't run twice.
+    strategy: oneOf('rolling', 'immediate', 'canary', 'bluegreen', 'recreate'),
+    max_unavailable: number,
     wait_timeout: duration('s'),
     release_command: idle(text, 'it is not run'),
     release_command_timeout: idle(duration('s')),

@@ -225,7 +225,12 @@ Times: upload T s, build T s, push T s, release T s; T s in all
     const terminal = await terminalOn(
       working({
         getRelease: () => ({
-          value: release({ status: 'failed', reason: 'machine new1 in ams exited with 3' }),
+          value: release({
+            status: 'failed',
+            reason: 'machine new1 in ams exited with 3',
+            returned: true,
+            before: 3,
+          }),
         }),
       }),
     )
@@ -233,10 +238,54 @@ Times: upload T s, build T s, push T s, release T s; T s in all
     expect(code).toBe(1)
     expect(err).toBe(`Error: release v4 of shop failed
   machine new1 in ams exited with 3
-  The release before it serves on.
+  Release v3 serves on.
   Try: roost logs -a shop
        roost status -a shop
 `)
+  })
+
+  test('strategy, bound and waiting are taken from fly.toml, and flags go before it', async () => {
+    sources()
+    const toml = readFileSync(join(folder, 'fly.toml'), 'utf8')
+    const deploy = '[deploy]\nstrategy = "canary"\nmax_unavailable = 0.5\nwait_timeout = "90s"\n'
+    writeFileSync(join(folder, 'fly.toml'), toml + deploy)
+    const terminal = await terminalOn(working())
+    expect((await terminal.run('deploy', '--image', 'x')).err).toBe('')
+    expect(server?.of('createRelease')[1]?.body).toMatchObject({
+      strategy: 'canary',
+      max_unavailable: 0.5,
+      wait_timeout: 90,
+      wait: true,
+    })
+    const flags = ['--strategy', 'recreate', '--max-unavailable', '25%', '--wait-timeout', '2m']
+    await terminal.run('deploy', '--image', 'x', ...flags, '--no-wait')
+    expect(server?.of('createRelease')[3]?.body).toMatchObject({
+      strategy: 'recreate',
+      max_unavailable: 0.25,
+      wait_timeout: 120,
+      wait: false,
+    })
+  })
+
+  test.each([
+    ['--strategy', 'slowly', 'Allowed choices are rolling'],
+    ['--max-unavailable', 'all', 'It is a number of machines, or a part of them'],
+    ['--max-unavailable', '150%', 'It is a number of machines, or a part of them'],
+  ])('%s %s is refused', async (flag, value, message) => {
+    const terminal = await terminalOn(working())
+    const { code, err } = await terminal.run('deploy', flag, value)
+    expect(code).toBe(2)
+    expect(err).toContain(message)
+  })
+
+  test('--detach leaves it to the server, and says how to follow', async () => {
+    sources()
+    const terminal = await terminalOn(working())
+    const { code, out } = await terminal.run('deploy', '--image', 'x', '--detach')
+    expect(code).toBe(0)
+    expect(out).toContain('Release v4 of shop is carried out by the server.')
+    expect(out).toContain('Follow it: roost releases 4 --follow -a shop')
+    expect(server?.of('followRelease')).toEqual([])
   })
 
   test('a build that fails releases nothing', async () => {
@@ -314,7 +363,7 @@ Times: upload T s, build T s, push T s, release T s; T s in all
     const { code, err } = await terminal.run('deploy', '--image', 'x')
     expect(code).toBe(130)
     expect(err).toBe(`Stopped: no longer watching; release v4 goes on in the server
-  Try: roost releases -a shop --follow
+  Try: roost releases 4 --follow -a shop
        roost status -a shop
 `)
   })
@@ -628,7 +677,7 @@ primary_region = "ams"
     expect(code).toBe(130)
     expect(err).toBe(`Stopped: no longer watching; release v4 goes on in the server
   The app shop and fly.toml stay.
-  Try: roost releases -a shop --follow
+  Try: roost releases 4 --follow -a shop
        roost status -a shop
        roost apps destroy shop   # takes all of it back
 `)

@@ -15,20 +15,20 @@ import {
   buildFlags,
   buildOptions,
   memoryOption,
+  type RolloutOptions,
   regionList,
-  timeMs,
+  rolloutOptions,
   withMemory,
   yesOrNo,
 } from './flags.ts'
 import { dockerfileOf } from './image.ts'
 
-interface Options extends BuildOptions {
+interface Options extends BuildOptions, RolloutOptions {
   readonly app?: string
   readonly config?: string
   readonly image?: string
   readonly regions?: readonly string[]
   readonly ha?: boolean
-  readonly waitTimeout?: number
   readonly vmMemory?: number
   readonly plan?: boolean
   readonly json?: boolean
@@ -38,7 +38,7 @@ export function register(parent: Command, context: CliContext): void {
   const command = parent
     .command('deploy')
     .description(
-      'Build what the Dockerfile says and release it: new machines start first, then the old ones drain and go. A release that fails leaves the old one serving.',
+      'Build what the Dockerfile says and release it: new machines start first, then the old ones drain and go. When it fails, everything returns to the release before it.',
     )
     .argument('[folder]', 'with Dockerfile and fly.toml; default: this one')
     .option('-a, --app <name>', 'the app; else ROOST_APP, else the one in fly.toml')
@@ -50,12 +50,8 @@ export function register(parent: Command, context: CliContext): void {
       regionList,
     )
     .option('--ha <yes>', 'false: a first release makes one machine instead of two', yesOrNo, true)
-    .option(
-      '--wait-timeout <time>',
-      'how long machines may take to become ready; default: 5m',
-      timeMs,
-    )
     .option('--plan', 'with the image built, only show what would be done')
+  rolloutOptions(command)
   memoryOption(command)
   buildOptions(command)
   explained(command, {
@@ -64,9 +60,11 @@ export function register(parent: Command, context: CliContext): void {
       'roost deploy --regions ams,iad,syd',
       'roost deploy -a shop --image registry.internal/shop@sha256:…',
       'roost deploy --build-arg VERSION=7 --build-target prod',
+      'roost deploy --strategy canary --max-unavailable 25%',
+      'roost deploy --detach   # then: roost releases 7 --follow',
     ],
-    json: `{app, version, status, image, hostname, url, plan: [{kind: create|replace|destroy, region, host, machine, replaces}],
- times_ms: {upload, build, push, release, total}}`,
+    json: `{app, version, status, image, hostname, url, plan: [{kind: create|replace|update|destroy, region, host, machine, replaces, wave}],
+ times_ms: {upload, build, push, release, total}}; progress goes to stderr. With --detach: as it was when it began`,
   })
   command.action((said: string | undefined, options: Options) => run(context, said, options))
 }
@@ -97,7 +95,7 @@ async function run(context: CliContext, said: string | undefined, options: Optio
         build: buildFlags(options),
         regions: options.regions,
         ha: options.ha ?? true,
-        waitTimeoutMs: options.waitTimeout,
+        rollout: options,
         planOnly: options.plan,
       },
       progress,

@@ -5,9 +5,10 @@ import { machineConfigOf } from '../config/machine-config.ts'
 import { Failure } from '../failure/failure.ts'
 import type { Progress } from '../terminal/progress.ts'
 import { span } from '../terminal/time.ts'
+import { type RolloutOptions, rolloutBody } from './flags.ts'
 import { type BuildFlags, buildImage } from './image.ts'
 import { checkRegions, checkRoom } from './preflight.ts'
-import { GOES_ON, planText, watchRelease } from './release-progress.ts'
+import { carryOut, GOES_ON, planText } from './release-progress.ts'
 
 export interface Deployment {
   readonly app: string
@@ -20,7 +21,7 @@ export interface Deployment {
   readonly build: BuildFlags
   readonly regions?: readonly string[] | undefined
   readonly ha: boolean
-  readonly waitTimeoutMs?: number | undefined
+  readonly rollout?: RolloutOptions | undefined
   readonly planOnly?: boolean | undefined
 }
 
@@ -52,7 +53,7 @@ export async function deployApp(
   deployment: Deployment,
   progress: Progress,
 ): Promise<DeployResult> {
-  const { app, config } = deployment
+  const { app, config, rollout = {} } = deployment
   const params = { app }
   const start = performance.now()
   const signal = context.interrupted()
@@ -76,7 +77,7 @@ export async function deployApp(
   const primaryRegion = config.primary_region ?? regions?.[0]
   const waitTimeoutMs = Math.min(
     WAIT_TIMEOUT_MS_MAX,
-    Math.max(1000, deployment.waitTimeoutMs ?? config.deploy?.wait_timeout ?? WAIT_TIMEOUT_MS),
+    Math.max(1000, rollout.waitTimeout ?? config.deploy?.wait_timeout ?? WAIT_TIMEOUT_MS),
   )
   const body = {
     config: { image: built.image, ...machineConfigOf(config, { primaryRegion }) },
@@ -84,6 +85,7 @@ export async function deployApp(
     ...(regions === undefined ? {} : { regions: [...regions] }),
     ha: deployment.ha,
     wait_timeout: waitTimeoutMs / 1000,
+    ...rolloutBody(rollout, config.deploy),
     ...(deployment.source === undefined ? {} : { source: deployment.source }),
   }
   if (signal.aborted) throw new Failure('cancelled; nothing was released', { exitCode: 130 })
@@ -120,14 +122,13 @@ export async function deployApp(
       code: GOES_ON,
     })
   })
-  const ended = await watchRelease(client, { app, version: created.version }, progress, {
+  const ended = await carryOut(client, created, progress, {
     signal,
     waitTimeoutMs,
+    detach: rollout.detach,
   })
-  // Before anything serves, the status tells of the newest try.
-  const hadRelease = before.release !== null && before.release.status !== 'failed'
-  if (ended.status === 'failed') throw releaseFailure(ended, hadRelease)
   const done = result(ended, performance.now() - releaseStart)
+  if (rollout.detach) return done
   progress.line(doneText(done, prebuilt !== undefined, progress))
   return done
 }
@@ -149,9 +150,6 @@ async function refuseHopeless(
   if (isFirst) checkRoom(wanted, all, config)
 }
 
-/** Of a Failure whose release has ended. */
-export const RELEASE_FAILED = 'release_failed'
-
 /** A first release needs to be told where; after that machines stay where they are. */
 async function firstRegions(
   client: ApiClient,
@@ -165,14 +163,6 @@ async function firstRegions(
       fix: ['roost hosts', 'roost up --help'],
     })
   return [first.code]
-}
-
-export function releaseFailure(release: ReleaseReply, hadRelease: boolean): Failure {
-  return new Failure(`release v${release.version} of ${release.app} failed`, {
-    why: `${release.reason ?? 'the server gave no reason'}${hadRelease ? '\nThe release before it serves on.' : ''}`,
-    fix: [`roost logs -a ${release.app}`, `roost status -a ${release.app}`],
-    code: RELEASE_FAILED,
-  })
 }
 
 function doneText(result: DeployResult, prebuilt: boolean, { style }: Progress): string {

@@ -1,4 +1,5 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { DEPLOY_STRATEGIES, type DeployStrategy } from '@roost/core'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { FlyToml } from '../config/fly-toml.ts'
 import { durationMs, megabytes } from '../config/reader.ts'
 import type { BuildFlags } from './image.ts'
@@ -71,6 +72,68 @@ export function regionList(text: string, before: readonly string[] = []): readon
     throw new InvalidArgumentError(`"${wrong}" is no region: they look like ams.`)
   if (regions.length === 0) throw new InvalidArgumentError('No region is named.')
   return [...new Set([...before, ...regions])]
+}
+
+/** How a release goes about it: what `deploy`, `rollback`, `scale` and `secrets` have in common. */
+export interface FollowOptions {
+  readonly detach?: boolean
+}
+export interface RolloutOptions extends FollowOptions {
+  readonly strategy?: DeployStrategy
+  readonly maxUnavailable?: number
+  readonly waitTimeout?: number
+  /** Commander's form of `--no-wait`: true unless it was given. */
+  readonly wait?: boolean
+}
+
+export function followOptions(command: Command): Command {
+  return command.option(
+    '--detach',
+    'do not wait: the server carries it out; print how to follow it',
+  )
+}
+
+export function rolloutOptions(command: Command): Command {
+  const strategies = new Option(
+    '--strategy <strategy>',
+    `${DEPLOY_STRATEGIES.join(', ')}; default: as fly.toml says, else rolling`,
+  ).choices(DEPLOY_STRATEGIES)
+  return followOptions(
+    command
+      .addOption(strategies)
+      .option(
+        '--max-unavailable <part>',
+        'how many machines are replaced at a time: 2, or a part of them: 0.5, 50%; default: 0.33',
+        partOrCount,
+      )
+      .option(
+        '--wait-timeout <time>',
+        'how long the machines of a wave may take to become ready; default: 5m',
+        timeMs,
+      )
+      .option('--no-wait', 'fail at once while another release of the app is on its way'),
+  )
+}
+
+/** As the server wants it; what was not said is left to it. */
+export function rolloutBody(options: RolloutOptions, config: FlyToml['deploy'] = {}) {
+  const strategy = options.strategy ?? config.strategy
+  const maxUnavailable = options.maxUnavailable ?? config.max_unavailable
+  return {
+    ...(strategy === undefined ? {} : { strategy }),
+    ...(maxUnavailable === undefined ? {} : { max_unavailable: maxUnavailable }),
+    wait: options.wait ?? true,
+  }
+}
+
+function partOrCount(text: string): number {
+  const percent = /^(\d+(?:\.\d+)?)%$/.exec(text)
+  const value = percent === null ? Number(text) : Number(percent[1]) / 100
+  const fits = percent === null ? value >= 0 && value <= 500 : value <= 1
+  if (text.trim() === '' || !Number.isFinite(value) || !fits)
+    throw new InvalidArgumentError('It is a number of machines, or a part of them: 2, 0.5, 50%.')
+  // All of them, where one would be a single machine.
+  return percent !== null && value === 1 ? 500 : value
 }
 
 export function yesOrNo(text: string): boolean {

@@ -6,9 +6,49 @@ import type { Progress } from '../terminal/progress.ts'
 /** Of a Failure after which the release is still under way, or may be. */
 export const GOES_ON = 'release_goes_on'
 
-/** A stop may take 300 s and comes after the wait for the new machines; a release that takes longer is stuck. */
+/** Of a Failure whose release has ended. */
+export const RELEASE_FAILED = 'release_failed'
+
+/** A stop may take 300 s and comes after the wait for the new machines; a release of which nothing new is heard for longer is stuck. */
 const SLACK_MS = 15 * 60_000
 const RETRY_MS = 1000
+
+export function followCommand(release: { readonly app: string; readonly version: number }): string {
+  return `roost releases ${release.version} --follow -a ${release.app}`
+}
+
+/** Follows a release that has been asked for to its end, and throws when it fails; with `detach` only says how to. */
+export async function carryOut(
+  client: ApiClient,
+  release: ReleaseReply,
+  progress: Progress,
+  options: {
+    readonly signal: AbortSignal
+    readonly waitTimeoutMs: number
+    readonly detach?: boolean | undefined
+  },
+): Promise<ReleaseReply> {
+  const { app, version } = release
+  if (options.detach) {
+    const how = release.status === 'pending' ? 'waits for another release of' : 'of'
+    progress.line(`Release v${version} ${how} ${app} is carried out by the server.
+Follow it: ${followCommand(release)}`)
+    return release
+  }
+  const ended = await watchRelease(client, { app, version }, progress, options)
+  if (ended.status === 'failed') throw releaseFailure(ended)
+  return ended
+}
+
+export function releaseFailure(release: ReleaseReply): Failure {
+  const { app, version, reason, returned, before } = release
+  const serves = returned !== false && before !== null ? `\nRelease v${before} serves on.` : ''
+  return new Failure(`release v${version} of ${app} failed`, {
+    why: `${reason ?? 'the server gave no reason'}${serves}`,
+    fix: [`roost logs -a ${app}`, `roost status -a ${app}`],
+    code: RELEASE_FAILED,
+  })
+}
 
 /**
  * Shows a release until it ends, and returns how. The release runs in the server: a connection that breaks is only
@@ -22,10 +62,11 @@ export async function watchRelease(
     readonly signal: AbortSignal
     readonly waitTimeoutMs: number
     readonly clock?: Clock
+    readonly onEvent?: (event: ReleaseEvent) => void
   },
 ): Promise<ReleaseReply> {
   const clock = options.clock ?? systemClock
-  const giveUpAt = clock.now() + options.waitTimeoutMs + SLACK_MS
+  let giveUpAt = clock.now() + options.waitTimeoutMs + SLACK_MS
   const seen = new Set<string>()
   const texts = new Map<string, string>()
   const heard = () => {
@@ -36,6 +77,8 @@ export async function watchRelease(
     const id = `${event.at} ${event.machine} ${event.message}`
     if (seen.has(id)) return
     seen.add(id)
+    giveUpAt = clock.now() + options.waitTimeoutMs + SLACK_MS
+    options.onEvent?.(event)
     const key = event.machine ?? 'release'
     texts.set(key, event.message)
     progress.update(key, event.message)
@@ -68,7 +111,7 @@ export async function watchRelease(
     await clock.sleep(RETRY_MS, options.signal)
   }
   progress.stop()
-  throw new Failure(`release v${params.version} has not ended in its time`, {
+  throw new Failure(`nothing new was heard of release v${params.version} for too long`, {
     code: GOES_ON,
     fix: [`roost releases -a ${params.app}`, `roost status -a ${params.app}`],
   })
@@ -82,7 +125,7 @@ function stillGoingOn({
   readonly version: number
 }): Failure {
   return new Failure(`no longer watching; release v${version} goes on in the server`, {
-    fix: [`roost releases -a ${app} --follow`, `roost status -a ${app}`],
+    fix: [followCommand({ app, version }), `roost status -a ${app}`],
     exitCode: 130,
     code: GOES_ON,
   })

@@ -7,7 +7,7 @@ import { explained, printJson } from '../command-options.ts'
 import { readFlyToml } from '../config/fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, GUEST_SIZES, guestPreset } from '../config/guest.ts'
 import { nearest } from '../config/reader.ts'
-import { deployApp, RELEASE_FAILED } from '../deploy/deployment.ts'
+import { deployApp } from '../deploy/deployment.ts'
 import {
   type BuildOptions,
   buildFlags,
@@ -19,7 +19,7 @@ import {
 } from '../deploy/flags.ts'
 import { dockerfileOf } from '../deploy/image.ts'
 import { checkRegions, checkRoom } from '../deploy/preflight.ts'
-import { GOES_ON } from '../deploy/release-progress.ts'
+import { GOES_ON, RELEASE_FAILED } from '../deploy/release-progress.ts'
 import { explain } from '../failure/explain.ts'
 import { Failure, usage } from '../failure/failure.ts'
 import { checkedAppName } from '../session/app-session.ts'

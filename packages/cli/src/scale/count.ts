@@ -1,15 +1,15 @@
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained, printJson } from '../command-options.ts'
-import { releaseFailure } from '../deploy/deployment.ts'
-import { planText, watchRelease } from '../deploy/release-progress.ts'
+import { type FollowOptions, followOptions } from '../deploy/flags.ts'
+import { carryOut, planText } from '../deploy/release-progress.ts'
 import { Failure } from '../failure/failure.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { confirmByName } from '../terminal/ask.ts'
 import { progressOn } from '../terminal/progress.ts'
 import { countsOf, wantedCounts } from './counts.ts'
 
-interface Options extends AppOptions {
+interface Options extends AppOptions, FollowOptions {
   readonly region?: string
   readonly yes?: boolean
   readonly json?: boolean
@@ -26,6 +26,7 @@ export function register(parent: Command, context: CliContext): void {
   )
     .option('--region <code>', 'the region that a bare number is for; else it is the sum of all')
     .option('-y, --yes', 'do not ask, also when no machine is left')
+  followOptions(command)
   explained(command, {
     examples: [
       'roost scale count ams=2 iad=1',
@@ -57,12 +58,12 @@ export function register(parent: Command, context: CliContext): void {
         return
       }
       const release = await client.setScale({ params, body: { scale } })
-      const ended = await watchRelease(client, { app, version: release.version }, progress, {
+      const ended = await carryOut(client, release, progress, {
         signal: context.interrupted(),
         waitTimeoutMs: WAIT_TIMEOUT_MS,
+        detach: options.detach,
       })
-      if (ended.status === 'failed') throw releaseFailure(ended, true)
-      progress.line(`Release v${ended.version} of ${app} is complete.`)
+      if (!options.detach) progress.line(`Release v${ended.version} of ${app} is complete.`)
       if (options.json) printJson(context, { scale, release: ended })
     }),
   )

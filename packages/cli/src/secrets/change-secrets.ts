@@ -1,11 +1,12 @@
 import type { CliContext } from '../cli-context.ts'
 import { printJson } from '../command-options.ts'
-import { releaseFailure } from '../deploy/deployment.ts'
-import { watchRelease } from '../deploy/release-progress.ts'
+import type { FollowOptions } from '../deploy/flags.ts'
+import { carryOut, RELEASE_FAILED } from '../deploy/release-progress.ts'
+import { Failure } from '../failure/failure.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { progressOn } from '../terminal/progress.ts'
 
-export interface SecretOptions extends AppOptions {
+export interface SecretOptions extends AppOptions, FollowOptions {
   readonly json?: boolean
   readonly stage?: boolean
 }
@@ -35,12 +36,21 @@ export async function changeSecrets(
       return
     }
     progress.line(`Release v${release.version} of ${app} brings ${names.join(', ')}`)
-    const ended = await watchRelease(client, { app, version: release.version }, progress, {
+    const ended = await carryOut(client, release, progress, {
       signal: context.interrupted(),
       waitTimeoutMs: WAIT_TIMEOUT_MS,
+      detach: options.detach,
+    }).catch((error: unknown) => {
+      // What was set is set: it would come again with the next release.
+      if (error instanceof Failure && error.code === RELEASE_FAILED)
+        throw new Failure(error.message, {
+          why: `${error.why}\nWhat was ${Object.values(values).includes(null) ? 'removed' : 'set'} stays so, and comes with the next release.`,
+          fix: [`roost secrets list -a ${app}`, ...error.fixes],
+          code: RELEASE_FAILED,
+        })
+      throw error
     })
-    if (ended.status === 'failed') throw releaseFailure(ended, true)
-    progress.line(`Release v${ended.version} of ${app} is complete.`)
+    if (!options.detach) progress.line(`Release v${ended.version} of ${app} is complete.`)
     if (options.json) printJson(context, { names, release: ended })
   })
 }

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained } from '../command-options.ts'
+import { followOptions } from '../deploy/flags.ts'
 import { type Failure, usage } from '../failure/failure.ts'
 import { changeSecrets, type SecretOptions } from './change-secrets.ts'
 
@@ -12,6 +13,7 @@ export function register(parent: Command, context: CliContext): void {
       .description('Set secrets; they reach programs as environment, through a new release')
       .argument('<name=value...>', 'NAME=- takes the value from standard input'),
   ).option('--stage', 'only store them; the next release brings them to the machines')
+  followOptions(command)
   explained(command, {
     examples: [
       'roost secrets set DATABASE_URL=postgres://… KEY=abc',

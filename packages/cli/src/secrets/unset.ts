@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained } from '../command-options.ts'
 import { nearest } from '../config/reader.ts'
+import { followOptions } from '../deploy/flags.ts'
 import { usage } from '../failure/failure.ts'
 import { withApp } from '../session/app-session.ts'
 import { changeSecrets, type SecretOptions } from './change-secrets.ts'
@@ -14,6 +15,7 @@ export function register(parent: Command, context: CliContext): void {
       .description('Remove secrets, through a new release')
       .argument('<name...>', 'secrets'),
   ).option('--stage', 'only forget them; the next release takes them from the machines')
+  followOptions(command)
   explained(command, {
     examples: ['roost secrets unset OLD_KEY -a shop'],
     json: '{names, release: as roost releases --json | null}',
