@@ -1,5 +1,5 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, statSync, writeSync } from 'node:fs'
-import { statfs } from 'node:fs/promises'
+import { closeSync, fsyncSync, ftruncateSync, openSync, statSync } from 'node:fs'
+import { open, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '@roost/base'
 import { isNoSpace } from './no-space.ts'
@@ -42,17 +42,17 @@ export function createReserve(folder: string, log: Logger): Reserve {
       const missing = wanted - size()
       // Never the thing that fills the disk itself.
       if (missing <= 0 || bavail * bsize < 4 * missing) return
-      const fd = openSync(file, 'a', 0o600)
+      const handle = await open(file, 'a', 0o600)
       try {
         const zeros = Buffer.alloc(Math.min(CHUNK, missing))
-        for (let written = 0; written < missing; )
-          written += writeSync(fd, zeros, 0, Math.min(zeros.length, missing - written))
-        fsyncSync(fd)
+        for (let left = missing; left > 0; )
+          left -= (await handle.write(zeros, 0, Math.min(zeros.length, left))).bytesWritten
+        await handle.sync()
       } catch (error) {
-        rmSync(file, { force: true })
+        await rm(file, { force: true })
         log.warn('hold room back', { file, error })
       } finally {
-        closeSync(fd)
+        await handle.close()
       }
     },
     release() {
