@@ -510,8 +510,8 @@ function runAlone(options: {
   for (let step = 0; now < NOW + lastsMs && step < 10_000; step++) {
     if (world.state === 'running' && now >= world.startedAt + runMs) {
       const how = { signal: 0, oomKilled: false, ...exitOf(starts.length) }
-      const ended = { ...how, at: world.startedAt + runMs }
-      world = { ...stamp(2), state: 'exited', startedAt: world.startedAt, exit: ended }
+      const { startedAt }: { readonly startedAt: number } = world
+      world = { ...stamp(2), state: 'exited', startedAt, exit: { ...how, at: startedAt + runMs } }
     }
     tell({ kind: 'seen', observed: world, assignment })
     const next = nextStep(assignment, at, now)
