@@ -16,9 +16,10 @@ function problems(content: string): string[] {
 
 describe('mistakes are told with their place', () => {
   test.each<[string, string, string[]]>([
-    ['a broken value', 'app = "x"\nport =\n', ['2:7 Unspecified values are invalid']],
+    ['a broken value', 'app = "x"\nport =\n', ['2:7 a value is missing']],
     ['a string without end', 'app = "x\n', ['1:9 Unterminated string constant']],
-    ['a key twice', 'app = "x"\napp = "y"\n', ['2:1 Defining a key multiple times is invalid']],
+    ['a section without end', '[build\nimage = "x"\n', ['1:7 the name of a section ends with ]']],
+    ['a key twice', 'app = "x"\napp = "y"\n', ['2:1 this key is there twice']],
     [
       'a mistyped key',
       'primary_regoin = "ams"',

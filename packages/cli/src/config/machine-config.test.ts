@@ -123,9 +123,7 @@ test('checks by https, with headers in either form', () => {
       ],
     },
   ])
-  expect(checks?.['up']?.headers).toEqual([
-    { name: 'accept', values: ['text/plain', 'text/html'] },
-  ])
+  expect(checks?.['up']?.headers).toEqual([{ name: 'accept', values: ['text/plain', 'text/html'] }])
 })
 
 describe('guest', () => {

@@ -47,8 +47,29 @@ export function tomlTree(text: string): { table: TomlTable } | { problem: TomlPr
     return { table: root }
   } catch (error) {
     if (!(error instanceof ParseError)) throw error
-    return { problem: { at: placeOfError(text, error), message: error.message.replace(/\.$/, '') } }
+    const at = placeOfError(text, error)
+    const header = openHeader(text, at.line)
+    if (header !== null)
+      return { problem: { at: header, message: 'the name of a section ends with ]' } }
+    const message = error.message.replace(/\.$/, '')
+    return { problem: { at, message: PLAIN_WORDS[message] ?? message } }
   }
+}
+
+/** What the parser says in the words of its own grammar. */
+const PLAIN_WORDS: Readonly<Record<string, string>> = {
+  'Unspecified values are invalid': 'a value is missing',
+  'Defining a key multiple times is invalid': 'this key is there twice',
+}
+
+/** `[http_service` is noticed only on the line after it; null when it is not that. */
+function openHeader(text: string, line: number): Place | null {
+  const lines = text.split('\n').slice(0, line)
+  for (const n of [line - 1, line - 2]) {
+    const header = /^\s*\[\[?\s*[\w."'-]+(?=\s*(?:#.*)?$)/.exec(lines[n]?.trimEnd() ?? '')
+    if (header !== null) return { line: n + 1, column: header[0].length + 1 }
+  }
+  return null
 }
 
 /** The parser notices a missing value only on the next line; a person looks for it where the line ends with `=`. */
