@@ -51,6 +51,7 @@ beforeAll(async () => {
     dataDir: join(dir, 'builder'),
     netns: ID,
     cgroupParent: CGROUPS,
+    memoryMb: 700,
     uplink: null,
     nameservers: [],
     ca: store.ca,
@@ -324,6 +325,24 @@ test.each<[string, Record<string, string>, string]>([
   ],
 ])('%s is told plainly', async (_what, files, message) => {
   expect(failureOf(await build(folderOf(files)))).toContain(message)
+})
+
+test('a build that takes more memory than builds may is ended alone, and told so', async () => {
+  const folder = folderOf({
+    Dockerfile: 'FROM debian:bookworm-slim\nRUN head -c 3000m /dev/zero | tail > /dev/null\n',
+  })
+  const modest = folderOf({
+    Dockerfile: 'FROM debian:bookworm-slim\nRUN sleep 2; echo modest\n',
+  })
+  const [greedy, other] = await Promise.all([
+    build(folder, { no_cache: true }),
+    build(modest, { no_cache: true }),
+  ])
+  expect(failureOf(greedy)).toContain(
+    'build_failed: it ran out of memory: builds on this host may use 700 MB together',
+  )
+  expect(failureOf(greedy)).toContain('Dockerfile line 2')
+  expect(other.end?.kind).toBe('done')
 })
 
 test('steps reach neither the host, nor the metadata of a cloud, nor files outside of their context', async () => {

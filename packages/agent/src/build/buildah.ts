@@ -12,6 +12,7 @@ import {
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { PlatformError } from '@roost/base'
+import { openCgroups } from '../containerd/cgroup.ts'
 import { reachableNameservers } from './builder-network.ts'
 
 export interface BuildahOptions {
@@ -20,6 +21,8 @@ export interface BuildahOptions {
   readonly netnsPath: string
   /** Parent of the cgroups of steps. */
   readonly cgroupParent: string
+  /** What all builds together may use. */
+  readonly memoryMb: number
   readonly nameservers: readonly string[]
 }
 
@@ -65,6 +68,8 @@ export interface Buildah {
   readonly machineArguments: readonly string[]
   readonly configDir: string
   readonly storageDir: string
+  /** Grows whenever builds ran out of the memory that they may use. */
+  shortages(): number
   /** Removes cgroups of steps that are no more. */
   sweepCgroups(): void
   /** Whether builds that were cut off left containers. Only true words while no build runs. */
@@ -72,6 +77,14 @@ export interface Buildah {
 }
 
 const LINE_CHARS_MAX = 4000
+/** Processes and threads of all builds together. */
+const PIDS_MAX = 8192
+/** Of all on a host, builds are the first to go when it runs out of memory. */
+const ENTER = `
+echo 800 > /proc/self/oom_score_adj
+for file in $1; do echo $$ > "$file"; done
+shift
+exec "$@"`
 const KILL_MS = 3000
 const SETUP = `
 set -e
@@ -125,6 +138,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
   const configDir = join(options.dataDir, 'config')
   const stateDir = join(options.dataDir, 'state')
   const storageDir = join(options.dataDir, 'storage')
+  const cgroups = openCgroups()
   for (const dir of [
     join(configDir, 'certs'),
     join(configDir, 'home'),
@@ -167,10 +181,20 @@ export function openBuildah(options: BuildahOptions): Buildah {
 
   function start(run: Omit<BuildahRun, 'onLine'>) {
     mkdirSync(run.tmpDir, { recursive: true, mode: 0o700 })
+    const { cgroupParent, memoryMb } = options
+    const limits = { memoryBytes: memoryMb * 1_048_576, pids: PIDS_MAX }
+    cgroups.limit(cgroupParent, limits)
+    // Beside those of steps: with version 2 a group has processes or groups, not both.
+    cgroups.limit(`${cgroupParent}/buildah`, limits)
     return spawn(
-      // When the agent is killed, the kernel ends `unshare` too, and with it all the rest.
-      'setpriv',
+      'sh',
       [
+        '-c',
+        ENTER,
+        'sh',
+        cgroups.entries(`${cgroupParent}/buildah`).join(' '),
+        // When the agent is killed, the kernel ends `unshare` too, and with it all the rest.
+        'setpriv',
         '--pdeathsig=SIGKILL',
         ...(run.withoutNetwork ? [] : ['nsenter', `--net=${options.netnsPath}`]),
         'unshare',
@@ -314,6 +338,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
         return false
       }
     },
+    shortages: () => cgroups.shortages(options.cgroupParent),
     sweepCgroups() {
       const root = '/sys/fs/cgroup'
       for (const base of [root, ...readdirSync(root).map((name) => join(root, name))])

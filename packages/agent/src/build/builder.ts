@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
+import { totalmem } from 'node:os'
 import { dirname, join, sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { BuildEvent, BuildRequest } from '@roost/api'
@@ -31,6 +32,8 @@ export interface BuilderOptions {
   readonly netns: string
   /** Parent of the cgroups of build steps, unique on this kernel. */
   readonly cgroupParent: string
+  /** What all builds together may use. Default: half of this machine's memory, at least 512. */
+  readonly memoryMb?: number | undefined
   readonly uplink: string | null
   readonly nameservers: readonly string[]
   /** PEM of the installation's authority. */
@@ -83,11 +86,13 @@ const DOCKERFILE_BYTES_MAX = 1_000_000
 
 export function createBuilder(options: BuilderOptions): Builder {
   const { dataDir, clock, log } = options
+  const memoryMb = options.memoryMb ?? Math.max(512, Math.round(totalmem() / 2 / 1_048_576))
   const network = openBuilderNetwork(options.netns)
   const buildah = openBuildah({
     dataDir,
     netnsPath: network.path,
     cgroupParent: options.cgroupParent,
+    memoryMb,
     nameservers: options.nameservers,
   })
   const slots = createBuildSlots({ slots: BUILDS_MAX, waiting: WAITING_MAX })
@@ -266,6 +271,7 @@ export function createBuilder(options: BuilderOptions): Builder {
     )
     const idFile = join(folder, 'image')
     const output = createBuildLog(rewritten.steps)
+    const shortages = buildah.shortages()
     const code = await buildah.run({
       args: [
         'bud',
@@ -301,7 +307,15 @@ export function createBuilder(options: BuilderOptions): Builder {
         if (event !== null) await say(event)
       },
     })
-    if (code !== 0) throw new PlatformError('build_failed', output.failure())
+    if (code !== 0) {
+      const failure = output.failure()
+      const killed = code === 137 || /exit status 137|signal: killed/.test(failure)
+      const why =
+        killed && buildah.shortages() > shortages
+          ? `it ran out of memory: builds on this host may use ${memoryMb} MB together\n`
+          : ''
+      throw new PlatformError('build_failed', `${why}${failure}`)
+    }
     return (await readFile(idFile, 'utf8')).trim().replace(/^sha256:/, '')
   }
 
@@ -391,6 +405,8 @@ export function createBuilder(options: BuilderOptions): Builder {
       timeoutMs: QUERY_MS_MAX,
       withoutNetwork: true,
     })
+    // It ran in one, too.
+    buildah.sweepCgroups()
   }
 
   function tidyWhenIdle(): Promise<void> {

@@ -20,6 +20,11 @@ export interface Cgroups {
   readonly swapAccounting: boolean
   /** How often the kernel killed for want of memory in this group; 0 when it is gone. */
   oomKills(path: string): number
+  /**
+   * Grows when this group or one below it came to its limit of memory (version 1, where much that is only kept for speed does so
+   * too) or something in it was killed for that (version 2). With something that was killed, it says why.
+   */
+  shortages(path: string): number
   children(path: string): readonly string[]
   /** Makes the group, or changes what it may use. Without the right to it nothing is limited. */
   limit(path: string, limits: { readonly memoryBytes: number; readonly pids: number }): void
@@ -53,6 +58,15 @@ export function openCgroups(root = ROOT): Cgroups {
     oomKills(path) {
       try {
         const text = readFileSync(join(memory, path, eventsFile), 'utf8')
+        return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
+      } catch {
+        return 0
+      }
+    },
+    shortages(path) {
+      try {
+        if (version === 1) return Number(readFileSync(join(memory, path, 'memory.failcnt'), 'utf8'))
+        const text = readFileSync(join(root, path, 'memory.events'), 'utf8')
         return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)
       } catch {
         return 0
