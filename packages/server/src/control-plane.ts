@@ -37,7 +37,7 @@ import { FileTrouble } from './store/file-trouble.ts'
 import { getHost, putHost } from './store/hosts.ts'
 import { type InstallationSettings, putSettings } from './store/settings.ts'
 import { acceptStatuses } from './watch/accept-statuses.ts'
-import { watch } from './watch/watch.ts'
+import { headOf, watch } from './watch/watch.ts'
 
 export type { Deps } from './deps.ts'
 export { createIds, type Ids } from './ids.ts'
@@ -148,7 +148,8 @@ export function createControlPlane(deps: Deps): ControlPlane {
       else
         presence.edgeHeard(host.id, {
           seenAt: now,
-          applied: beat.applied,
+          // More than there is: of what was written before this store was put back from a copy.
+          applied: beat.applied > (await store.read(headOf)) ? 0 : beat.applied,
           draining: beat.draining,
         })
       // The first word of each is kept: a server that starts later must know whom to expect.
