@@ -29,6 +29,7 @@ export const NOUNS: Readonly<Record<string, string>> = {
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
   mirror: 'Base images of Docker Hub in the own registry',
+  registry: 'The image store: what lies there, and what nobody needs any more',
   playground: 'Simulated hosts in several regions on this machine',
 }
 
@@ -210,6 +211,21 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['hosts'],
         summary: 'Hosts and their state',
         load: () => import('./hosts/hosts.ts'),
+      },
+      {
+        words: ['doctor'],
+        summary: 'What is wrong, what takes room, and what mends it',
+        load: () => import('./doctor/doctor.ts'),
+      },
+      {
+        words: ['registry', 'usage'],
+        summary: 'What takes room in the image store',
+        load: () => import('./registry/usage.ts'),
+      },
+      {
+        words: ['registry', 'collect'],
+        summary: 'Remove images that no release can return to',
+        load: () => import('./registry/collect.ts'),
       },
       {
         words: ['auth', 'login'],

@@ -4,7 +4,7 @@ import { printJson } from './command-options.ts'
 import { COMMANDS, type CommandEntry, NOUNS } from './command-table.ts'
 import { nearest } from './config/reader.ts'
 import { type Explanation, explain } from './failure/explain.ts'
-import { type ExitCode, usage } from './failure/failure.ts'
+import { type Ended, type ExitCode, usage } from './failure/failure.ts'
 import { styleOf } from './terminal/style.ts'
 
 const ENTRIES = COMMANDS.flatMap(({ commands }) => commands)
@@ -28,6 +28,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
       if (wantsJson(argv)) tellScript(words, context)
       return 2
     }
+    if (error instanceof Error && error.name === 'Ended') return (error as Ended).exitCode
     const words = explain(error)
     if (wantsJson(argv)) tellScript(words, context)
     return tell(words, context)

@@ -107,6 +107,14 @@ function explainApiError(error: ApiError): Words {
       return { ...base, fixes: UPDATE, exitCode: 3 }
     case 'unknown_region':
       return { ...base, fixes: ['roost regions'] }
+    case 'disk_full':
+      return {
+        ...base,
+        fixes: [
+          'roost doctor   # says what takes room',
+          'roost registry collect   # removes images that no release can return to',
+        ],
+      }
     case 'no_room':
       return { ...base, fixes: ['roost regions   # shows the memory that is free'] }
     case 'name_taken':

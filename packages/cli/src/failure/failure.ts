@@ -40,3 +40,13 @@ export class Failure extends Error {
 export function usage(what: string, fix?: string | readonly string[]): Failure {
   return new Failure(what, { fix, exitCode: 2 })
 }
+
+/** A command that has said all there is to say, and did not end well. */
+export class Ended extends Error {
+  readonly exitCode: ExitCode
+  constructor(exitCode: ExitCode) {
+    super(`ended with ${exitCode}`)
+    this.name = 'Ended'
+    this.exitCode = exitCode
+  }
+}

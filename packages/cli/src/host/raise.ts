@@ -60,7 +60,12 @@ export async function raiseServer(
   const layout = layoutOf(spec)
   const { server } = spec
   if (server === null) throw new PlatformError('invalid', `${spec.name} is to run no server`)
-  for (const folder of [layout.configDir, layout.keyDir, layout.logDir])
+  for (const folder of [
+    layout.configDir,
+    layout.keyDir,
+    layout.logDir,
+    layout.dataDirOf('registry'),
+  ])
     mkdirSync(folder, { recursive: true, mode: 0o700 })
   say(spec.name, 'starting the server')
   await addPrivatePlanes(spec, FIRST_NUMBER)
@@ -77,7 +82,11 @@ export async function raiseServer(
     },
     internal: { address: mesh, port: PORTS.internal },
     internalUrl: `https://${mesh}:${PORTS.internal}`,
-    registry: { url: `https://${mesh}:${PORTS.registry}`, tokenBundle },
+    registry: {
+      url: `https://${mesh}:${PORTS.registry}`,
+      tokenBundle,
+      dataDir: layout.dataDirOf('registry'),
+    },
     clientNetworks: server.clientNetworks,
     tokenFile: server.tokenFile,
     logFile: `${layout.logDir}/server.log`,
@@ -87,7 +96,6 @@ export async function raiseServer(
   writeFileSync(layout.ca, init.ca)
   startProgram(programOf(spec, layout, 'server'))
 
-  mkdirSync(layout.dataDirOf('registry'), { recursive: true, mode: 0o700 })
   writeFileSync(
     layout.configOf('registry'),
     registryConfig({

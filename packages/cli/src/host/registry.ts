@@ -34,11 +34,9 @@ export function registryConfig(options: RegistryOptions): string {
       storage: {
         filesystem: { rootdirectory: options.dataDir, maxthreads: 100 },
         delete: { enabled: true },
-        // Abandoned uploads go after a day.
-        maintenance: {
-          uploadpurging: { enabled: true, age: '24h', interval: '6h', dryrun: false },
-        },
-        cache: { blobdescriptor: 'inmemory' },
+        // The server does that, who knows which pushes are at work. It removes blobs too: the registry must not remember
+        // (`cache`) that one is there.
+        maintenance: { uploadpurging: { enabled: false } },
       },
       http: {
         addr: `${address}:${options.port}`,
