@@ -51,6 +51,8 @@ const stopSignal = z.enum([
 ])
 
 const check = z.object({
+  /** Fly's: a check that decides about requests though it belongs to no service. */
+  kind: z.enum(['informational', 'readiness']).nullish(),
   type: z.enum(['tcp', 'http']).default('tcp'),
   port: z.int().min(1).max(65535).optional(),
   interval: duration.optional(),

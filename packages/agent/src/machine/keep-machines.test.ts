@@ -132,6 +132,35 @@ test('a new version takes the place of the old one, never beside it', async () =
   expect(told.at(-1)).toMatchObject({ instanceId: 'B', configGeneration: 2 })
 })
 
+test('a restart stops and starts once, also over the death of the agent, and says what happened', async () => {
+  const first = keep()
+  const wanted = machine(1)
+  first.keeper.setAssignments([wanted])
+  await first.reaches(wanted.id, 'started')
+  const restarted = after(wanted, { kind: 'restart' }, { kind: 'drained' })
+  first.keeper.setAssignments([restarted])
+  await vi.waitFor(
+    () => {
+      const status = first.keeper.statuses()[0]
+      expect(status).toMatchObject({
+        state: 'started',
+        configGeneration: restarted.configGeneration,
+      })
+    },
+    { timeout: 5000, interval: 5 },
+  )
+  await first.keeper.stop()
+  const second = keep({ host: first.fake, store: first.store })
+  second.keeper.setAssignments([restarted])
+  await second.reaches(wanted.id, 'started')
+  expect(first.fake.starts).toHaveLength(2)
+  expect(second.keeper.statuses()[0]?.history?.last).toMatchObject([
+    { kind: 'started', restart: 0 },
+    { kind: 'exited', exit: { requested: true }, restarting: false },
+    { kind: 'started', restart: 0 },
+  ])
+})
+
 test('an agent that has not heard the server destroys nothing; then it removes what nobody knows', async () => {
   const fake = createFakeHost()
   const before = keep({ host: fake })

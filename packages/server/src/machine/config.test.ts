@@ -80,6 +80,10 @@ describe('machineConfig', () => {
       'config.checks: a check can not be called "servicecheck-00-tcp-1": names have at most 100 characters and do not begin with servicecheck-',
     ],
     [
+      { checks: { alive: { port: 1, kind: 'readiness' } } },
+      'config.checks.alive.kind: only the checks of services decide about requests; readiness is not supported',
+    ],
+    [
       { checks: { alive: { type: 'http', port: 1, path: 'up' } } },
       'config.checks.alive.path: "up" does not begin with / or has a character that must be escaped',
     ],

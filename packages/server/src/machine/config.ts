@@ -187,6 +187,11 @@ function portOf(port: NonNullable<ServiceInput['ports']>[number], path: string):
 function checkOf(check: CheckInput, path: string, defaultPort: number | undefined): MachineCheck {
   const port = check.port ?? defaultPort
   if (port === undefined) throw new PlatformError('invalid', `${path}.port is missing`)
+  if (check.kind === 'readiness')
+    throw new PlatformError(
+      'unsupported',
+      `${path}.kind: only the checks of services decide about requests; readiness is not supported`,
+    )
   const https = check.protocol === 'https'
   if (check.method !== undefined && !/^[A-Za-z]{1,16}$/.test(check.method))
     throw new PlatformError('invalid', `${path}.method: ${quote(check.method)} is no method`)
