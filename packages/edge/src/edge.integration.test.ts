@@ -1,15 +1,19 @@
+import { execFile } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
 import { connect as connectH2 } from 'node:http2'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import type { MachineId } from '@roost/core'
 import { decode, encode } from 'dns-packet'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { app, DOMAIN, openTrial, until } from './trial-edge.ts'
+import { app, DOMAIN, openTrial, settingsWith, until } from './trial-edge.ts'
 
+const run = promisify(execFile)
 const trial = await openTrial()
 const { NET, HTTP_PORT, HTTPS_PORT, pki, backend, silentBackend, get, load, raise, view } = trial
 afterEach(() => trial.cleanUp())
@@ -245,6 +249,75 @@ describe('an edge with a real HAProxy', () => {
       expect(slowest).toBeLessThan(how === 'killed' ? 1500 : 6000)
       await trial.cleanUp()
     }
+  })
+
+  test('what may not be asked twice never is, and what may is asked of the next machine', async () => {
+    const [one, two] = [await backend(1), await backend(2)]
+    const { server, applied } = await raise()
+    server.put('machine', two.machine, view(two))
+    await applied(server.put('machine', one.machine, view(one)))
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'])
+      for (const kept of [false, true]) {
+        const id = `${method}-${kept}`
+        if (kept) await get({ agent })
+        const asked = get({ method, path: `/?drop&id=${id}`, ...(kept ? { agent } : {}) })
+        // On a kept connection HAProxy leaves it to the client to ask again, by closing it.
+        if (kept) await expect(asked).rejects.toThrow('socket hang up')
+        else expect((await asked).status).toBe(502)
+        const arrivals = one.dropped.count + two.dropped.count
+        expect(arrivals).toBe(1)
+        one.dropped.count = 0
+        two.dropped.count = 0
+      }
+    expect((await get({ path: '/?drop' })).status).toBe(502)
+    // Bounded: a request that kills what answers it must not kill everything.
+    expect(one.dropped.count + two.dropped.count).toBe(6)
+    agent.destroy()
+  })
+
+  test('a disk that is full keeps nobody from serving or being steered, and all is right when there is room', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'roost-edge-full-'))
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', dir])
+    trial.closers.push(async () => {
+      await run('umount', ['-l', dir])
+      await rm(dir, { recursive: true })
+    })
+    const [one, two, three] = [await backend(1), await backend(2), await backend(3)]
+    const { server, applied, edge, masterPid, files, start } = await raise({ dir })
+    await applied(server.put('machine', one.machine, view(one)))
+    await until('it is written down', async () =>
+      (await readFile(files.config, 'utf8')).includes(one.machine),
+    )
+    await writeFile(join(dir, 'filler'), Buffer.alloc(8_000_000)).catch(() => {})
+    server.put('machine', one.machine, null)
+    await applied(server.put('machine', two.machine, view(two)))
+    expect((await get()).machine).toBe(two.machine)
+    // Started again from what was written before, it is brought to what is known now.
+    process.kill(await masterPid(), 'SIGKILL')
+    await until(
+      'it serves again',
+      async () => (await get().catch(() => null))?.machine === two.machine,
+    )
+    // A new edge knows what was written, and hears the rest.
+    await edge.current.close()
+    edge.current = await start()
+    await applied(server.put('machine', three.machine, view(three)))
+    server.put('machine', two.machine, null)
+    await until('it is steered', async () => (await get()).machine === three.machine)
+
+    await rm(join(dir, 'filler'))
+    await until(
+      'the files are right',
+      async () => (await readFile(files.config, 'utf8')).includes(three.machine),
+      15_000,
+    )
+    server.put('settings', 'settings', settingsWith('198.18.3.0/24'))
+    await applied(server.revision())
+    server.setReachable(false)
+    await edge.current.close()
+    edge.current = await start()
+    await until('it knows the latest', () => edge.current.status().applied === server.revision())
   })
 
   test('when the own region is down, all machines of the nearest one share the work', async () => {

@@ -25,6 +25,8 @@ export interface Backend {
   readonly hits: { count: number }
   /** `?id=` of each request that arrived in full. */
   readonly ids: string[]
+  /** Asked to end the connection instead of answering. */
+  readonly dropped: { count: number }
   /** Of bodies. */
   readonly bytes: { count: number }
   headers: IncomingHttpHeaders
@@ -56,6 +58,14 @@ export function host(letter: string, region: string, number: number): Host {
     status: 'ok',
   }
 }
+
+/** Clients of `network` are nearest to iad. */
+export const settingsWith = (network: string): Settings => ({
+  domain: DOMAIN,
+  clientNetworks: [{ cidr: network, region: 'iad' as RegionCode }],
+  networks: [],
+  registry: { name: '', url: '' },
+})
 
 export const app = (name: string) =>
   ({ name, organization: 'o', network: 1, createdAt: 0, primaryRegion: null, release: 1 }) as App
@@ -161,12 +171,13 @@ export async function openTrial(number = 0) {
         if (since === 0) yield { type: 'reset' }
         while (!signal.aborted) {
           if (!reachable) throw new Error('no server')
+          const upTo = revision
           const news = [...records.values()]
             .filter((r) => r.revision > seen)
             .sort((a, b) => a.revision - b.revision)
           for (const record of news) yield record
-          seen = revision
-          yield { type: 'synced', revision }
+          seen = upTo
+          yield { type: 'synced', revision: upTo }
           if (revision > seen) continue
           await new Promise<void>((resolve) => {
             wake = resolve
@@ -242,6 +253,7 @@ export async function openTrial(number = 0) {
       port,
       hits: { count: 0 },
       ids: [],
+      dropped: { count: 0 },
       bytes: { count: 0 },
       headers: {},
       kill: async () => {
@@ -255,6 +267,11 @@ export async function openTrial(number = 0) {
       made.headers = q.headers
       const asked = new URL(q.url ?? '/', 'http://x').searchParams
       const delay = Number(asked.get('ms') ?? 0)
+      if (asked.has('drop')) {
+        made.dropped.count += 1
+        q.on('end', () => q.socket.destroy()).resume()
+        return
+      }
       q.on('end', () => made.ids.push(asked.get('id') ?? ''))
       q.on('data', (chunk: Buffer) => {
         made.bytes.count += chunk.length
@@ -440,13 +457,7 @@ export async function openTrial(number = 0) {
       haproxy: { slots: options.slots ?? 20, maxConnections: options.maxConnections ?? 500 },
     })
     if (options.server === undefined) {
-      const settings: Settings = {
-        domain: DOMAIN,
-        clientNetworks: [{ cidr: '198.18.2.0/24', region: 'iad' as RegionCode }],
-        networks: [],
-        registry: { name: '', url: '' },
-      }
-      server.put('settings', 'settings', settings)
+      server.put('settings', 'settings', settingsWith('198.18.2.0/24'))
       for (const [n, region] of ['ams', 'iad', 'syd'].entries()) {
         const made = host('abc'[n] ?? '', region, n + 1)
         server.put('host', made.id, made)

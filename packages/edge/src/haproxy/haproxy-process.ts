@@ -82,7 +82,12 @@ export function createHaproxyProcess(options: {
 
   async function masterPid(): Promise<number | null> {
     const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim())
-    return pid > 1 && (await isOurs(pid, files.config)) ? pid : null
+    if (pid > 1 && (await isOurs(pid, files.config))) return pid
+    // On a full disk it could not write its number down.
+    const ours = (await processes()).filter(({ args }) => isHaproxy(args, files.config))
+    const numbers = new Set(ours.map((found) => found.pid))
+    for (const found of ours) if (!numbers.has(await parentOf(found.pid))) return found.pid
+    return null
   }
 
   /** Of a keeper with the sockets that are wanted. */
@@ -277,6 +282,12 @@ function isKeeper(args: Args, config: string): boolean {
 async function argsOf(pid: number): Promise<Args> {
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   return text.split('\0').slice(0, -1)
+}
+
+async function parentOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  // The name may hold spaces and brackets; what follows it does not.
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0)
 }
 
 /** A process id may have been given to somebody else: only one that was started with our file is ours. */

@@ -20,6 +20,8 @@ fi 2> /dev/null
 tenths=0
 while [ -z "$stopping" ]; do
   begin=$(date +%s)
+  # On a full disk it says nothing, and starts.
+  { : > "$log"; } 2> /dev/null || log=/dev/null
   "$binary" -W -q -S "$master,mode,600" -p "$pid" -f "$config" < /dev/null > "$log" 2>&1 &
   child=$!
   # A signal ends 'wait' early.
