@@ -130,16 +130,24 @@ export function openBuilderNetwork(netns: string): BuilderNetwork {
     applied.rules = ''
   }
 
+  async function ensure(reach: BuilderReach): Promise<void> {
+    if (!isNamespace(path) || !hasLink(link)) await makeLink()
+    if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() !== '1')
+      writeFileSync('/proc/sys/net/ipv4/ip_forward', '1')
+    const rules = builderRules(netns, reach)
+    if (rules === applied.rules) return
+    await runCommand(['nft', '-f', '-'], { input: rules })
+    applied.rules = rules
+  }
+
+  const turns = { last: Promise.resolve() }
   return {
     path,
-    async ensure(reach) {
-      if (!isNamespace(path) || !hasLink(link)) await makeLink()
-      if (readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() !== '1')
-        writeFileSync('/proc/sys/net/ipv4/ip_forward', '1')
-      const rules = builderRules(netns, reach)
-      if (rules === applied.rules) return
-      await runCommand(['nft', '-f', '-'], { input: rules })
-      applied.rules = rules
+    ensure(reach) {
+      // Two first builds would make the same link.
+      const mine = turns.last.then(() => ensure(reach))
+      turns.last = mine.catch(() => {})
+      return mine
     },
     async remove() {
       const table = builderTable(netns)
