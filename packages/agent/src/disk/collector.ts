@@ -76,7 +76,12 @@ export function startCollector(options: {
 
   async function lap(): Promise<void> {
     await disks.look()
-    if (!mayCollect()) return
+    if (mayCollect()) await removeUnused()
+    for (const reserve of reserves)
+      await reserve.refill().catch((error: unknown) => log.warn('hold room back', { error }))
+  }
+
+  async function removeUnused(): Promise<void> {
     const freed: (Removal & { readonly what: string })[] = []
     const step = async (what: string, work: () => Promise<readonly Removal[]>) => {
       try {
@@ -94,8 +99,6 @@ export function startCollector(options: {
     await step('build cache', collectCache)
     if (freed.length > 0) note(freed)
     await disks.look()
-    for (const reserve of reserves)
-      await reserve.refill().catch((error: unknown) => log.warn('hold room back', { error }))
   }
 
   async function collectDownloads(): Promise<readonly Removal[]> {

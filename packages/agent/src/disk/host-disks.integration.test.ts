@@ -212,6 +212,13 @@ test('on a disk without a byte left, what is here starts, restarts, stops and go
   await open().runtime.create(created, NEVER)
   await open().runtime.start(created.id, {}, NEVER)
   expect(await stateOf(created.id)).toBe('running')
+  // Neither containerd nor an agent needs room to come back.
+  await host().killContainerd()
+  await host().startContainerd()
+  const other = await host().openAgent()
+  expect((await other.runtime.look(created.id))?.state).toBe('running')
+  await other.close()
+  await eventually(() => open().agent.client.version())
   await open().runtime.stop(created.id, { signal: 'SIGKILL', timeoutMs: 0 })
   expect(await stateOf(created.id)).toBe('exited')
   await open().runtime.remove(created.id)
