@@ -1,187 +1,33 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type Loop, silentLogger } from '@roost/base'
 import {
-  type App,
-  type AppName,
-  type Assignment,
-  type Host,
   type HostId,
-  isFinal,
-  type MachineConfig,
   type MachineId,
+  RELEASE_STEPS,
   type RegionCode,
   type Release,
+  releaseOf,
 } from '@roost/core'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { createIds } from '../ids.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { commandMachine } from '../machine/command.ts'
 import { insertNewMachine } from '../machine/insert.ts'
-import { createRelease, type ReleaseRequest } from '../release/create-release.ts'
-import { openMasterKey } from '../secret/master-key.ts'
-import { createSecrets } from '../secret/secrets.ts'
-import { getApp, networkNumber, putApp } from '../store/apps.ts'
-import { putHost } from '../store/hosts.ts'
+import { deleteApp, getApp } from '../store/apps.ts'
+import { deleteHost } from '../store/hosts.ts'
 import { deleteLease, putLease } from '../store/leases.ts'
-import { listMachines } from '../store/machines.ts'
-import { getRelease, listReleaseEvents } from '../store/releases.ts'
-import { openSqlite } from '../store/sqlite/open-sqlite.ts'
-import { createPresence } from '../watch/presence.ts'
-import { startDrainLap } from './drain-lap.ts'
-import { startReleaseLap } from './release-lap.ts'
-import { agentThatSays, createSteppedClock, type Fate, simulateHosts } from './simulated-hosts.ts'
+import { hideMachinesOf, listMachines } from '../store/machines.ts'
+import { getRelease } from '../store/releases.ts'
+import type { StepMoment } from './release-lap.ts'
+import type { Fate } from './simulated-hosts.ts'
+import { CONFIG, openTrialReleases, shop, trialHost } from './trial-releases.ts'
 
-const shop = 'shop' as AppName
-const START = 1_700_000_000_000
-
-const CONFIG: MachineConfig = {
-  image: 'registry.internal/shop@sha256:1',
-  env: {},
-  init: {},
-  guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256 },
-  services: [
-    {
-      protocol: 'tcp',
-      internal_port: 8080,
-      ports: [],
-      checks: [],
-      concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
-      autostop: 'off',
-      autostart: true,
-      min_machines_running: 0,
-    },
-  ],
-  checks: {},
-  restart: { policy: 'on-failure', max_retries: 10 },
-  stop_config: { signal: 'SIGINT', timeout_ms: 5_000 },
-  metadata: {},
-  auto_destroy: false,
-}
-
-function host(name: string, number: number, memoryMb = 4096): Host {
-  return {
-    id: `${number}`.padStart(14, '0') as HostId,
-    name,
-    region: name.split('-')[0] as RegionCode,
-    number,
-    publicAddress: '198.51.100.1',
-    wireguard: { endpoint: '198.51.100.1:51820', publicKey: '' },
-    sealingKey: '',
-    capacity: { cpus: 4, memoryMb },
-    builder: false,
-    availability: 'active',
-    agentSeenAt: START,
-    edgeSeenAt: START,
-    status: 'ok',
-  }
-}
-
-let folder = ''
 let stops: (() => Promise<void>)[] = []
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'roost-release-'))
-})
 afterEach(async () => {
   for (const stop of stops.reverse()) await stop()
   stops = []
-  await rm(folder, { recursive: true, force: true })
 })
 
-async function open(
-  options: { hosts?: Host[]; fates?: Record<string, Fate>; lines?: object[] } = {},
-) {
-  const hosts = options.hosts ?? [host('ams-1', 1), host('iad-1', 2), host('syd-1', 3)]
-  const clock = createSteppedClock(START)
-  const store = openSqlite({ file: ':memory:' })
-  const presence = createPresence(START)
-  const secrets = createSecrets(await openMasterKey(join(folder, 'master.key')))
-  const ids = createIds()
-  const deps = {
-    store,
-    clock,
-    ids,
-    presence,
-    secrets,
-    log: silentLogger,
-    agent: () => agentThatSays(options.lines ?? []),
-  }
-  await store.transaction(async (tx) => {
-    const { number } = await networkNumber(tx, 'personal', 'default')
-    const app: App = {
-      name: shop,
-      organization: 'personal',
-      network: number,
-      createdAt: START,
-      primaryRegion: null,
-      release: 0,
-    }
-    await putApp(tx, app)
-    for (const one of hosts) await putHost(tx, one)
-  })
-  const fates = options.fates ?? {}
-  const fateOf = (assignment: Assignment) => fates[assignment.imageDigest] ?? {}
-  const world = simulateHosts({ store, clock, presence, hosts, fateOf })
-
-  let loops: Loop[] = []
-  const startLaps = () => {
-    loops = [startReleaseLap(deps), startDrainLap(deps)]
-  }
-  const killLaps = async () => {
-    const ended = Promise.all(loops.map((loop) => loop.stop()))
-    await clock.advance(0)
-    await ended
-  }
-  startLaps()
-  stops.push(async () => {
-    await killLaps()
-    await store.close()
-  })
-
-  const release = (image: string, ask: Partial<Release['ask']> = {}, change = {}) =>
-    store.transaction((tx) =>
-      createRelease(
-        tx,
-        {
-          app: shop,
-          cause: 'deploy',
-          ask: { scale: null, regions: [], ha: true, ...ask },
-          what: {
-            image: `registry.internal/shop@${image}`,
-            imageDigest: image,
-            config: CONFIG,
-            primaryRegion: null,
-            source: null,
-          },
-          waitTimeoutMs: 120_000,
-          createdBy: 'admin',
-          ...change,
-        } satisfies ReleaseRequest,
-        { now: clock.now(), newId: ids.machineId },
-      ),
-    )
-  const machines = () => store.read((reader) => listMachines(reader, { app: shop }))
-  const events = (version: number) =>
-    store.read(async (reader) =>
-      (await listReleaseEvents(reader, shop, version, 0)).map(({ event }) => event),
-    )
-  /** Lets the world go on until something holds, at most for so long. */
-  const until = async (what: () => Promise<boolean>, limitMs: number, watch = async () => {}) => {
-    for (let ms = 0; ms <= limitMs; ms += 100) {
-      if (await what()) return
-      await world.tick()
-      await clock.advance(100)
-      await watch()
-    }
-    throw new Error(`not within ${limitMs} ms: ${JSON.stringify(await events(1), null, 1)}`)
-  }
-  const ended = async (version: number, limitMs = 60_000, watch = async () => {}) => {
-    const look = () => store.read((reader) => getRelease(reader, shop, version))
-    await until(async () => isFinal((await look())?.status ?? 'pending'), limitMs, watch)
-    return look()
-  }
-  const versions = async () =>
-    (await machines()).map((m) => m.assignment.config.metadata['fly_release_version'])
-  return { ...deps, world, release, machines, events, ended, until, versions, startLaps, killLaps }
+async function open(options: Parameters<typeof openTrialReleases>[0] = {}) {
+  const opened = await openTrialReleases(options)
+  stops.push(opened.close)
+  return opened
 }
 
 const REGIONS = ['ams', 'iad', 'syd'] as RegionCode[]
@@ -298,7 +144,7 @@ test('a server that was away longer than the release may take does not give it u
   for (const number of [1, 2, 3]) presence.forget(`${number}`.padStart(14, '0') as HostId)
   startLaps()
   await clock.advance(10)
-  expect((await ended(2))?.status).toBe('complete')
+  expect(await ended(2)).toMatchObject({ status: 'complete', reason: null })
 })
 
 test('a second release waits for the first, and says so', async () => {
@@ -337,7 +183,7 @@ test('scale adds beside what runs and takes away what is too many', async () => 
 })
 
 test('where there is no room for two at once, machines are replaced in waves', async () => {
-  const small = [host('ams-1', 1, 3 * 256)]
+  const small = [trialHost('ams-1', 1, 3 * 256)]
   const { release, ended, machines, versions } = await open({ hosts: small })
   await release('sha256:1', { scale: { ['ams' as RegionCode]: 2 } })
   await ended(1)
@@ -373,7 +219,7 @@ test('a machine that a person made by hand is left alone', async () => {
       {
         id: mine,
         app: shop,
-        host: host('ams-1', 1),
+        host: trialHost('ams-1', 1),
         config: CONFIG,
         imageDigest: 'sha256:mine',
         launch: true,
@@ -479,4 +325,333 @@ describe('a machine that somebody has leased', () => {
     expect(await touched()).toEqual(before)
     expect(await versions()).toEqual(['1', '1', '1'])
   })
+})
+
+const AMS = 'ams' as RegionCode
+/** So that the order of waves is that of the regions here. */
+const EACH = { scale: Object.fromEntries(REGIONS.map((region) => [region, 1])) }
+const versionsOf = (opened: Awaited<ReturnType<typeof open>>) => async () =>
+  (await opened.machines()).map((m) => releaseOf(m.assignment.config))
+
+describe('machines that can not run twice', () => {
+  test('get the new version where they are, one after the other, and are wanted started all the while', async () => {
+    const opened = await open()
+    const { release, ended, machines, world } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    const before = (await machines()).map((m) => m.assignment.id)
+    const planned = await release('sha256:2', {}, { strategy: 'recreate' })
+    expect(planned.plan.map((r) => r.source === r.target)).toEqual([true, true, true])
+    const done = await ended(2, 60_000, async () => {
+      expect((await machines()).every((m) => m.assignment.goal === 'started')).toBe(true)
+      expect(world.running().length).toBeGreaterThanOrEqual(2)
+    })
+    expect(done?.status).toBe('complete')
+    expect((await machines()).map((m) => m.assignment.id)).toEqual(before)
+    expect(await versionsOf(opened)()).toEqual([2, 2, 2])
+    expect((await machines()).every((m) => m.assignment.imageDigest === 'sha256:2')).toBe(true)
+  })
+
+  test('return to the version before when the new one fails', async () => {
+    const opened = await open({ fates: { 'sha256:bad iad': { exitCode: 3 } } })
+    const { release, ended, machines } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    const before = (await machines()).map((m) => m.assignment.id)
+    await release('sha256:bad', {}, { strategy: 'recreate' })
+    const failed = await ended(2)
+    expect(failed).toMatchObject({ status: 'failed', returned: true })
+    expect(failed?.reason).toMatch(/exited with code 3.*; all machines run release 1 again$/)
+    expect((await machines()).map((m) => m.assignment.id)).toEqual(before)
+    expect(await versionsOf(opened)()).toEqual([1, 1, 1])
+    expect((await machines()).every((m) => m.readySince !== null)).toBe(true)
+  })
+
+  test('can not when their secrets change either', async () => {
+    const { release, ended, machines } = await open()
+    await release('sha256:1', { regions: [AMS], ha: false }, { strategy: 'recreate' })
+    await ended(1)
+    const [before] = (await machines()).map((m) => m.assignment.id)
+    await release('unused', {}, { cause: 'secrets', what: null })
+    expect((await ended(2))?.strategy).toBe('recreate')
+    expect((await machines()).map((m) => m.assignment.id)).toEqual([before])
+  })
+
+  test('stay stopped when somebody stopped them', async () => {
+    const { release, ended, machines, store, clock } = await open()
+    await release('sha256:1', { regions: [AMS] })
+    await ended(1)
+    const [stopped] = await machines()
+    if (stopped === undefined) throw new Error('no machine')
+    await store.transaction((tx) =>
+      commandMachine(tx, stopped, { kind: 'stop' }, { now: clock.now(), source: 'user' }),
+    )
+    await release('sha256:2', {}, { strategy: 'recreate' })
+    expect((await ended(2))?.status).toBe('complete')
+    const goals = (await machines()).map((m) => [m.assignment.goal, m.assignment.imageDigest])
+    expect(goals.sort()).toEqual([
+      ['started', 'sha256:2'],
+      ['stopped', 'sha256:2'],
+    ])
+  })
+})
+
+describe('a release that fails late', () => {
+  test('takes nothing from those that serve, and brings back those that were replaced', async () => {
+    const opened = await open({ fates: { 'sha256:bad syd': { exitCode: 3 } } })
+    const { release, ended, machines, store } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    // The last of three waves, so that two have been replaced by then.
+    await release('sha256:bad', EACH, { strategy: 'rolling' })
+    const failed = await ended(2, 60_000, async () => {
+      const serving = (await machines()).filter(
+        (m) => m.readySince !== null && m.assignment.goal === 'started',
+      )
+      expect(serving.length).toBeGreaterThanOrEqual(3)
+    })
+    expect(failed).toMatchObject({ status: 'failed', returned: true, returnTo: 1 })
+    expect(await versionsOf(opened)()).toEqual([1, 1, 1])
+    expect((await machines()).map((m) => m.assignment.region).sort()).toEqual(REGIONS)
+    expect((await store.read((reader) => getApp(reader, shop)))?.release).toBe(1)
+  })
+
+  test('returns also when its machines end after it had begun to serve', async () => {
+    const opened = await open({ fates: { 'sha256:bad': { exitCode: 9, exitAfterMs: 2_500 } } })
+    const { release, ended, store, events } = opened
+    await release('sha256:1', { regions: [AMS], ha: false })
+    await ended(1)
+    await release('sha256:bad')
+    expect(await ended(2)).toMatchObject({
+      status: 'failed',
+      returned: true,
+      reason: expect.stringContaining('it served, but machine'),
+    })
+    expect((await events(2)).map((e) => e.message)).toContain('release 2 serves')
+    expect(await versionsOf(opened)()).toEqual([1])
+    expect((await store.read((reader) => getApp(reader, shop)))?.release).toBe(1)
+  })
+
+  test('says what runs what, and what mends it, when it can not return', async () => {
+    const { release, ended, world, presence, events } = await open({
+      fates: { 'sha256:bad syd': { exitCode: 3, startMs: 4_000 } },
+    })
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    await release('sha256:bad', EACH)
+    let silent = false
+    const failed = await ended(2, 120_000, async () => {
+      // The host of the first that was replaced dies before the last one fails.
+      if (silent || !(await events(2)).some((e) => e.message.includes('in syd is starting'))) return
+      silent = true
+      world.deadAgents.add('00000000000001' as HostId)
+      world.deadEdges.add('00000000000001' as HostId)
+      presence.forget('00000000000001' as HostId)
+    })
+    expect(failed).toMatchObject({ status: 'failed', returned: false })
+    expect(failed?.reason).toMatch(/exited with code 3/)
+    expect(failed?.reason).toMatch(/not everything could be returned/)
+    expect(failed?.reason).toContain('roost rollback 1 -a shop, or roost deploy -a shop')
+  })
+
+  test('is over soon, so that the next one may begin', async () => {
+    const { release, ended, clock, machines } = await open({
+      fates: { 'sha256:bad': { exitCode: 3, stopMs: 60_000 } },
+    })
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    const from = clock.now()
+    await release('sha256:bad')
+    await release('sha256:3')
+    await ended(2)
+    expect(clock.now() - from).toBeLessThan(15_000)
+    expect((await ended(3))?.status).toBe('complete')
+    expect((await machines()).filter((m) => m.assignment.goal === 'started')).toHaveLength(3)
+  })
+})
+
+test('bluegreen sends requests to none of the new machines before all are ready', async () => {
+  const { release, ended, machines } = await open({ fates: { 'sha256:2 syd': { startMs: 6_000 } } })
+  await release('sha256:1', { regions: REGIONS })
+  await ended(1)
+  await release('sha256:2', {}, { strategy: 'bluegreen' })
+  const counts = new Set<number>()
+  const done = await ended(2, 60_000, async () => {
+    const routed = (await machines()).filter((m) => m.assignment.routed)
+    counts.add(routed.filter((m) => m.assignment.imageDigest === 'sha256:2').length)
+    expect(routed.length).toBeGreaterThanOrEqual(3)
+  })
+  expect(done?.status).toBe('complete')
+  expect([...counts].sort()).toEqual([0, 3])
+})
+
+test('immediate does not wait for checks', async () => {
+  const { release, ended, machines } = await open({ fates: { 'sha256:2': { listenMs: null } } })
+  await release('sha256:1', { regions: REGIONS })
+  await ended(1)
+  await release('sha256:2', {}, { strategy: 'immediate' })
+  expect((await ended(2, 20_000))?.status).toBe('complete')
+  expect((await machines()).every((m) => m.assignment.imageDigest === 'sha256:2')).toBe(true)
+})
+
+test('no more than max_unavailable are replaced at a time', async () => {
+  const { release, ended, machines } = await open()
+  await release('sha256:1', { scale: { [AMS]: 4 } })
+  await ended(1)
+  await release('sha256:2', {}, { maxUnavailable: 2 })
+  let most = 0
+  await ended(2, 60_000, async () => {
+    const all = await machines()
+    const fresh = all.filter((m) => m.assignment.imageDigest === 'sha256:2')
+    most = Math.max(
+      most,
+      fresh.filter((m) => m.assignment.goal === 'started' && m.readySince === null).length,
+    )
+  })
+  expect(most).toBe(2)
+})
+
+describe('two at once', () => {
+  test('the second is refused by name when it does not want to wait', async () => {
+    const { release, ended } = await open()
+    await release('sha256:1', { regions: REGIONS })
+    await expect(release('sha256:2', {}, { wait: false })).rejects.toMatchObject({
+      code: 'conflict',
+      message: 'release 1 (deploy) by admin is still being rolled out',
+    })
+    await ended(1)
+  })
+
+  test('a deploy while machines are added comes after, and to all of them', async () => {
+    const opened = await open()
+    const { release, ended } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    await release('unused', { scale: { [AMS]: 3 } }, { cause: 'scale', what: null })
+    await release('sha256:3')
+    expect((await ended(3))?.status).toBe('complete')
+    expect(await versionsOf(opened)()).toEqual([3, 3, 3, 3, 3])
+  })
+
+  test('an app that is destroyed in the middle takes its release with it', async () => {
+    const { release, until, world, store, clock, machines } = await open()
+    await release('sha256:1', { regions: REGIONS })
+    await clock.advance(400)
+    await store.transaction(async (tx) => {
+      for (const machine of await listMachines(tx, { app: shop }))
+        await commandMachine(
+          tx,
+          machine,
+          { kind: 'destroy', force: true },
+          { now: clock.now(), source: 'user' },
+        )
+      await hideMachinesOf(tx, shop)
+      await deleteApp(tx, shop)
+    })
+    await until(async () => world.running().length === 0, 10_000)
+    expect(await store.read((reader) => getRelease(reader, shop, 1))).toBe(null)
+    expect(await machines()).toEqual([])
+  })
+
+  test('a host that is removed in the middle makes it fail, and the rest returns', async () => {
+    const opened = await open({ fates: { 'sha256:2 iad': { startMs: 20_000 } } })
+    const { release, ended, store, clock, presence, world, machines } = opened
+    await release('sha256:1', { regions: REGIONS })
+    await ended(1)
+    await release('sha256:2')
+    await clock.advance(1_000)
+    const iad = '00000000000002' as HostId
+    world.deadAgents.add(iad)
+    world.deadEdges.add(iad)
+    await store.transaction((tx) => deleteHost(tx, iad))
+    presence.forget(iad)
+    expect(await ended(2)).toMatchObject({
+      status: 'failed',
+      reason: expect.stringContaining('the host in iad was removed meanwhile'),
+    })
+    expect((await machines()).map((m) => m.assignment.region).sort()).toEqual(['ams', 'syd'])
+    expect(await versionsOf(opened)()).toEqual([1, 1])
+  })
+})
+
+/**
+ * Every step of the enumeration, killed before and after its transaction: the server that starts then goes on from the store.
+ */
+describe('a server killed at a step goes on, and makes no machine twice:', () => {
+  type Scenario = {
+    readonly strategy: Release['strategy']
+    readonly fates?: Readonly<Record<string, Fate>>
+    readonly ends: 'complete' | 'failed'
+  }
+  const late: Scenario = {
+    strategy: 'rolling',
+    fates: { 'sha256:2 syd': { exitCode: 3 } },
+    ends: 'failed',
+  }
+  const well: Scenario = { strategy: 'rolling', ends: 'complete' }
+  const scenarios: Readonly<Record<string, Scenario>> = {
+    'starting update': { strategy: 'recreate', ends: 'complete' },
+    'starting admit': { strategy: 'bluegreen', ends: 'complete' },
+    'starting revert': late,
+    'draining revert': {
+      strategy: 'bluegreen',
+      fates: { 'sha256:2': { exitCode: 9, exitAfterMs: 2_500 } },
+      ends: 'failed',
+    },
+    'reverting create': late,
+    'reverting update': {
+      strategy: 'recreate',
+      fates: { 'sha256:2 syd': { exitCode: 3 } },
+      ends: 'failed',
+    },
+    'reverting retire': late,
+    'reverting fail': late,
+  }
+  for (const { status, step } of RELEASE_STEPS)
+    for (const when of ['before', 'after'] as const)
+      test(`${when} ${step} of one that is ${status}`, async () => {
+        const key = `${status} ${step}`
+        const scenario = scenarios[key] ?? well
+        let killed = 0
+        let dead = false
+        const onStep = (moment: StepMoment) => {
+          if (dead) throw new Error('killed')
+          const is = moment.status === status && moment.step === step && moment.when === when
+          if (!is || moment.version !== 2 || killed > 0) return
+          killed++
+          dead = true
+          throw new Error('killed')
+        }
+        const fates = scenario.fates === undefined ? {} : { fates: scenario.fates }
+        const opened = await open({ ...fates, onStep })
+        const { release, ended, killLaps, startLaps, store, world, clock, events } = opened
+        // Two at once, so that the second begins by a step of its own.
+        await release('sha256:1', { regions: REGIONS })
+        await release('sha256:2', EACH, { strategy: scenario.strategy })
+        const done = await ended(2, 120_000, async () => {
+          if (!dead) return
+          await killLaps()
+          for (let n = 0; n < 10; n++) {
+            await world.tick()
+            await clock.advance(100)
+          }
+          dead = false
+          startLaps()
+        })
+        expect(killed, 'the step was taken').toBe(1)
+        expect(done?.status).toBe(scenario.ends)
+        const version = scenario.ends === 'complete' ? 2 : 1
+        expect(await versionsOf(opened)()).toEqual([version, version, version])
+        const rows = await store.read((reader) =>
+          listMachines(reader, { app: shop, destroyed: true }),
+        )
+        const planned = new Set(
+          [1, 2]
+            .flatMap(() => [...(done?.plan ?? []), ...(done?.undo ?? [])])
+            .flatMap((r) => [r.source, r.target]),
+        )
+        expect(rows.filter((m) => !planned.has(m.assignment.id))).toEqual([])
+        const made = (await events(2)).filter((e) => / is (created|prepared) in /.test(e.message))
+        expect(new Set(made.map((e) => e.machine)).size).toBe(made.length)
+      })
 })
