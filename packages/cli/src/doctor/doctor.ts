@@ -4,7 +4,7 @@ import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
 import { explain } from '../failure/explain.ts'
 import { Ended } from '../failure/failure.ts'
-import { connect } from '../session/connect.ts'
+import { chosenServer, connect } from '../session/connect.ts'
 import { sizeText } from '../terminal/size.ts'
 import { styleOf } from '../terminal/style.ts'
 import { tableText } from '../terminal/table.ts'
@@ -45,7 +45,7 @@ async function examine(context: CliContext): Promise<Report> {
     const { what, why, fixes, exitCode } = explain(error)
     // Its answer was no: what is wrong is known, and it is not here.
     if (exitCode !== 3) throw error
-    const here = await lookHere()
+    const here = await lookHere(chosenServer(context).url)
     const unreached: FindingReply = {
       severity: 'error',
       about: 'server',

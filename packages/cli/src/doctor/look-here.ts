@@ -15,18 +15,24 @@ export interface Here {
   readonly usage: DoctorReply['usage']
 }
 
-/** What can be seen without the server: the hosts on this machine, their programs and disks, and the edges they know of. */
+/**
+ * What can be seen without the server: the hosts on this machine that belong to it, their programs and disks, and the edges they
+ * know of. `serverUrl`: where the server was looked for.
+ */
 export async function lookHere(
-  folders: readonly string[] = [HOST_STATE, PLAYGROUND_STATE],
+  serverUrl: string,
+  state: { readonly hosts: string; readonly playgrounds: string } = {
+    hosts: HOST_STATE,
+    playgrounds: PLAYGROUND_STATE,
+  },
 ): Promise<Here> {
-  const specs = folders.flatMap(specsUnder)
+  const specs = [...specsUnder(state.hosts), ...playgroundsOf(serverUrl, state.playgrounds)]
   const findings: FindingReply[] = []
   const usage: DoctorReply['usage'] = []
   const edges = new Map<string, string>()
   for (const spec of specs) {
     const layout = layoutOf(spec)
-    const start = isPlayground(spec) ? 'roost playground up' : 'roost up'
-    findings.push(...programFindings(spec, layout, start))
+    findings.push(...programFindings(spec, layout, startOf(spec, state.playgrounds)))
     const space = spaceAt(spec.dataDir)
     if (space !== null) {
       usage.push({ where: spec.name, file_systems: [fileSystemOf(space)], kinds: [] })
@@ -61,8 +67,18 @@ function specsUnder(folder: string): HostSpec[] {
   return found
 }
 
-function isPlayground(spec: HostSpec): boolean {
-  return spec.dataDir.startsWith(`${PLAYGROUND_STATE}/`)
+/** Of the playground whose server it is: other playgrounds are well, or somebody else's concern. */
+function playgroundsOf(serverUrl: string, folder: string): HostSpec[] {
+  const { hostname } = new URL(serverUrl)
+  const specs = specsUnder(folder)
+  const server = specs.find((spec) => spec.server !== null && spec.publicAddress === hostname)
+  return specs.filter(({ installation }) => installation === server?.installation)
+}
+
+function startOf(spec: HostSpec, playgrounds: string): string {
+  if (!spec.dataDir.startsWith(`${playgrounds}/`)) return 'roost up'
+  const [name = ''] = spec.dataDir.slice(playgrounds.length + 1).split('/')
+  return `roost playground fault restore ${spec.region} --name ${name}`
 }
 
 function programFindings(spec: HostSpec, layout: HostLayout, start: string): FindingReply[] {
@@ -86,24 +102,16 @@ function programFindings(spec: HostSpec, layout: HostLayout, start: string): Fin
   ]
 }
 
-/** The last thing that a program said before it ended. */
+/** Why a program of ours ended, if it said so: `roost server: read the configuration: …`. */
 function lastWords(layout: HostLayout, name: string): string | null {
-  for (const end of ['.out', '.log']) {
-    const file = join(layout.logDir, `${name}${end}`)
-    try {
-      const line = readFileSync(file, 'utf8').trim().split('\n').at(-1) ?? ''
-      if (line === '') continue
-      if (!line.startsWith('{')) return line.slice(0, 500)
-      const { message, error } = JSON.parse(line) as { message?: string; error?: string }
-      return [message, error]
-        .filter((part) => part !== undefined)
-        .join(': ')
-        .slice(0, 500)
-    } catch {
-      // It has no such file, or the line is cut off.
-    }
+  try {
+    const lines = readFileSync(join(layout.logDir, `${name}.out`), 'utf8')
+      .trim()
+      .split('\n')
+    return lines.at(-1)?.startsWith('roost ') ? (lines.at(-1) ?? '').slice(0, 500) : null
+  } catch {
+    return null
   }
-  return null
 }
 
 function knownHosts(layout: HostLayout): readonly { name: string; publicAddress: string }[] {
