@@ -317,3 +317,33 @@ test('a start that can not work is said with its reason, and a newer version get
   keeper.setAssignments([update(first, 'B')])
   await reaches(first.id, 'started')
 })
+
+test('an agent that is told to stop brings what it has begun to its end, and begins nothing', async () => {
+  const { keeper, fake, store } = keep()
+  const [begun, waits] = [machine(1), machine(2)]
+  fake.misbehaviours.set(begun.id, { startBlocksMs: 400 })
+  keeper.setAssignments([begun])
+  await vi.waitFor(() => expect(store.load()[0]?.record.doing).toBe('start'), {
+    timeout: 5000,
+    interval: 2,
+  })
+  const stopped = keeper.stop()
+  keeper.setAssignments([begun, waits])
+  await stopped
+  expect(fake.machines.get(begun.id)?.state).toBe('running')
+  expect(fake.machines.has(waits.id)).toBe(false)
+})
+
+test('it does not wait for a program that takes its time to stop', async () => {
+  const { keeper, fake, reaches } = keep()
+  const first = machine(1)
+  keeper.setAssignments([first])
+  await reaches(first.id, 'started')
+  fake.misbehaviours.set(first.id, { ignoresStop: true })
+  keeper.setAssignments([after(first, { kind: 'stop', timeoutMs: 60_000 }, { kind: 'drained' })])
+  await reaches(first.id, 'stopping')
+  const began = Date.now()
+  await keeper.stop()
+  expect(Date.now() - began).toBeLessThan(1500)
+  expect(fake.machines.get(first.id)?.state).toBe('running')
+})

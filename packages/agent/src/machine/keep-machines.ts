@@ -44,7 +44,10 @@ export interface MachineKeeper {
   statuses(): readonly MachineStatus[]
   /** Something may have changed: look soon. */
   wake(id?: MachineId): void
-  /** What runs goes on running. */
+  /**
+   * What runs goes on running. What is half done, creating, starting or removing a machine, is brought to its end, for a few
+   * seconds at most; what may take long is left: an image that comes in, a program that has been told to stop.
+   */
   stop(): Promise<void>
 }
 
@@ -70,6 +73,7 @@ const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
 const LOOK_MS_MAX = 30_000
 const LOOK_PAUSE_MS = 500
+const FINISH_MS_MAX = 3000
 
 interface Entry {
   readonly id: MachineId
@@ -93,7 +97,10 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     make: createSlots(atOnce),
     stop: createSlots(STOPS_AT_ONCE),
   }
+  /** No new step from here on; `stopping` then ends the rest. */
+  const ending = new AbortController()
   const stopping = new AbortController()
+  const deeds = new Set<Promise<void>>()
   const looking = { clock, ms: LOOK_MS_MAX, signal: stopping.signal }
   const entries = new Map<MachineId, Entry>()
   const kept = new Map(store.load().map((machine) => [machine.record.id, machine]))
@@ -194,7 +201,11 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         wakeAt(entry, step.until)
         return
       }
-      await perform(entry, step, assignment)
+      if (ending.signal.aborted) return
+      const deed = perform(entry, step, assignment)
+      deeds.add(deed)
+      await deed
+      deeds.delete(deed)
     }
     entry.loop.wake()
   }
@@ -221,7 +232,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     entry.current = { step, leave }
     try {
       await (deed === 'pull' || deed === 'stop' ? slots[deed] : slots.make).use(async () => {
-        if (signal.aborted) return
+        if (signal.aborted || ending.signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
         note(entry, { kind: 'began', deed, startGeneration })
         tell(entry)
@@ -311,6 +322,12 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         entry?.loop.wake()
     },
     async stop() {
+      ending.abort()
+      for (const { current } of entries.values())
+        if (current?.step.kind === 'pull' || current?.step.kind === 'stop') current.leave.abort()
+      const done = new AbortController()
+      void Promise.allSettled([...deeds]).then(() => done.abort())
+      await clock.sleep(FINISH_MS_MAX, done.signal)
       stopping.abort()
       unhear()
       const all = [...entries.values()]
