@@ -13,7 +13,16 @@ async function clientOf(run: Builder['run'] | null) {
     log: silentLogger,
     errors: { unavailable: { status: 503 }, invalid: { status: 400 } },
   })
-  const rest = { sweep: async () => {}, close: async () => {}, removeNetwork: async () => {} }
+  const rest = {
+    cache: {
+      whileIdle: async () => false,
+      entries: async () => [],
+      remove: async () => [],
+    },
+    sweep: async () => {},
+    close: async () => {},
+    removeNetwork: async () => {},
+  }
   registerBuildRoutes(listener.app, { builder: run === null ? null : { run, ...rest } })
   const [bound] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
   return createPeerClient({
