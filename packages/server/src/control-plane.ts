@@ -9,6 +9,7 @@ import {
   type Revision,
 } from '@roost/core'
 import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
+import { moveTimes, noticeSetting } from './clock-set.ts'
 import type { Deps } from './deps.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
 import { doctorHandlers } from './http/doctor.ts'
@@ -85,8 +86,17 @@ export interface ControlPlane {
   start(): () => Promise<void>
 }
 
-export function createControlPlane(deps: Deps): ControlPlane {
-  const { store, clock, log, presence, installation } = deps
+export function createControlPlane(given: Deps): ControlPlane {
+  const { store, log, presence, installation } = given
+  const clock = noticeSetting(given.clock, (byMs) => {
+    log.warn('the clock was set, or this server stood still', { byMs })
+    presence.move(byMs)
+    // One piece of work at a time: whoever looks into the store after this look at the clock finds it done.
+    store
+      .transaction((tx) => moveTimes(tx, byMs))
+      .catch((error: unknown) => log.warn('move what is compared with the clock', { error }))
+  })
+  const deps: Deps = { ...given, clock }
   const handlers = {
     ...appHandlers(deps),
     ...machineHandlers(deps),

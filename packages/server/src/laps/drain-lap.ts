@@ -20,7 +20,7 @@ export function startDrainLap(deps: {
   readonly presence: Presence
 }): Loop {
   const { store, clock, log, presence } = deps
-  const startedAt = clock.now()
+  const startedAt = clock.now() - presence.movedMs()
   /** The revision that took each draining machine out of rotation, as first seen: later ones would only ask for more. */
   const leftAt = new Map<MachineId, Revision>()
 
@@ -35,7 +35,7 @@ export function startDrainLap(deps: {
         hosts: await listHosts(reader),
       }))
       for (const id of leftAt.keys()) if (!draining.some((d) => d.id === id)) leftAt.delete(id)
-      const edges = edgesInCharge(presence, hosts, startedAt, clock.now())
+      const edges = edgesInCharge(presence, hosts, startedAt + presence.movedMs(), clock.now())
       for (const { id, revision } of draining) {
         if (signal.aborted) return
         const left = leftAt.get(id) ?? revision

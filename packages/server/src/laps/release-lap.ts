@@ -55,6 +55,8 @@ const PERIOD_MS = 1_000
 const STEPS_MAX = 50
 const AWAY_GRACE_MS = 15_000
 const LINES_SHOWN = 20
+/** No wave and no way back has more, but for who asks for more. */
+const DEADLINE_MS_MAX = 700_000
 /** How long machines that were replaced may take to come again, when a release is given up. */
 const RETURN_MS_MAX = 120_000
 
@@ -64,7 +66,7 @@ const RETURN_MS_MAX = 120_000
  */
 export function startReleaseLap(deps: ReleaseLapDeps): Loop {
   const { store, clock, log, presence } = deps
-  const startedAt = clock.now()
+  const startedAt = clock.now() - presence.movedMs()
   const stopping = new AbortController()
   const told = new Map<string, string>()
 
@@ -74,6 +76,8 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
     clock,
     log,
     lap: async (signal) => {
+      // First of all a look at the clock, which moves deadlines along when it was set.
+      clock.now()
       const open = await store.read((reader) => listOpenReleases(reader))
       for (const key of told.keys())
         if (!open.some((r) => key.startsWith(`${r.app}/${r.version}/`))) told.delete(key)
@@ -89,7 +93,14 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
             ) ?? null,
         }
         try {
-          next = Math.min(next, await advance({ ...deps, startedAt, told }, release, others))
+          next = Math.min(
+            next,
+            await advance(
+              { ...deps, startedAt: startedAt + presence.movedMs(), told },
+              release,
+              others,
+            ),
+          )
         } catch (error) {
           // Nothing can be written for any release: all of them pause.
           if (error instanceof FileTrouble) throw error
@@ -136,7 +147,7 @@ async function advance(
   others: Omit<ReleaseView, 'machines'>,
 ): Promise<Instant> {
   const { store, clock } = lap
-  let release = first
+  let release = await withinReach(lap, first)
   for (let n = 0; n < STEPS_MAX; n++) {
     const now = clock.now()
     const machines = await store.read((reader) => viewMachines(lap, reader, release, now))
@@ -168,6 +179,19 @@ async function advance(
     release = after
   }
   return clock.now()
+}
+
+/** A clock that was set back while no server ran would let it wait for days. */
+async function withinReach({ store, clock }: Lap, release: Release): Promise<Release> {
+  const latest = clock.now() + Math.max(release.waitTimeoutMs, DEADLINE_MS_MAX)
+  if (release.deadline <= latest) return release
+  return store.transaction(async (tx) => {
+    const stored = await getRelease(tx, release.app, release.version)
+    if (stored === null) return release
+    const nearer = { ...stored, deadline: Math.min(stored.deadline, latest) }
+    await putRelease(tx, nearer)
+    return nearer
+  })
 }
 
 async function viewMachines(

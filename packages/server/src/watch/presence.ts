@@ -36,11 +36,16 @@ export interface Presence {
   edge(host: HostId): EdgePresence | null
   edges(): ReadonlyMap<HostId, EdgePresence>
   forget(host: HostId): void
+  /** By how much the server's clock was set since it started, in all. */
+  movedMs(): number
+  /** The server's clock was set by so much: everybody was heard as long ago as before. */
+  move(byMs: number): void
   /** When an edge has come further, or what drains at it has changed. Returns a function that ends it. */
   onProgress(heard: () => void): () => void
 }
 
 export function createPresence(startedAt: Instant): Presence {
+  let movedMs = 0
   const agents = new Map<HostId, Instant>()
   const expected = new Map<HostId, Instant>()
   const disks = new Map<HostId, HostDisk>()
@@ -70,7 +75,7 @@ export function createPresence(startedAt: Instant): Presence {
     expectAgent: (host, at) => {
       expected.set(host, at)
     },
-    agentSeenAt: (host) => agents.get(host) ?? expected.get(host) ?? startedAt,
+    agentSeenAt: (host) => agents.get(host) ?? expected.get(host) ?? startedAt + movedMs,
     agentHeardAt: (host) => agents.get(host) ?? null,
     disk: (host) => disks.get(host) ?? null,
     edge: (host) => edges.get(host) ?? null,
@@ -81,6 +86,15 @@ export function createPresence(startedAt: Instant): Presence {
       disks.delete(host)
       edges.delete(host)
       for (const program of ['agent', 'edge']) words.delete(`${program}/${host}`)
+    },
+    movedMs: () => movedMs,
+    move: (byMs) => {
+      movedMs += byMs
+      for (const seen of [agents, expected])
+        for (const [host, at] of seen) seen.set(host, at + byMs)
+      for (const [host, beat] of edges) edges.set(host, { ...beat, seenAt: beat.seenAt + byMs })
+      for (const [program, word] of words)
+        words.set(program, { ...word, clockOffsetMs: word.clockOffsetMs - byMs })
     },
     onProgress: (heard) => {
       listeners.add(heard)
