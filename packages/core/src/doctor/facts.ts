@@ -52,6 +52,8 @@ export interface HostFacts {
         readonly kinds: readonly UsageKind[]
         /** Deeds that failed for want of room in the last hour. */
         readonly refused: readonly { readonly what: string; readonly path: string }[]
+        /** What the host itself finds wrong with its storage, with what mends it. */
+        readonly warnings: readonly string[]
       }
 }
 

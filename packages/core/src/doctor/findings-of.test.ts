@@ -30,7 +30,7 @@ const host = (given: Partial<HostFacts> = {}): HostFacts => ({
   freeMemoryMb: 2_000,
   memoryMb: 4_000,
   freeCpus: 2,
-  usage: { fileSystems: [disk()], kinds: [], refused: [] },
+  usage: { fileSystems: [disk()], kinds: [], refused: [], warnings: [] },
   ...given,
 })
 const app = (given: Partial<AppFacts> = {}): AppFacts => ({
@@ -68,7 +68,7 @@ test('errors come before warnings, and every finding says what to do', () => {
   const findings = findingsOf(
     facts({
       hosts: [
-        host({ usage: { fileSystems: [LOW], kinds: [], refused: [] } }),
+        host({ usage: { fileSystems: [LOW], kinds: [], refused: [], warnings: [] } }),
         host({ name: 'iad-1', status: 'unreachable', agentSeenAt: NOW - 60_000 }),
       ],
       apps: [app({ release: { version: 7, status: 'failed', reason: 'port 8080 is closed' } })],
@@ -86,7 +86,9 @@ describe('disks', () => {
       { kind: 'snapshots', path: '/s', fileSystem: '/data', bytes: 50 * GB, freeableBytes: 0 },
     ]
     const [found] = findingsOf(
-      facts({ hosts: [host({ usage: { fileSystems: [FULL], kinds, refused: [] } })] }),
+      facts({
+        hosts: [host({ usage: { fileSystems: [FULL], kinds, refused: [], warnings: [] } })],
+      }),
     )
     expect(found).toMatchObject({
       severity: 'error',
@@ -99,7 +101,9 @@ describe('disks', () => {
   test('one without inodes says so instead of bytes', () => {
     const none = disk({ freeInodes: 3 })
     expect(
-      told({ hosts: [host({ usage: { fileSystems: [none], kinds: [], refused: [] } })] }),
+      told({
+        hosts: [host({ usage: { fileSystems: [none], kinds: [], refused: [], warnings: [] } })],
+      }),
     ).toEqual(['error host ams-1: the disk at / is full: 3 of 1000 inodes are free'])
   })
 
@@ -124,10 +128,12 @@ describe('disks', () => {
   test('what failed for want of room is told where there is room again', () => {
     const refused = [{ what: 'pull registry.internal/shop', path: '/' }]
     expect(
-      told({ hosts: [host({ usage: { fileSystems: [disk()], kinds: [], refused } })] }),
+      told({
+        hosts: [host({ usage: { fileSystems: [disk()], kinds: [], refused, warnings: [] } })],
+      }),
     ).toEqual(['warning host ams-1: something failed there for want of room in the last hour'])
     expect(
-      told({ hosts: [host({ usage: { fileSystems: [FULL], kinds: [], refused } })] }),
+      told({ hosts: [host({ usage: { fileSystems: [FULL], kinds: [], refused, warnings: [] } })] }),
     ).toHaveLength(1)
   })
 
@@ -190,6 +196,12 @@ describe('hosts', () => {
     ['cpus', { freeCpus: 0 }, 'warning host ams-1: nothing more can be placed there'],
   ] as const)('%s', (_name, given, expected) => {
     expect(told({ hosts: [host(given)] })).toEqual([expected])
+  })
+
+  test('what a host finds wrong with itself is passed on', () => {
+    const warnings = ['swap is in clear: swapoff -a']
+    const usage = { fileSystems: [disk()], kinds: [], refused: [], warnings }
+    expect(told({ hosts: [host({ usage })] })).toEqual([`warning host ams-1: ${warnings[0]}`])
   })
 
   test('none at all is an error with the command that makes one', () => {

@@ -168,7 +168,9 @@ function ofHost(host: HostFacts, facts: DoctorFacts): Finding[] {
       fixes: [`roost doctor   # again; if it stays so, look at the agent's log on ${host.name}`],
     })
   else {
-    const { fileSystems, kinds, refused } = host.usage
+    const { fileSystems, kinds, refused, warnings } = host.usage
+    for (const warning of warnings)
+      findings.push({ severity: 'warning', about, problem: warning, why: null, fixes: [] })
     for (const space of fileSystems)
       if (diskState(space) !== 'ok') {
         const held = kinds.filter((kind) => kind.fileSystem === space.path)

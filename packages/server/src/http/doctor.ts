@@ -100,12 +100,10 @@ async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage:
     apps,
     dns,
     certificates: [
-      ...installation
-        .certificates()
-        .map((one) => ({
-          ...one,
-          fix: 'restart the server: it makes a new one   # kill its process; its keeper starts it',
-        })),
+      ...installation.certificates().map((one) => ({
+        ...one,
+        fix: 'restart the server: it makes a new one   # kill its process; its keeper starts it',
+      })),
       ...hosts.flatMap((host) =>
         (['agent', 'edge'] as const).flatMap((program): CertificateFacts[] => {
           const expiresAt = presence.word(host.id, program)?.certificateExpiresAt
@@ -222,7 +220,7 @@ async function lookAtHost(
       versions,
       usage: { failure: `its answer can not be read: ${parsed.error.issues[0]?.message}` },
     }
-  const { file_systems, kinds, refused } = parsed.data
+  const { file_systems, kinds, refused, warnings } = parsed.data
   usage.push({
     where: host.name,
     file_systems: file_systems.map(({ holds: _holds, ...rest }) => rest),
@@ -255,6 +253,7 @@ async function lookAtHost(
         freeableBytes: one.freeable_bytes,
       })),
       refused: refused.map(({ what, path }) => ({ what, path })),
+      warnings,
     },
   }
 }
