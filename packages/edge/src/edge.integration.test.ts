@@ -272,7 +272,7 @@ describe('an edge with a real HAProxy', () => {
       }
     expect((await get({ path: '/?drop' })).status).toBe(502)
     // Bounded: a request that kills what answers it must not kill everything.
-    expect(one.dropped.count + two.dropped.count).toBe(6)
+    expect(one.dropped.count + two.dropped.count).toBe(4)
     agent.destroy()
   })
 

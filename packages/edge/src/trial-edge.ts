@@ -267,6 +267,10 @@ export async function openTrial(number = 0) {
       made.headers = q.headers
       const asked = new URL(q.url ?? '/', 'http://x').searchParams
       const delay = Number(asked.get('ms') ?? 0)
+      if (asked.has('die')) {
+        void made.kill()
+        return
+      }
       if (asked.has('drop')) {
         made.dropped.count += 1
         q.on('end', () => q.socket.destroy()).resume()

@@ -61,6 +61,7 @@ function seen(changes: Partial<MachineStatus> = {}): MachineStatus {
     ...changes,
   }
 }
+const crash = { code: 1, signal: 0, oomKilled: false, requested: false, cause: null, at: 1 }
 const critical = [
   { name: 'servicecheck-00-tcp-80', status: 'critical', output: '', updatedAt: 1 },
 ] as const
@@ -79,8 +80,14 @@ describe('what is on its way', () => {
     [
       'one that crashed so often that the next start is far',
       wanted(),
-      seen({ state: 'starting', restartCount: 5 }),
+      seen({ state: 'starting', restartCount: 5, exit: crash }),
       null,
+    ],
+    [
+      'one that crashed as often before it was stopped to be replaced',
+      wanted(),
+      seen({ state: 'starting', restartCount: 5, exit: { ...crash, requested: true } }),
+      starting,
     ],
     [
       'one that failed and is asked to start anew',

@@ -22,7 +22,9 @@ export function comingOf(assignment: Assignment, status: MachineStatus | null): 
   const heard = status.generation >= attemptKey(assignment)
   const ended = status.state === 'failed' || status.state === 'stopped'
   if (heard && (ended || status.state === 'destroying' || status.state === 'destroyed')) return null
-  if (heard && status.state === 'starting' && status.restartCount >= RESTARTS_MAX) return null
+  const byItself = status.exit !== null && !status.exit.requested
+  if (heard && status.state === 'starting' && byItself && status.restartCount >= RESTARTS_MAX)
+    return null
   const current =
     status.configGeneration === assignment.configGeneration &&
     status.instanceId === assignment.instanceId

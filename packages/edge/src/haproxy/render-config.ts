@@ -101,7 +101,7 @@ export function renderConfig(
     '  option redispatch 1',
     // Who has gone must not be waited with, in a queue, on hold or for an answer.
     '  option abortonclose',
-    '  retries 5',
+    '  retries 3',
     '  retry-on conn-failure empty-response',
     ...errors(),
     '',
@@ -226,7 +226,8 @@ function holdFrontend({ files }: ProxyShape): string[] {
     '  http-request lua.hold',
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
     `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap})`,
-    '  http-request disable-l7-retry unless METH_GET',
+    // It may have been sent before it came here. One that kills what answers it would go round for as long as machines come back.
+    '  http-request disable-l7-retry',
     '  use_backend %[var(txn.slot)]',
     '',
   ]

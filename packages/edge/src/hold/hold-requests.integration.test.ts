@@ -85,6 +85,28 @@ describe('requests that no machine can take', () => {
     agent.destroy()
   })
 
+  test('that kill what answers them do not do so as often as it comes back', async () => {
+    const { server, applied } = await raise()
+    let one = await backend(1)
+    await applied(server.put('machine', one.machine, view(one)))
+    const reply = get({ path: '/?die' })
+    let ended = false
+    void reply.finally(() => {
+      ended = true
+    })
+    let deaths = 0
+    await until('it is answered', async () => {
+      if (one.hits.count > 0) {
+        deaths += 1
+        one = await backend(1)
+      }
+      return ended
+    })
+    expect((await reply).status).toBeGreaterThanOrEqual(502)
+    // Once, three times again by HAProxy if the machine is back at once, and once after it was waited for.
+    expect(deaths).toBeLessThanOrEqual(5)
+  })
+
   test('get an answer at once when nothing is on its way, or no longer', async () => {
     const one = await backend(1)
     const { server, applied } = await raise()
