@@ -160,6 +160,7 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
       networking.wake()
     },
     statuses: () => keeper.statuses(),
+    onAhead: (id, sequence) => keeper.goBeyond(id, sequence),
     disk: () => hostDisks.worst(),
   })
   closers.push(() => link.stop())

@@ -5,6 +5,7 @@ import {
   type Draining,
   type HostDisk,
   type HostId,
+  type MachineId,
   type MachineStatus,
   type Revision,
 } from '@roost/core'
@@ -66,7 +67,11 @@ export interface ControlPlane {
   watch(peer: HostPeer, since: Revision, signal: AbortSignal): AsyncIterable<WatchEvent>
   /** Throws `forbidden` for a host that was removed. */
   refuseUnknown(peer: HostPeer): Promise<void>
-  report(host: HostId, statuses: readonly MachineStatus[]): Promise<void>
+  /** Returns the sequences heard last of machines whose status was older. */
+  report(
+    host: HostId,
+    statuses: readonly MachineStatus[],
+  ): Promise<Readonly<Record<MachineId, number>>>
   heartbeat(
     peer: HostPeer,
     beat: {
@@ -148,7 +153,7 @@ export function createControlPlane(given: Deps): ControlPlane {
     },
     report: async (host, statuses) => {
       await known({ program: 'agent', host })
-      await store.transaction((tx) => acceptStatuses(tx, host, statuses, clock.now()))
+      return store.transaction((tx) => acceptStatuses(tx, host, statuses, clock.now()))
     },
     heartbeat: async (peer, beat) => {
       const host = await known(peer)

@@ -30,6 +30,8 @@ export interface FollowControlPlaneOptions {
   readonly onRecords: () => void
   /** All statuses as they are now: told again after each loss of the connection, whatever was acknowledged. */
   readonly statuses: () => readonly MachineStatus[]
+  /** The server has heard a later status of it, with that sequence: what is told from now on must go beyond. */
+  readonly onAhead?: (id: MachineId, sequence: number) => void
   /** The host's fullest file system; absent or null: not known. */
   readonly disk?: () => HostDisk | null
 }
@@ -47,7 +49,7 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
   let failures = 0
 
   /** With a limit of its own, since a call into a partition may hang. */
-  const call = (doing: string, work: (signal: AbortSignal) => Promise<void>) =>
+  const call = <T>(doing: string, work: (signal: AbortSignal) => Promise<T>) =>
     within({ clock, ms: CALL_MS_MAX, signal: stopping.signal }, doing, work)
 
   const reporting = startLoop({
@@ -59,10 +61,16 @@ export function followControlPlane(options: FollowControlPlaneOptions): ControlP
       while (unacknowledged.size > 0 && !signal.aborted) {
         const batch = [...unacknowledged.values()].slice(0, STATUSES_PER_REPORT_MAX)
         try {
-          await call('report statuses', (signal) => controlPlane.report(batch, signal))
+          const heard = await call('report statuses', (signal) =>
+            controlPlane.report(batch, signal),
+          )
           failures = 0
           for (const { id, sequence } of batch)
             if (unacknowledged.get(id)?.sequence === sequence) unacknowledged.delete(id)
+          for (const { id, sequence } of batch) {
+            const last = heard?.ahead?.[id] ?? 0
+            if (last > sequence) options.onAhead?.(id, last)
+          }
         } catch (error) {
           if (failures === 0) log.warn('not heard by the server', { error })
           await clock.sleep(backoffMs(failures++, 200, 5000), signal)

@@ -213,6 +213,20 @@ test('an older generation is refused, also by the next agent, until the server h
   await next.reaches(first.id, 'started')
 })
 
+test('it counts on from what the server has heard, though it remembers less', async () => {
+  const { keeper, told, reaches } = keep()
+  const first = machine(1)
+  keeper.setAssignments([first])
+  await reaches(first.id, 'started')
+  const last = told.at(-1)
+  keeper.goBeyond(first.id, (last?.sequence ?? 0) + 1_000_000_000)
+  expect(told.at(-1)).toMatchObject({ state: 'started' })
+  expect(told.at(-1)?.sequence).toBeGreaterThan((last?.sequence ?? 0) + 1_000_000_000)
+  const many = told.length
+  keeper.goBeyond(first.id, last?.sequence ?? 0)
+  expect(told.length).toBe(many)
+})
+
 test('a forced destroy does not wait for a gentle stop', async () => {
   const { keeper, fake, told, reaches } = keep()
   const first = machine(1)

@@ -42,6 +42,8 @@ export interface MachineKeeper {
   setAssignments(assignments: readonly Assignment[]): void
   /** The last status of each machine. */
   statuses(): readonly MachineStatus[]
+  /** The server has heard a status with that sequence: the next goes beyond, and is told at once. */
+  goBeyond(id: MachineId, sequence: number): void
   /** Something may have changed: look soon. */
   wake(id?: MachineId): void
   /**
@@ -316,6 +318,13 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       sweeping.wake()
     },
     statuses: () => [...entries.values()].flatMap(({ status }) => (status ? [status] : [])),
+    goBeyond(id, sequence) {
+      const entry = entries.get(id)
+      if (entry === undefined || sequence <= entry.statusSequence) return
+      entry.statusSequence = sequence
+      entry.status = null
+      tell(entry)
+    },
     wake(id) {
       if (id === undefined) sweeping.wake()
       for (const entry of id === undefined ? entries.values() : [entries.get(id)])

@@ -1,6 +1,6 @@
 import { type ProgramWord, registryTokenReply, VERSION, type WatchEvent } from '@roost/api'
 import { createPeerClient, lifeOf, type PeerClient, systemClock } from '@roost/base'
-import type { ControlPlane } from '../control-plane.ts'
+import type { ControlPlane, Heard } from '../control-plane.ts'
 
 /** The server over mTLS: it must show the server's certificate, and sees ours. */
 export function createServerClient(options: {
@@ -18,7 +18,7 @@ export function createServerClient(options: {
     watch: (since, signal) =>
       peer.lines<WatchEvent>('GET', `/internal/v1/watch?since=${since}`, { signal }),
     report: (statuses, signal) =>
-      peer.json<void>('POST', '/internal/v1/statuses', { statuses }, { signal }),
+      peer.json<Heard>('POST', '/internal/v1/statuses', { statuses }, { signal }),
     heartbeat: (beat, signal) =>
       peer.json<void>('POST', '/internal/v1/heartbeat', { ...beat, program: word() }, { signal }),
     async registryToken(repository, push, signal) {

@@ -137,7 +137,10 @@ test('a host that has joined hears what concerns it, and goes on hearing', async
 
 test('each program may say what is its own, by its certificate', async () => {
   const { id, agent, edge } = await joinHost('ams-1')
-  expect(await agent.json('POST', '/internal/v1/statuses', { statuses: [] })).toEqual({ ok: true })
+  expect(await agent.json('POST', '/internal/v1/statuses', { statuses: [] })).toEqual({
+    ok: true,
+    ahead: {},
+  })
   expect(await failure(edge.json('POST', '/internal/v1/statuses', { statuses: [] }))).toMatchObject(
     { code: 'forbidden', message: 'only agents report statuses' },
   )

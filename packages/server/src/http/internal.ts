@@ -48,8 +48,7 @@ export function createInternalListener(
     if (peer.program !== 'agent')
       throw new PlatformError('forbidden', 'only agents report statuses')
     const { statuses } = checked(statusesBody, request.body)
-    await control.report(peer.host, statuses as MachineStatus[])
-    return { ok: true }
+    return { ok: true, ahead: await control.report(peer.host, statuses as MachineStatus[]) }
   })
 
   app.post('/internal/v1/heartbeat', async (request) => {

@@ -266,3 +266,18 @@ test('a machine that destroys itself at its end is gone, another one is not', as
     assignment: { goal: 'destroyed', app: 'shop' as AppName },
   })
 })
+
+test('a host that counts from below is told how far it had come', async () => {
+  const first = await status({ sequence: 50 })
+  expect(await control.report(host, [first])).toEqual({})
+  expect(await control.report(host, [{ ...first, sequence: 7 }])).toEqual({ [id]: 50 })
+})
+
+test('a host that has heard more than this server knows is overtaken', async () => {
+  const { assignment } = await stored()
+  await control.report(host, [await status({ sequence: 1, generation: assignment.generation + 4 })])
+  expect((await stored()).assignment).toMatchObject({
+    generation: assignment.generation + 5,
+    configGeneration: assignment.configGeneration,
+  })
+})

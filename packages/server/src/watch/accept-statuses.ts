@@ -6,6 +6,7 @@ import {
   isReady,
   type MachineExit,
   type MachineHistory,
+  type MachineId,
   type MachineStatus,
   newsIn,
   type Revision,
@@ -19,20 +20,25 @@ import type { Tx } from '../store/store.ts'
  * What a host saw of its machines: stored, told to the edges, and written down as events, in one transaction. What was
  * heard already, or is older than what was heard, is passed over, so a report may come twice, late or out of order. A
  * machine that the server doesn't know, or knows on another host, is no error: the host has no assignment for it and removes it.
+ * Returns, of those that were passed over, what was heard last: a host that lost its disk and whose clock was set back counts
+ * from below that, and would not be heard for as long as its clock takes.
  */
 export async function acceptStatuses(
   tx: Tx,
   host: HostId,
   statuses: readonly MachineStatus[],
   now: Instant,
-): Promise<void> {
+): Promise<Record<MachineId, number>> {
+  const ahead: Record<MachineId, number> = {}
   for (const status of statuses) {
     const machine = await getMachine(tx, status.id)
     if (machine === null || machine.assignment.host !== host) continue
     if (machine.destroyedAt !== null) continue
-    if (machine.status !== null && status.sequence <= machine.status.sequence) continue
-    await acceptStatus(tx, machine, { ...status, host }, now)
+    if (machine.status !== null && status.sequence <= machine.status.sequence)
+      ahead[status.id] = machine.status.sequence
+    else await acceptStatus(tx, machine, { ...status, host }, now)
   }
+  return ahead
 }
 
 async function acceptStatus(
