@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { createGzip, gzipSync } from 'node:zlib'
 import { describeError } from '@roost/base'
 import { pack } from 'tar-stream'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type ContextLimits, unpackContext } from './unpack-context.ts'
 
 type Entry = {
@@ -164,6 +164,29 @@ test('names that no file system takes are refused, and those that differ in case
   ])
   expect(readFileSync(join(folder, 'Makefile'), 'utf8')).toBe('one')
   expect(readFileSync(join(folder, 'makefile'), 'utf8')).toBe('two')
+})
+
+test('the rest of what is refused is read and thrown away, so that its connection can be used again', async () => {
+  const evil = await archive([{ name: '../x' }])
+  let ended = false
+  async function* sent() {
+    yield evil
+    for (let n = 0; n < 100; n++) yield Buffer.alloc(100_000)
+    ended = true
+  }
+  const source = Readable.from(sent())
+  const signal = new AbortController().signal
+  await expect(unpackContext(source, folder, signal)).rejects.toThrow('leads out')
+  await vi.waitFor(() => expect(ended).toBe(true))
+  expect(source.readableEnded).toBe(true)
+})
+
+test('a sender that hangs up is told from one that is done', async () => {
+  const source = new Readable({ read() {} })
+  source.push((await archive([{ name: 'a', content: 'x' }])).subarray(0, 20))
+  const unpacking = unpackContext(source, folder, new AbortController().signal)
+  source.destroy()
+  await expect(unpacking).rejects.toThrow('read the context')
 })
 
 test('a sender that falls silent is not waited for', async () => {

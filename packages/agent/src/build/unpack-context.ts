@@ -1,7 +1,7 @@
 import { constants, createWriteStream } from 'node:fs'
 import { chmod, link, lstat, mkdir, readlink, rm, symlink, utimes } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type Readable, Transform } from 'node:stream'
+import { finished, type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { describeError, PlatformError } from '@roost/base'
@@ -38,7 +38,12 @@ export async function unpackContext(
   const reader = extract()
   const bound = atMost(limits.bytes + ENTRY_BYTES * (limits.entries + 10))
   const heard = spoken(silenceMsMax)
-  const feeding = pipeline(source, heard, createGunzip(), bound, reader, { signal })
+  // The source is not part of it: a request whose rest nobody reads holds up the next one on its connection.
+  source.pipe(heard)
+  const unwatch = finished(source, { writable: false }, (error) => {
+    if (error) heard.destroy(error)
+  })
+  const feeding = pipeline(heard, createGunzip(), bound, reader, { signal })
   // A failure of either ends the other; only the first one is told.
   feeding.catch(() => {})
   const links: string[] = []
@@ -113,7 +118,10 @@ export async function unpackContext(
     }
     for (const name of links) await checkLink(folder, name)
   } catch (cause) {
-    source.destroy()
+    source.unpipe(heard)
+    const isSilent = cause instanceof PlatformError && cause.code === 'timeout'
+    if (signal.aborted || isSilent) source.destroy()
+    else source.resume()
     signal.throwIfAborted()
     if (cause instanceof PlatformError) throw cause
     if (isNoSpace(cause))
@@ -121,6 +129,8 @@ export async function unpackContext(
     throw new PlatformError('invalid', 'read the context', {
       cause: new Error(`no gzipped TAR, or cut off: ${describeError(cause)}`),
     })
+  } finally {
+    unwatch()
   }
   return { bytes, entries }
 
