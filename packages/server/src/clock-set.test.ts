@@ -51,6 +51,7 @@ test('a release that is under way has as much time left as before', async () => 
     strategy: 'rolling',
     maxUnavailable: null,
     secrets: {},
+    secretsBefore: null,
     rollbackOf: null,
     returnTo: 0,
     plan: [],

@@ -76,12 +76,6 @@ export const DEPLOY_STRATEGIES = [
 export type SecretVersions = Readonly<Record<string, number>>
 
 /**
- * So many of the newest releases of an app can be returned to: images and versions of secrets that only older ones have
- * may be destroyed.
- */
-export const RELEASES_TO_RETURN_TO = 20
-
-/**
  * `pending` waits for an earlier release of the same app. `draining`: it serves, and is watched a little longer while the old
  * machines go. `reverting`: it was given up, and everything returns to the release before it.
  */

@@ -4,7 +4,7 @@ import {
   type AppName,
   isFinal,
   type MachineConfig,
-  RELEASES_TO_RETURN_TO,
+  RELEASES_RETURNABLE,
   type Release,
 } from '@roost/core'
 import { getApp } from '../store/apps.ts'
@@ -50,7 +50,7 @@ export async function rollbackTarget(
   if (destroyed.length > 0)
     throw new PlatformError(
       'conflict',
-      `the values that ${destroyed.join(', ')} had in ${name} have been destroyed (those of the last ${RELEASES_TO_RETURN_TO} releases are kept): release its image with the secrets of today: roost deploy -a ${app} --image ${target.image}`,
+      `the values that ${destroyed.join(', ')} had in ${name} have been destroyed (those of the last ${RELEASES_RETURNABLE} releases are kept): release its image with the secrets of today: roost deploy -a ${app} --image ${target.image}`,
     )
   if (serving !== null && !rolling && (await isSame(reader, app, target, serving)))
     throw new PlatformError(

@@ -1,8 +1,9 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { AppName, MachineId } from '@roost/core'
+import type { AppName, MachineId, SecretVersions } from '@roost/core'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { forgetSecretVersions, secretVersions } from '../store/secret-versions.ts'
 import { openSqlite } from '../store/sqlite/open-sqlite.ts'
 import { openMasterKey } from './master-key.ts'
 import { createSecrets } from './secrets.ts'
@@ -72,5 +73,28 @@ test('an app without secrets has none to seal', async () => {
   expect(await seal()).toBe(null)
   await set({ A: '1' })
   expect(await seal()).toMatch(/^[A-Za-z0-9+/]+=*$/)
+  await store.close()
+})
+
+test('an earlier version is sealed as long as it is kept, and never another in its place', async () => {
+  const { store, secrets, set } = await open()
+  const host = { sealingKey: Buffer.alloc(32, 9).toString('base64') }
+  const id = '3d8d0000000001' as MachineId
+  const seal = (versions: SecretVersions) =>
+    store.read((reader) => secrets.sealForHost(reader, shop, host, id, versions))
+  const versions = () => store.read((reader) => secretVersions(reader, shop))
+  await set({ A: '1' })
+  const first = await versions()
+  await set({ A: null })
+  await set({ A: '2' })
+  expect(await versions()).not.toEqual(first)
+  expect(await seal(first)).toMatch(/^[A-Za-z0-9+/]+=*$/)
+  expect(await seal({})).toBe(null)
+  await store.transaction((tx) => forgetSecretVersions(tx, shop))
+  await expect(seal(first)).rejects.toMatchObject({
+    code: 'conflict',
+    message: 'the value that secret A of shop had has been destroyed',
+  })
+  expect(await seal(await versions())).toMatch(/^[A-Za-z0-9+/]+=*$/)
   await store.close()
 })

@@ -1,6 +1,6 @@
-import { type AppName, type Instant, RELEASES_TO_RETURN_TO, type SecretVersions } from '@roost/core'
+import { type AppName, type Instant, type SecretVersions, versionsKept } from '@roost/core'
 import { getApp } from './apps.ts'
-import { listReleases, nextReleaseVersion } from './releases.ts'
+import { listReleases } from './releases.ts'
 import type { Reader, Tx } from './store.ts'
 
 /** Which version of which secret the next release of an app brings. */
@@ -70,6 +70,8 @@ export async function bringSecrets(
   }
 }
 
+const RELEASES_MAX = 1_000
+
 /**
  * Destroys the values that nobody can come back to: neither the next release brings them, nor had them one of the last
  * releases, the one that serves or one that is at work.
@@ -82,16 +84,13 @@ export async function forgetSecretVersions(tx: Tx, app: AppName): Promise<void> 
     .execute()
   if (rows.length === 0) return
   const serving = (await getApp(tx, app))?.release ?? 0
-  const oldest = (await nextReleaseVersion(tx, app)) - RELEASES_TO_RETURN_TO
-  const releases = (await listReleases(tx, app, 2 * RELEASES_TO_RETURN_TO)).filter(
-    (release) =>
-      release.version >= oldest ||
-      release.version === serving ||
-      (release.status !== 'complete' && release.status !== 'failed'),
-  )
+  const releases = await listReleases(tx, app, RELEASES_MAX)
+  const kept = versionsKept(releases, serving)
   const needed = [
     await secretVersions(tx, app),
-    ...releases.flatMap(({ secrets, secretsBefore }) => [secrets ?? {}, secretsBefore ?? {}]),
+    ...releases
+      .filter(({ version }) => kept.has(version))
+      .flatMap(({ secrets, secretsBefore }) => [secrets ?? {}, secretsBefore ?? {}]),
   ]
   for (const { name, version } of rows) {
     if (needed.some((versions) => versions[name] === version)) continue
