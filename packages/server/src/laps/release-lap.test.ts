@@ -10,10 +10,11 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { commandMachine } from '../machine/command.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { deleteApp, getApp } from '../store/apps.ts'
+import { FileTrouble } from '../store/file-trouble.ts'
 import { deleteHost } from '../store/hosts.ts'
 import { deleteLease, putLease } from '../store/leases.ts'
 import { hideMachinesOf, listMachines } from '../store/machines.ts'
-import { getRelease } from '../store/releases.ts'
+import { getRelease, listReleases } from '../store/releases.ts'
 import type { StepMoment } from './release-lap.ts'
 import type { Fate } from './simulated-hosts.ts'
 import { CONFIG, openTrialReleases, shop, trialHost } from './trial-releases.ts'
@@ -145,6 +146,36 @@ test('a server that was away longer than the release may take does not give it u
   startLaps()
   await clock.advance(10)
   expect(await ended(2)).toMatchObject({ status: 'complete', reason: null })
+})
+
+test('a release whose server has a full disk pauses, for longer than it may take, and goes on when there is room', async () => {
+  const { release, ended, world, clock, store, versions } = await open()
+  await release('sha256:1', { regions: REGIONS })
+  await ended(1)
+  await release('sha256:2')
+  await clock.advance(10)
+  const { transaction, trouble } = store
+  const full = { since: clock.now(), lastAt: clock.now() }
+  Object.assign(store, {
+    transaction: async () => {
+      full.lastAt = clock.now()
+      throw new FileTrouble('disk_full', 'write roost.db: the file system is full')
+    },
+    trouble: () => ({ code: 'disk_full', message: 'full', over: false, ...full }),
+  })
+  for (let n = 0; n < 400; n++) {
+    await world.tick().catch(() => {})
+    await clock.advance(1_000)
+  }
+  const [newest] = await store.read((reader) => listReleases(reader, shop, 1))
+  expect(newest).toMatchObject({ version: 2, status: 'starting' })
+  Object.assign(store, {
+    transaction,
+    trouble: () => ({ code: 'disk_full', message: 'full', over: true, ...full }),
+  })
+  expect(await ended(2)).toMatchObject({ status: 'complete', reason: null })
+  expect(await versions()).toEqual(['2', '2', '2'])
+  Object.assign(store, { trouble })
 })
 
 test('a second release waits for the first, and says so', async () => {

@@ -31,7 +31,7 @@ import { getHost, listHosts } from '../store/hosts.ts'
 import { getMachine, listMachines, reservedByHost, type StoredMachine } from '../store/machines.ts'
 import { getRelease, listOpenReleases, putRelease } from '../store/releases.ts'
 import { digestsOf, forgetSecretVersions } from '../store/secret-versions.ts'
-import type { Reader, Tx } from '../store/store.ts'
+import type { Reader, Store, Tx } from '../store/store.ts'
 import { allCarried, edgesInCharge } from './edges-in-charge.ts'
 
 export type ReleaseLapDeps = Pick<
@@ -69,6 +69,8 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
   const startedAt = clock.now() - presence.movedMs()
   const stopping = new AbortController()
   const told = new Map<string, string>()
+  /** The time without room that releases have been given back already. */
+  let paidUntil: Instant = 0
 
   const loop = startLoop({
     name: 'releases',
@@ -78,6 +80,11 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
     lap: async (signal) => {
       // First of all a look at the clock, which moves deadlines along when it was set.
       clock.now()
+      const trouble = store.trouble()
+      if (trouble !== null && trouble.lastAt > paidUntil) {
+        await giveBackTime(store, trouble.since, clock.now())
+        paidUntil = clock.now()
+      }
       const open = await store.read((reader) => listOpenReleases(reader))
       for (const key of told.keys())
         if (!open.some((r) => key.startsWith(`${r.app}/${r.version}/`))) told.delete(key)
@@ -132,6 +139,18 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
       await loop.stop()
     },
   }
+}
+
+/** Nothing could be written down since then, so no release could go on. Throws as long as nothing can. */
+async function giveBackTime(store: Store, since: Instant, now: Instant): Promise<void> {
+  const message = `went on after ${Math.round((now - since) / 1000)} s in which the server could write nothing down`
+  await store.transaction(async (tx) => {
+    for (const release of await listOpenReleases(tx)) {
+      if (release.status === 'pending') continue
+      await putRelease(tx, { ...release, deadline: release.deadline + now - since })
+      await tellRelease(tx, release, message, now)
+    }
+  })
 }
 
 interface Lap extends ReleaseLapDeps {

@@ -177,7 +177,14 @@ export function simulateHosts(options: {
           told.set(assignment.id, { text, sequence })
           news.push({ ...blank(assignment, now), ...seen, sequence })
         }
-        if (news.length > 0) await store.transaction((tx) => acceptStatuses(tx, host.id, news, now))
+        if (news.length === 0) continue
+        await store
+          .transaction((tx) => acceptStatuses(tx, host.id, news, now))
+          .catch((error: unknown) => {
+            // What was not heard is told again.
+            for (const { id, sequence } of news) told.set(id, { text: '', sequence })
+            throw error
+          })
       }
     },
   }
