@@ -139,6 +139,25 @@ function storedFor(machine: MachineId, bytes: number, ageMs: number): void {
   utimesSync(join(dir, '000000000001'), at, at)
 }
 
+test('of a machine that writes without end only so much is kept each second', async () => {
+  const logs = keeper()
+  const piece = `${'f'.repeat(99)}\n`.repeat(40_000)
+  for (let n = 0; n < 30; n++) {
+    appendFileSync(logs.file(id), piece)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  appendFileSync(logs.file(id), 'the end\n')
+  const { size } = statSync(logs.file(id))
+  await vi.waitFor(
+    () => expect(new Segments(join(space.dir, 'store', id)).offset).toBe(size),
+    LIMIT,
+  )
+  // Numbers of files of a megabyte only grow: of 120 MB, some 20 were ever written.
+  const numbers = readdirSync(join(space.dir, 'store', id)).map(Number)
+  expect(Math.max(...numbers)).toBeLessThan(45)
+  expect((await stored(logs)).at(-1)).toBe('the end')
+}, 20_000)
+
 test('logs of machines that are gone are kept for a week', async () => {
   const logs = keeper()
   const day = 86_400_000

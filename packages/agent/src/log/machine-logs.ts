@@ -42,6 +42,12 @@ const CHUNK_BYTES = 256 * 1024
 /** Chunks of one machine before it is another's turn. */
 const CHUNKS_PER_TURN = 4
 const LINE_BYTES_MAX = 64 * 1024
+/**
+ * So much of one machine's log is kept each second, after a burst of as much. What comes faster is counted and not kept: it would
+ * push out what was said ten seconds before, and reading it takes processor time from the machines.
+ */
+const KEPT_BYTES_PER_SECOND = 4 * 1024 * 1024
+const KEPT_BURST_BYTES = 16 * 1024 * 1024
 /** What is not ended by a newline counts as a line after that time. */
 const PARTIAL_MS = 3000
 /** Read bytes of one log that still take space, by the share of the file system that is free: giving back costs a process. */
@@ -51,7 +57,7 @@ const PUNCH_BYTES = [
   { freeMin: 0, bytes: 32 * 1024 },
 ] as const
 /** More than this unread is not read any more: it would be gone from the store before anybody saw it. */
-const BACKLOG_BYTES_MAX = 32 * 1024 * 1024
+const BACKLOG_BYTES_MAX = 16 * 1024 * 1024
 /** Below this share of free space, the unread is dropped down to `BACKLOG_KEPT`. */
 const FREE_SHARE_MIN = 0.3
 const BACKLOG_KEPT_BYTES = 1024 * 1024
@@ -83,6 +89,9 @@ interface Machine {
   /** Lines that were dropped because they came too fast, and for want of room, and not yet spoken of. */
   dropped: number
   homeless: number
+  /** What may be kept just now, as of `allowedAt`. */
+  allowed: number
+  allowedAt: number
   reading: Promise<boolean> | null
 }
 
@@ -292,6 +301,8 @@ export class LogKeeper implements MachineLogs {
       seenAt: 0,
       dropped: 0,
       homeless: 0,
+      allowed: KEPT_BURST_BYTES,
+      allowedAt: this.#options.clock.now(),
       reading: null,
     }
     this.#machines.set(id, machine)
@@ -325,13 +336,25 @@ export class LogKeeper implements MachineLogs {
       }
       this.#dropBacklog(machine, fd, size)
       let more = true
+      // Whoever writes more than may be kept wakes us again by that, and one that stops is read a second later.
       for (let n = 0; more && n < CHUNKS_PER_TURN; n++)
-        more = this.#readChunk(machine, fd, size, last)
+        more = (last || this.#mayKeep(machine)) && this.#readChunk(machine, fd, size, last)
       await this.#punch(machine)
       return more
     } finally {
       closeSync(fd)
     }
+  }
+
+  #mayKeep(machine: Machine): boolean {
+    const now = this.#options.clock.now()
+    const since = Math.max(0, now - machine.allowedAt)
+    machine.allowedAt = now
+    machine.allowed = Math.min(
+      KEPT_BURST_BYTES,
+      machine.allowed + (since / 1000) * KEPT_BYTES_PER_SECOND,
+    )
+    return machine.allowed > 0
   }
 
   /** True if there is more to read. */
@@ -342,6 +365,7 @@ export class LogKeeper implements MachineLogs {
     const bytes = chunk.length === 0 ? 0 : readSync(fd, chunk, 0, chunk.length, from)
     if (bytes === 0) return false
     const data = chunk.subarray(0, bytes)
+    machine.allowed -= bytes
     if (hasMark(data)) this.#onMark(machine.id, data)
     const now = clock.now()
     const atEnd = from + bytes >= size
