@@ -67,7 +67,7 @@ export class FileTrouble extends PlatformError {
 export function damaged(file: string, cause: unknown): PlatformError {
   return new PlatformError(
     'internal',
-    `${file} is damaged or no SQLite database: put back a copy of it that is whole (docs/operate/disks.md); what runs on the hosts runs on meanwhile`,
+    `${file} is damaged or no SQLite database: put back a copy of it that is whole (docs/operate/when-the-database-is-damaged.md); what runs on the hosts runs on meanwhile`,
     { cause },
   )
 }

@@ -147,7 +147,7 @@ function openWhole(options: SqliteOptions): Opened {
     if (used && sizeOf(file) === 0)
       throw new PlatformError(
         'internal',
-        `${file} is missing or empty, though this server has been in use: put back a copy of it (docs/operate/disks.md). To begin anew, without the apps and hosts that there were, move the whole folder ${dirname(file)} away`,
+        `${file} is missing or empty, though this server has been in use: put back a copy of it (docs/operate/when-the-database-is-damaged.md). To begin anew, without the apps and hosts that there were, move the whole folder ${dirname(file)} away`,
       )
     try {
       return { database: open(file, false), exclusive: false }
