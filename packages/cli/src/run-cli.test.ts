@@ -138,7 +138,10 @@ describe('a wrong command line ends with 2 and says what is right', () => {
       ['status', '-a', 'Shop!'],
       `Error: "Shop!" can't be the name of an app: lower-case letters, digits and dashes, at most 63, no dash at either end\n`,
     ],
-    [['status', '-c', 'nope.toml'], 'Error: there is no nope.toml\n'],
+    [
+      ['status', '-c', 'nope.toml'],
+      'Error: there is no nope.toml\n  Try: roost launch   # writes fly.toml\n',
+    ],
   ])('%j', async (argv, expected) => {
     const { code, out, err } = await alone().run(...argv)
     expect({ code, out, err }).toEqual({ code: 2, out: '', err: expected })

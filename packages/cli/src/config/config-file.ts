@@ -21,7 +21,7 @@ export function findConfig(folder: string, named?: string): ConfigFile | null {
   if (named !== undefined) {
     const path = resolve(folder, named)
     const file = isFolder(path) ? join(path, 'fly.toml') : path
-    if (!existsSync(file)) throw usage(`there is no ${named}`)
+    if (!existsSync(file)) throw usage(`there is no ${named}`, 'roost launch   # writes fly.toml')
     return read(file, isFolder(path) ? join(named, 'fly.toml') : named)
   }
   const path = join(folder, 'fly.toml')

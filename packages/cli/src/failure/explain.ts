@@ -135,6 +135,15 @@ function explainApiError(error: ApiError): Words {
       return { ...base, fixes: /Machine$/.test(error.route) ? ['roost machine list'] : [] }
     case 'image_not_found':
       return { ...base, fixes: ['roost deploy   # without --image: builds one'] }
+    case 'unavailable':
+    case 'host_unreachable':
+      return { ...base, fixes: ['roost hosts   # whether all of them answer'] }
+    case 'image_unusable':
+      return { ...base, fixes: ['roost deploy   # without --image: builds one that fits'] }
+    case 'precondition_failed':
+      return { ...base, fixes: ['roost machine list   # in which state each of them is'] }
+    case 'timeout':
+      return { ...base, fixes: ['roost status   # how far it has come'] }
     default:
       return { ...base, fixes: [] }
   }
