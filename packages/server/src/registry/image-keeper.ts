@@ -8,7 +8,6 @@ import {
   startLoop,
 } from '@roost/base'
 import {
-  bytesOf,
   type Collection,
   type Digest,
   type DiskSpace,
@@ -61,6 +60,12 @@ export interface ImageKeeperOptions {
   readonly asideMs?: number
 }
 
+interface Removed {
+  readonly dropped: ReadonlySet<Digest>
+  readonly putBack: number
+}
+const NONE_REMOVED: Removed = { dropped: new Set(), putBack: 0 }
+
 /** Distribution looks whether a blob is there and links to it right after: a thousandth of this, if nothing hangs. */
 const ASIDE_MS = 10_000
 const LOOK_MS = 60_000
@@ -99,7 +104,6 @@ export function createImageKeeper(options: ImageKeeperOptions): ImageKeeper {
     const unlessUsed = (repository: string, deed: () => void) => {
       if (isQuiet(repository)) deed()
     }
-    const freeBefore = spaceOf(options.dir).freeBytes
     for (const { repository, id } of uploads) files.removeUpload(repository, id)
     for (const repository of repositories)
       unlessUsed(repository, () => files.removeRepository(repository))
@@ -108,18 +112,19 @@ export function createImageKeeper(options: ImageKeeperOptions): ImageKeeper {
       unlessUsed(repository, () => files.removeManifest(repository, digest, tags))
     for (const { repository, digest } of layers)
       unlessUsed(repository, () => files.removeLayer(repository, digest))
-    const putBack = await removeBlobs(blobs.map(({ digest }) => digest))
+    const { dropped, putBack } = await removeBlobs(blobs.map(({ digest }) => digest))
+    const freed = [...uploads, ...blobs.filter(({ digest }) => dropped.has(digest))]
     const done = {
       at: clock.now(),
       collection,
-      freedBytes: Math.max(0, spaceOf(options.dir).freeBytes - freeBefore),
+      freedBytes: freed.reduce((sum, { bytes }) => sum + bytes, 0),
       putBack,
     }
     last = done
     const removed = manifests.length + uploads.length + repositories.length + blobs.length
     if (removed > 0)
       log.info('collected images', {
-        bytes: bytesOf(collection),
+        bytes: done.freedBytes,
         manifests: manifests.length,
         uploads: uploads.length,
         repositories,
@@ -129,28 +134,32 @@ export function createImageKeeper(options: ImageKeeperOptions): ImageKeeper {
     return done
   }
 
-  /** Returns how many of them somebody linked to meanwhile. */
-  async function removeBlobs(digests: readonly Digest[]): Promise<number> {
+  async function removeBlobs(digests: readonly Digest[]): Promise<Removed> {
     const linked = await files.linked()
     const going = digests.filter((digest) => !linked.has(digest))
-    if (going.length === 0) return 0
+    if (going.length === 0) return NONE_REMOVED
     for (const digest of going) files.setAside(digest)
     await clock.sleep(options.asideMs ?? ASIDE_MS)
     return finishLastTime()
   }
 
-  async function finishLastTime(): Promise<number> {
+  /** Of what is set aside, also by a process that was killed: what somebody has linked to meanwhile stays. */
+  async function finishLastTime(): Promise<Removed> {
     await files.dropRepositories()
     const aside = await files.listAside()
-    if (aside.length === 0) return 0
+    if (aside.length === 0) return NONE_REMOVED
     const linked = await files.linked()
+    const dropped = new Set<Digest>()
     let putBack = 0
     for (const digest of aside)
       if (linked.has(digest)) {
         files.putBack(digest)
         putBack++
-      } else await files.dropAside(digest)
-    return putBack
+      } else {
+        await files.dropAside(digest)
+        dropped.add(digest)
+      }
+    return { dropped, putBack }
   }
 
   return {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, type webcrypto } from 'node:crypto'
 import { closeSync, mkdirSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,7 +58,7 @@ test('a secret is in no block of the disk: not after it is set, rolled out, chan
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
   const keys = await crypto.subtle.generateKey('X25519', true, ['deriveBits'])
-  const raw = await crypto.subtle.exportKey('raw', (keys as CryptoKeyPair).publicKey)
+  const raw = await crypto.subtle.exportKey('raw', (keys as webcrypto.CryptoKeyPair).publicKey)
   await control.addHost({
     name: 'ams-1',
     region: 'ams',
