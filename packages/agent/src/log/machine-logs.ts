@@ -52,7 +52,7 @@ const KEPT_BURST_BYTES = 16 * 1024 * 1024
 const PARTIAL_MS = 3000
 /** Read bytes of one log that still take space, by the share of the file system that is free: giving back costs a process. */
 const PUNCH_BYTES = [
-  { freeMin: 0.7, bytes: 4 * 1024 * 1024 },
+  { freeMin: 0.7, bytes: 16 * 1024 * 1024 },
   { freeMin: 0.5, bytes: 512 * 1024 },
   { freeMin: 0, bytes: 32 * 1024 },
 ] as const
