@@ -142,7 +142,7 @@ test('what inflates without end has an end, also without a single entry', async 
 test('an entry that claims to be huge is refused before anything of it is written', async () => {
   const tar = pack()
   tar.entry({ name: 'huge', size: 8_000_000_000 })
-  let start = Buffer.alloc(0)
+  let start: Uint8Array = Buffer.alloc(0)
   for await (const chunk of tar) {
     start = chunk as Buffer
     break
