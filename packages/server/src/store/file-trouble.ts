@@ -13,6 +13,7 @@ const CANTOPEN = 14
 const NOTADB = 26
 /** Less than this left: SQLite can't even grow its index of the write-ahead log. */
 const ROOM_BYTES = 65_536
+const MUCH_ROOM_BYTES = 100_000_000
 
 const FULL_ERRORS = new Set(['ENOSPC', 'EDQUOT'])
 
@@ -101,6 +102,8 @@ function describeSpace(folder: string): string {
     const { bsize, blocks, bavail, files, ffree } = statfsSync(folder)
     const mb = (count: number) => `${((count * bsize) / 1e6).toFixed(1)} MB`
     if (files > 0 && ffree === 0) return `the file system of ${folder} has no free inodes`
+    // By now there may be room again, or it is a quota that is full.
+    if (bavail * bsize > MUCH_ROOM_BYTES) return `the file system of ${folder} had no room for it`
     return `the file system of ${folder} is full (${mb(bavail)} of ${mb(blocks)} are free)`
   } catch {
     return `the file system of ${folder} is full`
