@@ -190,6 +190,18 @@ describe('while it starts', () => {
       why: expect.stringContaining('edges'),
     })
   })
+  test('the next wave comes up while this one shows that it stays up, and takes over after it', () => {
+    const plan = [replacement('a', 'b', 0), { ...replacement('c', 'd', 1), round: 0 }]
+    const prepared = machine('d', { readyMs: null, status: status('d', { state: 'created' }) })
+    const d = { ...prepared, assignment: { ...prepared.assignment, goal: 'created' as const } }
+    const at = (b: ReleaseMachine, rest: ReleaseMachine[], change: Partial<Release> = {}) =>
+      next({ plan, ...change }, [machine('a'), b, machine('c'), ...rest])
+    expect(at(machine('b', { readyMs: null }), [d]).kind).toBe('wait')
+    expect(at(machine('b', { readyMs: 0 }), [d])).toEqual({ kind: 'start', machines: ['d'] })
+    expect(at(machine('b', { readyMs: 0 }), [d], { strategy: 'canary' }).kind).toBe('wait')
+    expect(at(machine('b', { readyMs: 0 }), [machine('d')]).kind).toBe('wait')
+    expect(at(machine('b'), [machine('d')])).toEqual({ kind: 'retire', machines: ['a'] })
+  })
   test('it commits when all new machines serve', () => {
     expect(next({}, [machine('old'), machine('new')])).toEqual({
       kind: 'commit',

@@ -196,6 +196,13 @@ function bringUp(
   const held = unready.filter((m) => m.assignment.cordoned && (m.readyMs ?? 0) >= READY_HOLD_MS)
   if (release.strategy === 'bluegreen' && held.length > 0 && held.length === unready.length)
     return { kind: 'admit', machines: idsOf(held) }
+  // While these show that they stay up, the next ones may come up already; nothing goes for them before their turn.
+  const following = plan
+    .filter((r) => r.wave === wave + 1 && r.round === round)
+    .flatMap((r) => machineOf(view, r.target) ?? [])
+    .filter((m) => m.assignment.goal === 'created')
+  if (following.length > 0 && mayOverlap(release, wave) && unready.every((m) => m.readyMs !== null))
+    return { kind: 'start', machines: idsOf(following) }
   const until = soonest(unready, holdMs(release, wave), now)
   return { kind: 'wait', until: Math.min(until, deadline), why: whyWaitingFor(unready) }
 }
@@ -206,6 +213,11 @@ function soonest(machines: readonly ReleaseMachine[], readyMs: number, now: Inst
     .map((m) => readyMs - (m.readyMs ?? 0))
     .filter((ms) => ms > 0 && ms < LOOK_AGAIN_MS)
   return now + Math.min(LOOK_AGAIN_MS, ...leftMs)
+}
+
+/** The first of a canary is on trial alone. */
+function mayOverlap({ strategy }: Release, wave: number): boolean {
+  return strategy === 'rolling' || (strategy === 'canary' && wave > 0)
 }
 
 function holdMs({ strategy }: Release, wave: number): number {

@@ -30,7 +30,8 @@ export function statusOf(
     startedAt: record.startedAt,
     exit: record.exit,
     reason,
-    restartCount: record.restarts,
+    // Those of a version or of a start before the one that is wanted now say nothing of it.
+    restartCount: record.startedFor === assignment?.startGeneration ? record.restarts : 0,
     checks: state === 'started' ? seen.checks : [],
     history: record.history,
   }
