@@ -47,6 +47,8 @@ export interface HttpListener {
 }
 
 const CLOSING = Symbol('closing')
+/** Of one listener; each costs some 50 KB with TLS. More are closed as they come. */
+const CONNECTIONS_MAX = 4096
 /** Lines that wait for the end of this turn of the event loop. */
 const BATCH_CHARS = 32_768
 const STREAMED = ['application/gzip', 'application/x-tar', 'application/octet-stream']
@@ -108,6 +110,7 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
       for (const { address, port } of endpoints) {
         const server = makeServer(options)
         server.on('request', app.routing)
+        server.maxConnections = CONNECTIONS_MAX
         server.on('clientError', (_error, socket) => socket.destroy())
         servers.push(server)
         server.listen(port, address)

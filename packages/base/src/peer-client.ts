@@ -49,6 +49,8 @@ export interface PeerClient {
 
 const REPLY_BYTES_MAX = 32_000_000
 const LINE_CHARS_MAX = 8_000_000
+/** A stream that must wait longer for a connection is none. */
+const OPEN_MS_MAX = 5000
 
 export function createPeerClient(options: PeerClientOptions): PeerClient {
   const { tls, expect } = options
@@ -135,7 +137,20 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
       request: PeerRequest & { body?: PeerBody; idleMs?: number } = {},
     ): AsyncIterable<T> {
       const { signal, headers, body, idleMs = 15_000 } = request
-      const reply = await call(method, path, { body, headers, signal, timeoutMs: idleMs })
+      // While all connections are in use a request waits, and no other deadline has begun.
+      const opening = new AbortController()
+      const late = setTimeout(() => opening.abort(), OPEN_MS_MAX + idleMs)
+      const either = signal ? AbortSignal.any([signal, opening.signal]) : opening.signal
+      const reply = await call(method, path, { body, headers, signal: either, timeoutMs: idleMs })
+        .catch((error: unknown) => {
+          throw opening.signal.aborted && !signal?.aborted
+            ? new PlatformError('unavailable', `${method} ${options.url}${path.split('?')[0]}`, {
+                cause: new Error(`no reply within ${OPEN_MS_MAX + idleMs} ms`),
+                retry: 'later',
+              })
+            : error
+        })
+        .finally(() => clearTimeout(late))
       const decoder = new TextDecoder()
       let rest = ''
       try {

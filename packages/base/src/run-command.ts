@@ -11,9 +11,11 @@ export interface CommandOptions {
   readonly outputBytesMax?: number
 }
 
+const KILLED_MS = 2000
+
 /**
  * Runs a program (no shell) and waits for it. Throws a PlatformError with the last lines of its standard error
- * when it ends with anything but 0 or takes longer than `timeoutMs` (default 30 s).
+ * when it ends with anything but 0 or takes longer than `timeoutMs` (default 30 s): within 2 s of that, dead or not.
  */
 export function runCommand(
   argv: readonly [string, ...string[]],
@@ -31,15 +33,25 @@ export function runCommand(
     const err = collector(outputBytesMax)
     let why: string | null = null
     const kill = (reason: string) => {
-      why ??= reason
+      if (why !== null) return
+      why = reason
       child.kill('SIGKILL')
+      // Its children may hold its output open, and what waits for a disk does not die.
+      lastTimer = setTimeout(() => {
+        for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy()
+        child.unref()
+        finish()
+        reject(failure(argv, reason))
+      }, KILLED_MS)
     }
+    let lastTimer: NodeJS.Timeout | undefined
     const timer = setTimeout(() => kill(`no end after ${timeoutMs} ms`), timeoutMs)
     const onAbort = () => kill('aborted')
     options.signal?.addEventListener('abort', onAbort, { once: true })
     if (options.signal?.aborted) onAbort()
     const finish = () => {
       clearTimeout(timer)
+      clearTimeout(lastTimer)
       options.signal?.removeEventListener('abort', onAbort)
     }
     child.stdout.on('data', out.add)
@@ -56,13 +68,15 @@ export function runCommand(
       const cause =
         why ??
         (err.text().trim().split('\n').slice(-5).join('\n') || `ended with ${code ?? signalName}`)
-      reject(
-        new PlatformError('internal', `run ${argv.slice(0, 4).join(' ')}`, {
-          cause: new Error(cause),
-          retry: 'later',
-        }),
-      )
+      reject(failure(argv, cause))
     })
+  })
+}
+
+function failure(argv: readonly string[], cause: string): PlatformError {
+  return new PlatformError('internal', `run ${argv.slice(0, 4).join(' ')}`, {
+    cause: new Error(cause),
+    retry: 'later',
   })
 }
 

@@ -83,13 +83,22 @@ export function askOnce(path: string, text: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(path)
     const chunks: Buffer[] = []
-    socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error('no answer')))
+    let bytes = 0
+    // Of the whole answer: one that never ends is none.
+    const late = setTimeout(() => socket.destroy(new Error('no answer')), TIMEOUT_MS)
     socket.on('connect', () => socket.end(text.endsWith('\n') ? text : `${text}\n`))
-    socket.on('data', (chunk) => chunks.push(chunk))
+    socket.on('data', (chunk) => {
+      chunks.push(chunk)
+      bytes += chunk.length
+      if (bytes > ANSWER_BYTES_MAX) socket.destroy(new Error('the answer does not end'))
+    })
     socket.on('error', (cause) =>
       reject(new PlatformError('unavailable', 'ask HAProxy', { cause, retry: 'later' })),
     )
-    socket.on('close', () => resolve(Buffer.concat(chunks).toString('utf8').trim()))
+    socket.on('close', () => {
+      clearTimeout(late)
+      resolve(Buffer.concat(chunks).toString('utf8').trim())
+    })
   })
 }
 
