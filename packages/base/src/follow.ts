@@ -77,6 +77,9 @@ async function readOnce(options: FollowOptions, onSynced: () => void): Promise<v
   }
 }
 
+/** One reason for all: an error of its own for each event would cost its stack. */
+const ANSWERED = new Error('answered')
+
 async function withinIdle<T>(
   next: Promise<T>,
   clock: Clock,
@@ -92,6 +95,6 @@ async function withinIdle<T>(
   try {
     return await Promise.race([next, silence])
   } finally {
-    answered.abort()
+    answered.abort(ANSWERED)
   }
 }

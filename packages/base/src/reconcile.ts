@@ -17,6 +17,9 @@ export interface Loop {
 /** A lap that fails in the same way again and again is told of this often. */
 const SAME_FAILURE_MS = 60_000
 
+/** One reason for all: an error of its own for each wake would cost its stack. */
+const WOKEN = new Error('woken')
+
 export function startLoop(options: {
   readonly name: string
   readonly periodMs: number
@@ -64,7 +67,7 @@ export function startLoop(options: {
   return {
     wake: () => {
       pending = true
-      woken.abort()
+      woken.abort(WOKEN)
     },
     stop: async () => {
       stopping.abort()

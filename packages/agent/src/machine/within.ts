@@ -1,5 +1,8 @@
 import { type Clock, PlatformError } from '@roost/base'
 
+/** One reason for all: an error of its own for each would cost its stack. */
+const OVER = new Error('over')
+
 /**
  * Waits for `work` at most `ms`, and not beyond the end of the program. What it gave up may still go on: its signal has
  * aborted then, and who called looks again.
@@ -23,6 +26,6 @@ export async function within<T>(
   try {
     return await Promise.race([working, late])
   } finally {
-    over.abort()
+    over.abort(OVER)
   }
 }

@@ -30,11 +30,10 @@ export function startDrainLap(deps: {
     clock,
     log,
     lap: async (signal) => {
-      const { draining, hosts } = await store.read(async (reader) => ({
-        draining: await listDraining(reader),
-        hosts: await listHosts(reader),
-      }))
+      const draining = await store.read(listDraining)
       for (const id of leftAt.keys()) if (!draining.some((d) => d.id === id)) leftAt.delete(id)
+      if (draining.length === 0) return
+      const hosts = await store.read(listHosts)
       const edges = edgesInCharge(presence, hosts, startedAt + presence.movedMs(), clock.now())
       for (const { id, revision } of draining) {
         if (signal.aborted) return
@@ -72,15 +71,21 @@ export function startDrainLap(deps: {
 async function listDraining(reader: Reader): Promise<{ id: MachineId; revision: Revision }[]> {
   const rows = await reader.db
     .selectFrom('machines')
-    .innerJoin('records', 'records.id', 'machines.id')
-    .select(['machines.assignment', 'records.revision'])
-    .where('records.kind', '=', 'machine')
-    .where('machines.destroyed_at', 'is', null)
+    .select('assignment')
+    .where('destroyed_at', 'is', null)
     // Few drain at a time: the others are not worth reading.
-    .where('machines.assignment', 'like', '%"drain":{%')
+    .where('assignment', 'like', '%"drain":{%')
     .execute()
-  return rows.flatMap(({ assignment, revision }) => {
+  const ids = rows.flatMap(({ assignment }) => {
     const { id, drain } = JSON.parse(assignment) as Assignment
-    return drain === null || drain.done ? [] : [{ id, revision }]
+    return drain === null || drain.done ? [] : [id]
   })
+  if (ids.length === 0) return []
+  const views = await reader.db
+    .selectFrom('records')
+    .select(['id', 'revision'])
+    .where('kind', '=', 'machine')
+    .where('id', 'in', ids)
+    .execute()
+  return views.map(({ id, revision }) => ({ id: id as MachineId, revision }))
 }

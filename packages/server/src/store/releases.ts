@@ -57,7 +57,7 @@ export async function listOpenReleases(reader: Reader, app?: AppName): Promise<R
   let query = reader.db
     .selectFrom('releases')
     .select('value')
-    .where('status', 'not in', ['complete', 'failed'])
+    .where('status', 'in', ['pending', 'starting', 'draining', 'reverting'])
     .orderBy('app')
     .orderBy('version')
   if (app !== undefined) query = query.where('app', '=', app)

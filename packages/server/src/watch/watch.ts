@@ -4,7 +4,9 @@ import type { Revision } from '@roost/core'
 import type { Reader, Store } from '../store/store.ts'
 
 /** Another server may have written (later); and a lost wake must not last. */
-const POLL_MS = 1_000
+const POLL_MS = 5_000
+/** One reason for all: an error of its own for each wake would cost its stack. */
+const CHANGED = new Error('changed')
 const BEAT_MS = 5_000
 const PAGE = 1_000
 
@@ -27,23 +29,22 @@ export async function* watch(
     let saidAt = clock.now()
     while (!signal.aborted) {
       const woken = changes.next()
-      const { head, forgotten } = await store.read(counters)
-      const reset = cursor < forgotten || cursor > head || (cursor === 0 && synced === null)
-      if (reset) {
-        yield { type: 'reset' }
-        cursor = 0
-      }
-      let more = reset || cursor < head
-      while (more && !signal.aborted) {
+      const first = synced === null
+      const looked = await store.read((reader) => look(reader, audiences, cursor, first))
+      const { head, reset } = looked
+      if (reset) yield { type: 'reset' }
+      let page = looked.page
+      for (;;) {
+        for (const record of page) yield record
+        if (page.length < PAGE) break
+        cursor = page.at(-1)?.revision ?? head
+        if (signal.aborted) return
         // Of a listing, what was gone before it began is left out.
-        const goneBefore = reset ? head : 0
-        const page = await store.read((reader) =>
-          recordsAfter(reader, audiences, cursor, goneBefore),
-        )
-        for (const record of page.records) yield record
-        more = page.records.length === PAGE
-        cursor = more ? (page.records.at(-1)?.revision ?? page.head) : page.head
+        const from = { after: cursor, goneBefore: reset ? head : 0 }
+        page = await store.read((reader) => recordsAfter(reader, audiences, from))
       }
+      // What came after the first page was read is beyond it, and a change wakes the next look.
+      cursor = Math.max(head, page.at(-1)?.revision ?? 0)
       if (synced === null || cursor !== synced || clock.now() - saidAt >= BEAT_MS) {
         if (signal.aborted) return
         synced = cursor
@@ -68,23 +69,35 @@ async function counters(reader: Reader): Promise<{ head: Revision; forgotten: Re
   return { head: value('revision'), forgotten: value('forgotten') }
 }
 
-async function recordsAfter(
+/** Where the records are, and the first page of what is new since `cursor`, at one moment. */
+async function look(
   reader: Reader,
   audiences: readonly string[],
   cursor: Revision,
-  goneBefore: Revision,
-): Promise<{ records: WatchRecord[]; head: Revision }> {
+  first: boolean,
+): Promise<{ head: Revision; reset: boolean; page: readonly WatchRecord[] }> {
+  const { head, forgotten } = await counters(reader)
+  const reset = cursor < forgotten || cursor > head || (cursor === 0 && first)
+  if (!reset && cursor === head) return { head, reset, page: [] }
+  const from = reset ? { after: 0, goneBefore: head } : { after: cursor, goneBefore: 0 }
+  return { head, reset, page: await recordsAfter(reader, audiences, from) }
+}
+
+async function recordsAfter(
+  reader: Reader,
+  audiences: readonly string[],
+  from: { readonly after: Revision; readonly goneBefore: Revision },
+): Promise<WatchRecord[]> {
   const rows = await reader.db
     .selectFrom('records')
     .select(['kind', 'id', 'revision', 'value'])
     .where('audience', 'in', audiences)
-    .where('revision', '>', cursor)
-    .where((at) => at.or([at('value', 'is not', null), at('revision', '>', goneBefore)]))
+    .where('revision', '>', from.after)
+    .where((at) => at.or([at('value', 'is not', null), at('revision', '>', from.goneBefore)]))
     .orderBy('revision')
     .limit(PAGE)
     .execute()
-  const { head } = await counters(reader)
-  const records = rows.map(
+  return rows.map(
     ({ kind, id, revision, value }) =>
       ({
         type: 'record',
@@ -94,13 +107,12 @@ async function recordsAfter(
         value: value === null ? null : JSON.parse(value),
       }) as WatchRecord,
   )
-  return { records, head }
 }
 
 /** `next()` aborts at the first change after it was called. */
 function listenForChanges(store: Store): { next(): AbortSignal; end(): void } {
   let waiting = new AbortController()
-  const end = store.onChange(() => waiting.abort())
+  const end = store.onChange(() => waiting.abort(CHANGED))
   return {
     next: () => {
       waiting = new AbortController()
