@@ -50,11 +50,16 @@ const KEPT_BYTES_PER_SECOND = 4 * 1024 * 1024
 const KEPT_BURST_BYTES = 16 * 1024 * 1024
 /** What is not ended by a newline counts as a line after that time. */
 const PARTIAL_MS = 3000
-/** Read bytes of one log that still take space, by the share of the file system that is free: giving back costs a process. */
-const PUNCH_BYTES = [
-  { freeMin: 0.7, bytes: 16 * 1024 * 1024 },
-  { freeMin: 0.5, bytes: 512 * 1024 },
-  { freeMin: 0, bytes: 32 * 1024 },
+const PUNCH_BYTES_LEAST = 32 * 1024
+const PUNCH_BYTES_MOST = 16 * 1024 * 1024
+/**
+ * How much of one log may have been read and still take space, as a share of the file system, by the share of it that is free:
+ * giving back costs a process each time.
+ */
+const PUNCH_SHARES = [
+  { freeMin: 0.7, share: 1 / 16 },
+  { freeMin: 0.5, share: 1 / 512 },
+  { freeMin: 0, share: 0 },
 ] as const
 /** More than this unread is not read any more: it would be gone from the store before anybody saw it. */
 const BACKLOG_BYTES_MAX = 16 * 1024 * 1024
@@ -444,9 +449,10 @@ export class LogKeeper implements MachineLogs {
     if (upTo < machine.punched) machine.punched = 0
     const length = upTo - machine.punched
     if (length <= 0) return
-    const { blocks, bavail } = statfsSync(this.#options.rawDir)
-    const step = PUNCH_BYTES.find(({ freeMin }) => bavail / blocks >= freeMin)
-    if (length < (step?.bytes ?? 0)) return
+    const { blocks, bavail, bsize } = statfsSync(this.#options.rawDir)
+    const step = PUNCH_SHARES.find(({ freeMin }) => bavail / blocks >= freeMin)
+    const most = Math.min(PUNCH_BYTES_MOST, (step?.share ?? 0) * blocks * bsize)
+    if (length < Math.max(PUNCH_BYTES_LEAST, most)) return
     await runCommand([
       'fallocate',
       '--punch-hole',
