@@ -48,13 +48,17 @@ export async function leftovers(options: {
   return found
 }
 
-/** Network namespaces have one list on this kernel. */
-export function strayNamespaces(all: readonly string[]): string[] {
-  return readdirSync('/run/netns')
-    .filter(
-      (name) => /^roost-[0-9a-f]{14}$/.test(name) && !all.includes(name.slice('roost-'.length)),
-    )
-    .map((name) => `network namespace ${name}`)
+/** Ids of all machines on this kernel that have a network namespace, of whatever host. */
+export function machinesWithNamespace(): string[] {
+  return under('/run/netns')
+    .filter((name) => /^roost-[0-9a-f]{14}$/.test(name))
+    .map((name) => name.slice('roost-'.length))
+}
+
+export function strayNamespaces(known: readonly string[]): string[] {
+  return machinesWithNamespace()
+    .filter((id) => !known.includes(id))
+    .map((id) => `network namespace of ${id}`)
 }
 
 const MACHINE_ID = /(?<![0-9a-f])[0-9a-f]{14}(?![0-9a-f])/g

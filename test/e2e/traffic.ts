@@ -205,7 +205,9 @@ async function steadily(rate: number, nth: (n: number) => Ask): Promise<void> {
     if (dueMs >= untilMs) break
     // In short steps, so that the end of standard input is seen.
     while (!stopped && dueMs > sinceBegin())
-      await new Promise((wake) => setTimeout(wake, Math.max(0, Math.min(500, dueMs - sinceBegin()))))
+      await new Promise((wake) =>
+        setTimeout(wake, Math.max(0, Math.min(500, dueMs - sinceBegin()))),
+      )
     if (stopped) break
     const sent = send(target, nth(n))
     open.add(sent)

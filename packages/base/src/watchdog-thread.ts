@@ -7,7 +7,7 @@ import type { WatchdogThread } from './watchdog.ts'
 /** Runs as a thread of its own: see watchdog.ts. */
 
 const PERIOD_MS = 250
-const STACK_MS_MAX = 500
+const STACK_MS_MAX = 5000
 const FRAMES_MAX = 6
 
 const options = workerData as WatchdogThread

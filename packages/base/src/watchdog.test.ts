@@ -22,7 +22,7 @@ function program(body: string) {
     import { startWatchdog } from '${import.meta.dirname}/watchdog.ts'
     const logFile = '${logFile}'
     const log = createLogger({ program: 'trial', file: logFile })
-    startWatchdog({ program: 'trial', log, logFile, stackAfterMs: 500, spinMsMax: 1500, blockedMsMax: 60_000 })
+    startWatchdog({ program: 'trial', log, logFile, stackAfterMs: 500, spinMsMax: 5000, blockedMsMax: 60_000 })
     function spin(ms) { const end = Date.now() + ms; while (Date.now() < end); }
     function wait(ms) { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms) }
     process.stdin.on('data', () => { ${body}; console.log('done') })
