@@ -28,6 +28,11 @@ export interface Cgroups {
   children(path: string): readonly string[]
   /** Makes the group, or changes what it may use. Without the right to it nothing is limited. */
   limit(path: string, limits: { readonly memoryBytes: number; readonly pids: number }): void
+  /**
+   * Gives a group, and each above it, the weight of so many processors against whatever else this machine runs. Otherwise all
+   * that is in it together weighs as much as a single process outside, and what machines are guaranteed is nothing.
+   */
+  share(path: string, cpus: number): void
   /** Moves a process into a group, if the group is there. */
   join(path: string, pid: number): void
   /** Files through which a process that is started can enter a group by itself. */
@@ -91,6 +96,16 @@ export function openCgroups(root = ROOT): Cgroups {
       for (const name of ['memory', 'pids']) makeFolder(join(root, name, path))
       attempt(join(memory, path, 'memory.limit_in_bytes'), memoryBytes)
       attempt(join(root, 'pids', path, 'pids.max'), pids)
+    },
+    share(path, cpus) {
+      let at = version === 2 ? root : join(root, 'cpu')
+      for (const part of path.split('/').filter((name) => name !== '')) {
+        if (version === 2) attempt(join(at, 'cgroup.subtree_control'), '+cpu')
+        at = join(at, part)
+        makeFolder(at)
+        if (version === 2) attempt(join(at, 'cpu.weight'), Math.min(10_000, 100 * cpus))
+        else attempt(join(at, 'cpu.shares'), 1024 * cpus)
+      }
     },
     join(path, pid) {
       for (const file of entriesOf(path)) attempt(file, pid)

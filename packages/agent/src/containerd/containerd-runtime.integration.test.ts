@@ -7,6 +7,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { MachineId } from '@roost/core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -176,6 +177,18 @@ describe('machines on containerd', () => {
       code: 'image_unusable',
       message: 'user "nobody-here" is not in /etc/passwd of the image',
     })
+  })
+
+  test('all machines together weigh as much as the processors of the host, not as one process', async () => {
+    await launch(await specOf(['sleep', '60']))
+    const sharesOf = (path: string) =>
+      Number(readFileSync(join('/sys/fs/cgroup/cpu', path, 'cpu.shares'), 'utf8'))
+    const cpus = availableParallelism()
+    if (existsSync('/sys/fs/cgroup/cpu')) expect(sharesOf(host().cgroupParent)).toBe(1024 * cpus)
+    else {
+      const weight = join('/sys/fs/cgroup', host().cgroupParent, 'cpu.weight')
+      expect(Number(readFileSync(weight, 'utf8'))).toBe(100 * cpus)
+    }
   })
 
   test('the kernel’s kill for want of memory is seen', async () => {

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { uptime } from 'node:os'
+import { availableParallelism, uptime } from 'node:os'
 import { join } from 'node:path'
 import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
@@ -435,7 +435,9 @@ export class ContainerdRuntime implements Runtime {
 
   async #createContainer(spec: MachineSpec, image: StoredImage, seen: Seen): Promise<void> {
     const { user } = seen
-    const { dirs, network, cgroups, runDir } = this.#options
+    const { dirs, network, cgroups, cgroupParent, runDir } = this.#options
+    // Each time: the group goes with its last machine.
+    cgroups.share(cgroupParent, availableParallelism())
     const oci = machineSpec({
       config: spec.config,
       image: image.run,
