@@ -279,6 +279,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
 
   /** Finds what changed without a hint, and what exists though nobody knows it. */
   async function sweep(): Promise<void> {
+    store.flush()
     if (wanted === null) return
     const all = await within(looking, 'look at the runtime', () => runtime.list())
     const shown = new Map(all.map((machine) => [machine.id, machine]))

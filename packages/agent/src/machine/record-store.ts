@@ -17,6 +17,8 @@ export interface RecordStore {
   load(): readonly KeptMachine[]
   save(kept: KeptMachine): void
   remove(id: MachineId): void
+  /** Writes what could not be written, when there is something. */
+  flush(): void
   close(): void
 }
 
@@ -51,6 +53,10 @@ export function openRecordStore(options: {
 
   function write(id: MachineId, kept: KeptMachine | null): void {
     missed.set(id, kept)
+    writeMissed()
+  }
+
+  function writeMissed(): void {
     opened.statements ??= openStatements()
     const { statements } = opened
     try {
@@ -75,6 +81,9 @@ export function openRecordStore(options: {
       ),
     save: (kept) => write(kept.record.id, kept),
     remove: (id) => write(id, null),
+    flush: () => {
+      if (missed.size > 0) writeMissed()
+    },
     close: () => opened.statements?.database.close(),
   }
 }
