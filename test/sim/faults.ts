@@ -3,19 +3,39 @@ export const FAULTS = [
   'agent killed',
   'edge killed',
   'server killed',
+  'host powered off',
+  'unsynced writes lost',
   'host cut off',
+  'partition',
+  'half-open partition',
   'request lost',
   'reply lost',
   'message doubled',
   'message late',
   'stream broken',
   'stream silent',
+  'clock of a host set',
+  'clock of the server set',
+  'clock drifts',
   'disk of an agent lost',
+  'disk of an agent full',
+  'disk of the server full',
+  'disk of the server slow',
+  'write refused by an agent',
+  'write refused by the server',
+  'no space for an image',
+  'no space for a container',
+  'server restored from a backup',
+  'host removed',
+  'host joined again',
+  'request of a person doubled',
   'pull failed',
   'create failed',
   'start failed',
   'remove failed',
   'exited by itself',
+  'ran out of memory',
+  'check flapped',
   'stop ignored',
   'hint withheld',
   'container vanished',
@@ -36,7 +56,15 @@ export interface FaultPlan {
   readonly agentKilledEveryMs: number
   readonly edgeKilledEveryMs: number
   readonly serverKilledEveryMs: number
+  readonly powerOffEveryMs: number
   readonly cutEveryMs: number
+  /** Of the whole network. */
+  readonly partitionEveryMs: number
+  readonly clockSetEveryMs: number
+  readonly serverClockSetEveryMs: number
+  readonly diskFullEveryMs: number
+  readonly serverDiskFullEveryMs: number
+  readonly serverDiskSlowEveryMs: number
   readonly containerVanishesEveryMs: number
   readonly strayEveryMs: number
   /** Of the deaths of an agent, how many take its disk with them. */
@@ -54,29 +82,47 @@ export const CHAOS: FaultPlan = {
   streamBroken: 0.01,
   streamSilent: 0.003,
   delayMsMax: 120,
-  agentKilledEveryMs: 12_000,
-  edgeKilledEveryMs: 20_000,
+  agentKilledEveryMs: 20_000,
+  edgeKilledEveryMs: 30_000,
   serverKilledEveryMs: 20_000,
-  cutEveryMs: 30_000,
-  containerVanishesEveryMs: 60_000,
-  strayEveryMs: 120_000,
+  powerOffEveryMs: 80_000,
+  cutEveryMs: 60_000,
+  partitionEveryMs: 40_000,
+  clockSetEveryMs: 80_000,
+  serverClockSetEveryMs: 60_000,
+  diskFullEveryMs: 80_000,
+  serverDiskFullEveryMs: 60_000,
+  serverDiskSlowEveryMs: 60_000,
+  containerVanishesEveryMs: 100_000,
+  strayEveryMs: 200_000,
   diskLost: 0.1,
   misbehaving: 0.5,
 }
 
+const NEVER = Number.POSITIVE_INFINITY
+
 export const CALM: FaultPlan = {
-  ...CHAOS,
   requestLost: 0,
   replyLost: 0,
   doubled: 0,
   late: 0,
+  lateMsMax: 0,
   streamBroken: 0,
   streamSilent: 0,
-  agentKilledEveryMs: Number.POSITIVE_INFINITY,
-  edgeKilledEveryMs: Number.POSITIVE_INFINITY,
-  serverKilledEveryMs: Number.POSITIVE_INFINITY,
-  cutEveryMs: Number.POSITIVE_INFINITY,
-  containerVanishesEveryMs: Number.POSITIVE_INFINITY,
-  strayEveryMs: Number.POSITIVE_INFINITY,
+  delayMsMax: 120,
+  agentKilledEveryMs: NEVER,
+  edgeKilledEveryMs: NEVER,
+  serverKilledEveryMs: NEVER,
+  powerOffEveryMs: NEVER,
+  cutEveryMs: NEVER,
+  partitionEveryMs: NEVER,
+  clockSetEveryMs: NEVER,
+  serverClockSetEveryMs: NEVER,
+  diskFullEveryMs: NEVER,
+  serverDiskFullEveryMs: NEVER,
+  serverDiskSlowEveryMs: NEVER,
+  containerVanishesEveryMs: NEVER,
+  strayEveryMs: NEVER,
+  diskLost: 0,
   misbehaving: 0,
 }

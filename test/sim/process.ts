@@ -17,6 +17,9 @@ export interface SimProcess {
   clock(clock: Clock): Clock
 }
 
+/** One reason for all deaths: an error of its own for each would cost its stack. */
+const KILLED = new Error('killed')
+
 export function createProcess(name: string): SimProcess {
   const death = new AbortController()
   const gate = <T>(work: Promise<T>): Promise<T> =>
@@ -50,7 +53,7 @@ export function createProcess(name: string): SimProcess {
     name,
     alive: () => !death.signal.aborted,
     kill: () => {
-      death.abort()
+      death.abort(KILLED)
       for (const reject of waiting) reject(new Error('connection reset'))
       waiting.clear()
     },

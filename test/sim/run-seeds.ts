@@ -2,8 +2,12 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import type { SimResult } from './simulate.ts'
 
-/** Simulates `count` seeds from `first` on all cores. Stops at the first that does not settle, which is then the last result. */
-export async function runSeeds(first: number, count: number): Promise<readonly SimResult[]> {
+/** Simulates `count` seeds from `first` on all cores. Stops at the first that does not settle, unless it is to go on. */
+export async function runSeeds(
+  first: number,
+  count: number,
+  goOn = false,
+): Promise<readonly SimResult[]> {
   const results: SimResult[] = []
   let next = first
   let failed = false
@@ -14,7 +18,7 @@ export async function runSeeds(first: number, count: number): Promise<readonly S
       while (next < first + count && !failed) {
         const result = await ask(worker, next++)
         if (failed) return
-        failed = result.problems.length > 0
+        failed = result.problems.length > 0 && !goOn
         results.push(result)
       }
     } finally {
@@ -25,9 +29,17 @@ export async function runSeeds(first: number, count: number): Promise<readonly S
   return results
 }
 
+/** Real time: a world that takes longer waits for something that never comes. */
+const WORLD_MS_MAX = 900_000
+
 function ask(worker: Worker, seed: number): Promise<SimResult> {
   return new Promise((resolve, reject) => {
+    const late = setTimeout(() => {
+      end()
+      reject(new Error(`seed ${seed} did not settle: no end after ${WORLD_MS_MAX / 1000} s`))
+    }, WORLD_MS_MAX)
     const end = () => {
+      clearTimeout(late)
       worker.off('message', heard)
       worker.off('error', broke)
     }

@@ -9,7 +9,7 @@ import {
 import {
   type AppName,
   type Draining,
-  type Host,
+  type HostId,
   isReady,
   type MachineId,
 } from '../../packages/core/src/index.ts'
@@ -20,10 +20,10 @@ import type { SimServer } from './sim-server.ts'
 
 /** As much of an edge as a machine notices: it hears records, carries them out after a moment, and has sessions that end late or never. */
 export interface SimEdge {
-  readonly host: Host
+  readonly name: string
   alive(): boolean
   kill(): void
-  start(): void
+  start(as: HostId): void
   /** Sessions that it holds on machines that left rotation. */
   sessions(): ReadonlyMap<MachineId, number>
   /** What it sends requests to. */
@@ -33,38 +33,48 @@ export interface SimEdge {
 const NEVER = Number.POSITIVE_INFINITY
 
 export function createSimEdge(options: {
-  readonly host: Host
+  readonly name: string
+  readonly host: HostId
   readonly clock: Clock
   readonly random: Random
   readonly network: SimNetwork
   readonly server: SimServer
   readonly log: Logger
+  /** False: nobody stays on a machine that left rotation. Default true. */
+  readonly sessions?: boolean
 }): SimEdge {
-  const { host, clock, random, network, server, log } = options
+  const { name, clock, random, network, server, log, sessions = true } = options
 
-  function boot() {
-    const process = createProcess(`edge ${host.name}`)
+  function boot(host: HostId) {
+    const process = createProcess(`edge ${name}`)
     const own = process.clock(clock)
     const cache = createRecordCache<RecordValues>({ file: ':memory:', log })
-    const to = network.link(process, host.name)
+    const to = network.link(process, `${name}/edge`)
     const routed = new Set<MachineId>()
     /** Machines that left rotation, with the time at which the last session on them ends. */
     const leaving = new Map<MachineId, number>()
+    let rotation = new Map<string, MachineId[]>()
     let applied = 0
 
     const carryOut = () => {
       const views = cache.list('machine')
+      const byId = new Map(views.map((view) => [view.id, view]))
+      rotation = new Map()
       for (const view of views) {
+        if (view.routed && view.status !== null && isReady(view.status)) {
+          const others = rotation.get(view.app)
+          if (others === undefined) rotation.set(view.app, [view.id])
+          else others.push(view.id)
+        }
         if (view.routed && view.status?.state === 'started') {
           routed.add(view.id)
           leaving.delete(view.id)
-        } else if (routed.delete(view.id))
+        } else if (routed.delete(view.id) && sessions)
           leaving.set(view.id, random.chance(0.15) ? NEVER : own.now() + random.int(0, 8000))
       }
       for (const id of [...routed, ...leaving.keys()]) {
-        const view = views.find((v) => v.id === id)
         // Sessions end with the machine.
-        if (view?.status?.state === 'started') continue
+        if (byId.get(id)?.status?.state === 'started') continue
         routed.delete(id)
         leaving.delete(id)
       }
@@ -81,13 +91,13 @@ export function createSimEdge(options: {
       log,
       lap: async (signal) => {
         const beat = { applied, draining: draining() }
-        const called = to.call(() => server.heartbeat('edge', host.id, beat), signal)
+        const called = to.call(() => server.heartbeat('edge', host, beat), signal)
         await Promise.race([called, own.sleep(5000, signal)])
       },
     })
     void follow({
       connect: (since, signal) =>
-        to.stream((within) => server.watch('edge', host.id, since, within), signal),
+        to.stream((within) => server.watch('edge', host, since, within), signal),
       cache,
       onChange: () => {
         carryOut()
@@ -97,25 +107,20 @@ export function createSimEdge(options: {
       log,
       signal: process.gone,
     })
-    const inRotation = (app: AppName) =>
-      cache
-        .list('machine')
-        .filter((v) => v.app === app && v.routed && v.status !== null && isReady(v.status))
-        .map((v) => v.id)
-    return { process, cache, draining, inRotation }
+    return { process, cache, draining, inRotation: (app: AppName) => rotation.get(app) ?? [] }
   }
 
-  let running: ReturnType<typeof boot> | null = boot()
+  let running: ReturnType<typeof boot> | null = boot(options.host)
   return {
-    host,
+    name,
     alive: () => running !== null,
     kill: () => {
       running?.process.kill()
       running?.cache.close()
       running = null
     },
-    start: () => {
-      running ??= boot()
+    start: (as) => {
+      running ??= boot(as)
     },
     inRotation: (app) => running?.inRotation(app) ?? [],
     sessions: () =>

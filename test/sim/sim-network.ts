@@ -3,6 +3,9 @@ import type { Fault, FaultPlan } from './faults.ts'
 import type { SimProcess } from './process.ts'
 import type { Random } from './random.ts'
 
+/** A program on the network: `server`, `h1/agent`, `h1/edge`, `person`. */
+export type Node = string
+
 /** What may go wrong between one program and the server. */
 export interface Link {
   /** One request and its reply. `receive` runs on the other side: not at all, once, or twice. */
@@ -12,10 +15,10 @@ export interface Link {
 }
 
 export interface SimNetwork {
-  link(from: SimProcess, host: string): Link
-  cut(host: string): void
-  heal(host: string): void
-  isCut(host: string): boolean
+  link(from: SimProcess, node: Node): Link
+  /** Nothing gets from `from` to `to` any more, until the returned function is called. */
+  block(from: Node, to: Node): () => void
+  heal(): void
 }
 
 export function createSimNetwork(options: {
@@ -26,18 +29,22 @@ export function createSimNetwork(options: {
   readonly count: (fault: Fault) => void
 }): SimNetwork {
   const { clock, random, plan, count } = options
-  const cuts = new Set<string>()
+  /** Ways that are blocked, with how often. */
+  const blocked = new Map<string, number>()
 
   /** Time on the wire, or never: who waits has a limit of its own. */
-  async function travel(host: string): Promise<void> {
+  async function travel(from: Node, to: Node): Promise<void> {
     const { delayMsMax, late, lateMsMax } = plan()
-    const isLate = random.chance(late)
+    const isLate = late > 0 && random.chance(late)
     if (isLate) count('message late')
     await clock.sleep(random.int(1, isLate ? lateMsMax : delayMsMax))
-    if (cuts.has(host)) await new Promise<never>(() => {})
+    if (blocked.has(`${from} ${to}`)) await new Promise<never>(() => {})
   }
 
-  function link(from: SimProcess, host: string): Link {
+  function link(process: SimProcess, node: Node): Link {
+    const there = () => travel(node, 'server')
+    const back = () => travel('server', node)
+
     async function call<T>(receive: () => Promise<T>): Promise<T> {
       const fate = {
         requestLost: random.chance(plan().requestLost),
@@ -45,7 +52,7 @@ export function createSimNetwork(options: {
         doubled: random.chance(plan().doubled),
         refused: random.chance(0.5),
       }
-      await travel(host)
+      await there()
       if (fate.requestLost) {
         count('request lost')
         if (fate.refused) throw new Error('connection refused')
@@ -53,12 +60,13 @@ export function createSimNetwork(options: {
       }
       if (fate.doubled) {
         count('message doubled')
-        void travel(host)
+        if (node === 'person') count('request of a person doubled')
+        void there()
           .then(receive)
           .catch(() => {})
       }
       const reply = await receive()
-      await travel(host)
+      await back()
       if (fate.replyLost) {
         count('reply lost')
         throw new Error('connection reset')
@@ -70,16 +78,18 @@ export function createSimNetwork(options: {
       open: (signal: AbortSignal) => AsyncIterable<T>,
       signal: AbortSignal,
     ): AsyncGenerator<T> {
-      await travel(host)
+      await there()
       const closed = new AbortController()
-      const events = open(AbortSignal.any([signal, from.gone, closed.signal]))[
+      const events = open(AbortSignal.any([signal, process.gone, closed.signal]))[
         Symbol.asyncIterator
       ]()
       try {
         while (!signal.aborted) {
           const next = await events.next()
           if (next.done) throw new Error('connection closed')
-          await travel(host)
+          await back()
+          // Nobody acknowledges: the connection stalls.
+          if (blocked.has(`${node} server`)) await new Promise<never>(() => {})
           if (random.chance(plan().streamBroken)) {
             count('stream broken')
             throw new Error('connection reset')
@@ -95,26 +105,36 @@ export function createSimNetwork(options: {
           }
         }
       } finally {
-        closed.abort()
+        closed.abort(CLOSED)
       }
     }
 
     return {
-      call: (receive) => from.gate(call(receive)),
-      stream: (open, signal) => gated(from, stream(open, signal)),
+      call: (receive) => process.gate(call(receive)),
+      stream: (open, signal) => gated(process, stream(open, signal)),
     }
   }
 
   return {
     link,
-    cut: (host) => {
-      cuts.add(host)
-      count('host cut off')
+    block: (from, to) => {
+      const way = `${from} ${to}`
+      blocked.set(way, (blocked.get(way) ?? 0) + 1)
+      let healed = false
+      return () => {
+        if (healed) return
+        healed = true
+        const left = (blocked.get(way) ?? 1) - 1
+        if (left > 0) blocked.set(way, left)
+        else blocked.delete(way)
+      }
     },
-    heal: (host) => cuts.delete(host),
-    isCut: (host) => cuts.has(host),
+    heal: () => blocked.clear(),
   }
 }
+
+/** One reason for all: an error of its own for each would cost its stack. */
+const CLOSED = new Error('closed')
 
 function gated<T>(process: SimProcess, events: AsyncGenerator<T>): AsyncIterable<T> {
   return {

@@ -1,52 +1,31 @@
-import type { WatchEvent } from '../../packages/api/src/index.ts'
-import {
-  type Clock,
-  type Logger,
-  type PeerClient,
-  PlatformError,
-} from '../../packages/base/src/index.ts'
-import {
-  type AppName,
-  type Draining,
-  describePlacementRefusal,
-  type Host,
-  type HostId,
-  type MachineCommand,
-  type MachineConfig,
-  type MachineId,
-  type MachineStatus,
-  place,
-  type RegionCode,
-  type Release,
-  type Revision,
-  reservedBy,
+import { join } from 'node:path'
+import type { RouteName, WatchEvent } from '../../packages/api/src/index.ts'
+import type { Clock, Logger, PeerClient } from '../../packages/base/src/index.ts'
+import type {
+  AppName,
+  Draining,
+  Host,
+  HostId,
+  MachineId,
+  MachineStatus,
+  Release,
+  Revision,
 } from '../../packages/core/src/index.ts'
-import { createIds } from '../../packages/server/src/ids.ts'
-import { startDrainLap } from '../../packages/server/src/laps/drain-lap.ts'
-import { startReleaseLap } from '../../packages/server/src/laps/release-lap.ts'
-import { commandMachine } from '../../packages/server/src/machine/command.ts'
-import { insertNewMachine } from '../../packages/server/src/machine/insert.ts'
 import {
-  createRelease,
-  type ReleaseRequest,
-} from '../../packages/server/src/release/create-release.ts'
-import { getApp, networkNumber, putApp } from '../../packages/server/src/store/apps.ts'
-import { listHosts, putHost } from '../../packages/server/src/store/hosts.ts'
-import {
-  getMachine,
-  listMachines,
-  reservedByHost,
-  type StoredMachine,
-  siblingsOf,
-} from '../../packages/server/src/store/machines.ts'
-import { listReleases } from '../../packages/server/src/store/releases.ts'
-import { openSqlite } from '../../packages/server/src/store/sqlite/open-sqlite.ts'
-import type { Store } from '../../packages/server/src/store/store.ts'
-import { acceptStatuses } from '../../packages/server/src/watch/accept-statuses.ts'
-import { createPresence } from '../../packages/server/src/watch/presence.ts'
-import { watch } from '../../packages/server/src/watch/watch.ts'
-import { createProcess } from './process.ts'
+  type ControlPlane,
+  createControlPlane,
+  memoryDeps,
+  openSqlite,
+  type Store,
+} from '../../packages/server/src/control-plane.ts'
+import type { JoiningHost } from '../../packages/server/src/http/hosts.ts'
+import type { StepMoment } from '../../packages/server/src/laps/release-lap.ts'
+import { getApp } from '../../packages/server/src/store/apps.ts'
+import { listMachines, type StoredMachine } from '../../packages/server/src/store/machines.ts'
+import { getRelease, listReleases } from '../../packages/server/src/store/releases.ts'
+import { createProcess, type SimProcess } from './process.ts'
 import type { Random } from './random.ts'
+import { copyDatabase, fullError, type SimDisk } from './sim-disk.ts'
 
 /** Its machines are made by hand, one by one. */
 export const APP = 'shop' as AppName
@@ -55,179 +34,230 @@ export const RELEASED_APP = 'site' as AppName
 
 type Program = 'agent' | 'edge'
 
-/** The real server behind its HTTP layer: its store in memory, its functions, its laps. Dies and starts again on the same store. */
+/** For tests that kill the server at one of its steps. */
+export interface SimServerHooks {
+  /** Before and after each transaction of a server that lives, with the keys of what it changed. */
+  readonly onCommit?: (when: 'before' | 'after', keys: ReadonlySet<string>) => void
+  /** Before and after each step of a release. */
+  readonly onStep?: (moment: StepMoment) => void
+  /** What hosts answer when they are called. Default: nothing. */
+  readonly agent?: (host: Host) => PeerClient
+}
+
+/** The real control plane without its HTTP layer. Dies and starts again on the same file. */
 export interface SimServer {
-  readonly store: Store
   alive(): boolean
   kill(): void
   start(): void
+  close(): Promise<void>
+  /** To be called between two events. */
+  backUp(): void
+  /** Kills it, if it runs; it starts with what the last backup holds. False: there is none. */
+  restore(): Promise<boolean>
   /** Each throws when the server is dead, as a connection would. */
+  call(name: RouteName, input?: Parameters<ControlPlane['call']>[1]): Promise<unknown>
+  addHost(host: JoiningHost): Promise<{ readonly id: HostId; readonly number: number }>
   watch(
     program: Program,
     host: HostId,
     since: Revision,
     signal: AbortSignal,
   ): AsyncIterable<WatchEvent>
-  report(host: HostId, statuses: readonly MachineStatus[]): Promise<void>
+  report(
+    host: HostId,
+    statuses: readonly MachineStatus[],
+  ): Promise<Readonly<Record<MachineId, number>>>
   heartbeat(
     program: Program,
     host: HostId,
     beat: { readonly applied: Revision; readonly draining: readonly Draining[] },
   ): Promise<void>
-  createMachine(input: {
-    readonly region: RegionCode
-    readonly config: MachineConfig
-    readonly imageDigest: string
-    readonly launch: boolean
-    /** Before its host can hear of it. */
-    readonly prepare: (id: MachineId) => void
-  }): Promise<MachineId>
-  command(id: MachineId, command: MachineCommand): Promise<void>
-  newInstance(): StoredMachine['assignment']['instanceId']
-  release(wish: Pick<ReleaseRequest, 'cause' | 'ask' | 'what' | 'waitTimeoutMs'>): Promise<void>
+  /** The rest looks into the store, whether the server lives or not. */
   machines(app?: AppName): Promise<readonly StoredMachine[]>
   /** Of the released app, newest first, and which of them serves; 0: none. */
-  releases(): Promise<{ readonly all: readonly Release[]; readonly serving: number }>
+  releases(newest?: number): Promise<{ readonly all: readonly Release[]; readonly serving: number }>
+  /** Of the released app. */
+  release(version: number): Promise<Release | null>
+  store(): Store
 }
 
-export async function createSimServer(options: {
+export interface SimServerOptions {
   readonly clock: Clock
+  /** The clock on the wall of its host. */
+  readonly wall: Clock
   readonly random: Random
   readonly log: Logger
-  readonly hosts: readonly Host[]
-}): Promise<SimServer> {
-  const { clock, random, log } = options
-  const store = openSqlite({ file: ':memory:' })
-  const ids = createIds((count) => random.bytes(count))
+  readonly disk: SimDisk
+  readonly folder: string
+  readonly onRefused: () => void
+  readonly hooks?: SimServerHooks
+}
 
-  await store.transaction(async (tx) => {
-    for (const host of options.hosts) await putHost(tx, host)
-    const { number } = await networkNumber(tx, 'personal', 'default')
-    for (const name of [APP, RELEASED_APP])
-      await putApp(tx, {
-        name,
-        organization: 'personal',
-        network: number,
-        createdAt: clock.now(),
-        primaryRegion: null,
-        release: 0,
-      })
-  })
+export async function createSimServer(options: SimServerOptions): Promise<SimServer> {
+  const { clock, wall, random, log, hooks = {} } = options
+  const file = join(options.folder, 'server', 'store.sqlite')
+  const backup = join(options.folder, 'backup', 'store.sqlite')
+  const leap = () => 2 ** 24 + random.int(0, 2 ** 24)
+  const open = () => openSqlite({ file, clock: wall, leap })
+  let store = open()
+  let backedUp = false
 
   function boot() {
     const process = createProcess('server')
-    const own = process.clock(clock)
-    const presence = createPresence(own.now())
-    const deps = { store, clock: own, log, presence }
-    startDrainLap(deps)
-    startReleaseLap({ ...deps, ids, secrets: noSecrets, agent: () => silentAgent })
-    return { process, clock: own, presence }
+    const own = process.clock(wall)
+    const gated = gatedStore(store, process, options)
+    const deps = memoryDeps({
+      clock: own,
+      randomBytes: (count) => random.bytes(count),
+      store: gated.store,
+      change: { log, ...(hooks.agent === undefined ? {} : { agent: hooks.agent }) },
+    })
+    const onStep = (moment: StepMoment) => {
+      if (process.alive()) hooks.onStep?.(moment)
+    }
+    const control = createControlPlane(Object.assign(deps, { onStep }))
+    const stop = control.start()
+    return { process, control, stop, unhear: gated.unhear }
   }
   let running: ReturnType<typeof boot> | null = boot()
+  await running.control.prepare({
+    domain: 'roost.test',
+    clientNetworks: [],
+    registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
+  })
+  for (const name of [APP, RELEASED_APP])
+    await running.control.call('createApp', { body: { app_name: name, org_slug: 'personal' } })
 
   function up() {
     if (running === null) throw new Error('connection refused')
     return running
   }
+  function kill() {
+    running?.unhear()
+    running?.process.kill()
+    running = null
+  }
 
   return {
-    store,
     alive: () => running !== null,
-    kill: () => {
-      running?.process.kill()
-      running = null
-    },
+    kill,
     start: () => {
       running ??= boot()
     },
+    close: async () => {
+      kill()
+      await store.close()
+    },
+    backUp: () => {
+      copyDatabase(file, backup)
+      backedUp = true
+    },
+    async restore() {
+      if (!backedUp) return false
+      kill()
+      await store.close()
+      copyDatabase(backup, file)
+      store = open()
+      return true
+    },
+    call: async (name, input) => {
+      const { process, control } = up()
+      const reply = await process.linked(control.call(name, input))
+      // Lines come for as long as the connection lasts.
+      return typeof reply === 'function'
+        ? (signal: AbortSignal) => linkedLines(process, reply(signal))
+        : reply
+    },
+    addHost: async (host) => {
+      const { process, control } = up()
+      return process.linked(control.addHost(host))
+    },
     async *watch(program, host, since, signal) {
-      const { process, clock: own } = up()
-      const events = watch({ store, clock: own }, { program, host }, since, signal)
-      for (;;) {
-        const next = await process.linked(events.next())
-        if (next.done) return
-        yield next.value
-      }
+      const { process, control } = up()
+      await process.linked(control.refuseUnknown({ program, host }))
+      yield* linkedLines(process, control.watch({ program, host }, since, signal))
     },
     async report(host, statuses) {
-      const { process } = up()
-      const work = store.transaction((tx) => acceptStatuses(tx, host, statuses, clock.now()))
-      await process.linked(work)
+      const { process, control } = up()
+      return process.linked(control.report(host, statuses))
     },
     async heartbeat(program, host, beat) {
-      const { presence } = up()
-      if (program === 'agent') presence.agentHeard(host, clock.now(), beat.applied)
-      else presence.edgeHeard(host, { seenAt: clock.now(), ...beat })
-    },
-    async createMachine({ region, config, imageDigest, launch, prepare }) {
-      const id = ids.machineId()
-      await store.transaction(async (tx) => {
-        const hosts = await listHosts(tx)
-        const wanted = {
-          region,
-          ...reservedBy(config.guest),
-          siblings: await siblingsOf(tx, APP),
-        }
-        const placement = place(wanted, hosts, await reservedByHost(tx))
-        if (placement.kind !== 'placed')
-          throw new PlatformError('no_room', describePlacementRefusal(placement))
-        const host = hosts.find((h) => h.id === placement.host)
-        if (host === undefined) throw new Error('placed on no host')
-        prepare(id)
-        const deps = { ids, now: clock.now(), secrets: noSecrets }
-        const { cpu_kind, cpus, memory_mb } = config.guest
-        await insertNewMachine(tx, deps, {
-          id,
-          app: APP,
-          host,
-          config: {
-            ...config,
-            image: `registry.internal/${id}:1`,
-            guest: { cpu_kind, cpus, memory_mb },
-          },
-          imageDigest,
-          launch,
-          source: 'user',
-        })
-      })
-      return id
-    },
-    async command(id, command) {
-      await store.transaction(async (tx) => {
-        const machine = await getMachine(tx, id)
-        if (machine === null || machine.destroyedAt !== null) return
-        await commandMachine(tx, machine, command, { now: clock.now(), source: 'user' })
-      })
-    },
-    newInstance: () => ids.instanceId(clock.now()),
-    async release(wish) {
-      const deps = { now: clock.now(), newId: () => ids.machineId() }
-      await store.transaction((tx) =>
-        createRelease(tx, { ...wish, app: RELEASED_APP, createdBy: 'person' }, deps),
-      )
+      const { process, control } = up()
+      await process.linked(control.heartbeat({ program, host }, beat))
     },
     machines: (app) =>
       store.read((reader) => listMachines(reader, app === undefined ? {} : { app })),
-    releases: () =>
+    releases: (newest = 100) =>
       store.read(async (reader) => ({
-        all: await listReleases(reader, RELEASED_APP, 100),
+        all: await listReleases(reader, RELEASED_APP, newest),
         serving: (await getApp(reader, RELEASED_APP))?.release ?? 0,
       })),
+    release: (version) => store.read((reader) => getRelease(reader, RELEASED_APP, version)),
+    store: () => store,
+  }
+
+  /** What a server sees of its store: it may be killed before and after each commit, and the disk may be full or slow. */
+  function gatedStore(inner: Store, process: SimProcess, how: SimServerOptions) {
+    const unhears: (() => void)[] = []
+    const gatedOne: Store = {
+      ...inner,
+      read: (work) => process.gate(inner.read(work)),
+      transaction: (work) => {
+        const keys = new Set<string>()
+        const done = inner.transaction(async (tx) => {
+          const noted = {
+            ...tx,
+            touch: (key: string) => {
+              keys.add(key)
+              tx.touch(key)
+            },
+          }
+          const result = await work(noted)
+          if (how.disk.slowMs > 0) await clock.sleep(how.disk.slowMs)
+          if (how.disk.full) {
+            how.onRefused()
+            throw fullError()
+          }
+          if (process.alive()) how.hooks?.onCommit?.('before', keys)
+          if (!process.alive()) throw new Error('killed before its commit')
+          return result
+        })
+        return process.gate(
+          done.then((result) => {
+            if (process.alive()) how.hooks?.onCommit?.('after', keys)
+            return result
+          }),
+        )
+      },
+      onChange: (heard) => {
+        const unhear = inner.onChange((change) => {
+          if (process.alive()) heard(change)
+        })
+        unhears.push(unhear)
+        return unhear
+      },
+      close: async () => {},
+    }
+    return {
+      store: gatedOne,
+      unhear: () => {
+        for (const end of unhears) end()
+      },
+    }
   }
 }
 
-const noSecrets = {
-  sealForHost: async () => null,
-  list: async () => [],
-  change: async () => false,
-}
-
-/** Logs only adorn what a release says. */
-const silentAgent: PeerClient = {
-  json: () => Promise.reject(new Error('connection refused')),
-  // biome-ignore lint/correctness/useYield: it breaks before the first line.
-  async *lines() {
-    throw new Error('connection refused')
-  },
-  close: async () => {},
+/** What the server says to somebody: its death breaks the connection. */
+async function* linkedLines<T>(process: SimProcess, lines: AsyncIterable<T>): AsyncGenerator<T> {
+  const iterator = lines[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      if (!process.alive()) throw new Error('connection reset')
+      const next = await process.linked(iterator.next())
+      if (next.done) return
+      yield next.value
+    }
+  } finally {
+    void iterator.return?.()
+  }
 }

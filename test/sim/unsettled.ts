@@ -1,75 +1,131 @@
-import type { FakeHost, Misbehaviour } from '../../packages/agent/src/fake-runtime.ts'
+import type { Misbehaviour } from '../../packages/agent/src/fake-runtime.ts'
 import {
-  type HostId,
   isFinal,
   type MachineId,
   parseStamp,
+  type RegionCode,
   type Release,
 } from '../../packages/core/src/index.ts'
 import { shownState } from '../../packages/server/src/machine/state.ts'
 import type { StoredMachine } from '../../packages/server/src/store/machines.ts'
-import { RELEASED_APP } from './sim-server.ts'
+import type { Store } from '../../packages/server/src/store/store.ts'
+import type { SimHost } from './sim-host.ts'
+import { RELEASED_APP, type SimServer } from './sim-server.ts'
+
+interface Seen {
+  readonly hosts: readonly SimHost[]
+  readonly server: SimServer
+  readonly invariants: { lostIn(): ReadonlySet<RegionCode> }
+}
 
 /** Where the world is not (yet) as it was asked to be, in words: the server's view, the hosts' containers, and both together. */
-export function unsettled(world: {
-  readonly machines: readonly StoredMachine[]
-  readonly fakes: ReadonlyMap<HostId, FakeHost>
-  readonly misbehaviours: ReadonlyMap<MachineId, Misbehaviour>
-  readonly releases: readonly Release[]
-  /** The release that serves; 0: none. */
-  readonly serving: number
-}): readonly string[] {
-  const known = new Set(world.machines.map(({ assignment }) => assignment.id))
-  const leftovers = [...world.fakes.values()].flatMap((fake) =>
+export async function unsettled(world: Seen): Promise<readonly string[]> {
+  const { hosts, server } = world
+  const machines = await server.machines()
+  const { all, serving } = await server.releases()
+  const known = new Set(machines.map(({ assignment }) => assignment.id))
+  const leftovers = hosts.flatMap(({ fake }) =>
     [...fake.machines.keys()]
       .filter((id) => !known.has(id))
       .map((id) => `${id} still exists though it was destroyed`),
   )
   const twice = [...known].filter(
-    (id) => [...world.fakes.values()].filter((fake) => fake.machines.has(id)).length > 1,
+    (id) => hosts.filter(({ fake }) => fake.machines.has(id)).length > 1,
   )
   return [
     ...leftovers,
     ...twice.map((id) => `${id} exists on two hosts`),
-    ...wrongWithReleases(world),
-    ...world.machines.flatMap((machine) => wrongWith(machine, world.fakes, world.misbehaviours)),
+    ...wrongWithMemories(hosts, known),
+    ...wrongWithReleases(world, machines, all, await server.release(serving)),
+    ...(await wrongWithTables(server.store(), machines.length)),
+    ...machines.flatMap((machine) => wrongWith(machine, world)),
   ]
 }
 
+/** Nobody remembers machines that are gone. */
+function wrongWithMemories(hosts: readonly SimHost[], known: ReadonlySet<MachineId>): string[] {
+  return hosts.flatMap(({ name, agent }) =>
+    agent
+      .remembered()
+      .filter((id) => !known.has(id))
+      .map((id) => `the agent of ${name} remembers ${id}, which was destroyed`),
+  )
+}
+
+/** What is told to others is what there is, and nothing of what is gone but that it is gone. */
+async function wrongWithTables(store: Store, machines: number): Promise<string[]> {
+  const { live, statuses } = await store.read(async ({ db }) => ({
+    live: await db
+      .selectFrom('records')
+      .select((at) => ['kind', at.fn.countAll<number>().as('n')])
+      .where('value', 'is not', null)
+      .groupBy('kind')
+      .execute(),
+    statuses: await db
+      .selectFrom('statuses')
+      .select((at) => at.fn.countAll<number>().as('n'))
+      .innerJoin('machines', 'machines.id', 'statuses.machine')
+      .where('machines.destroyed_at', 'is', null)
+      .executeTakeFirstOrThrow(),
+  }))
+  const of = (kind: string) => Number(live.find((row) => row.kind === kind)?.n ?? 0)
+  return [
+    ...(of('assignment') === machines
+      ? []
+      : [`${of('assignment')} assignments are told of ${machines} machines`]),
+    ...(of('machine') === machines
+      ? []
+      : [`${of('machine')} views are told of ${machines} machines`]),
+    ...(Number(statuses.n) <= machines ? [] : ['more statuses than machines']),
+  ]
+}
+
+/** How many machines the last good releases asked for, by region. */
+function wantedScale(releases: readonly Release[], serving: Release): Record<string, number> {
+  const scale: Record<string, number> = {}
+  const oldestFirst = [...releases].reverse()
+  for (const { cause, status, ask, version } of oldestFirst) {
+    const counts = status === 'complete' || version === serving.version
+    if (!counts || ask.scale === null) continue
+    if (cause === 'deploy') for (const region of Object.keys(scale)) delete scale[region]
+    Object.assign(scale, ask.scale)
+  }
+  return scale
+}
+
 /** All have ended, and what runs is what the last good one asked for: version, regions and number. */
-function wrongWithReleases(world: Parameters<typeof unsettled>[0]): readonly string[] {
-  const { releases, serving } = world
+function wrongWithReleases(
+  world: Seen,
+  all: readonly StoredMachine[],
+  releases: readonly Release[],
+  good: Release | null,
+): readonly string[] {
   const open = releases.filter(({ status }) => !isFinal(status))
   if (open.length > 0)
     return open.map(({ version, status }) => `release ${version} is still ${status}`)
-  const good = releases.find(({ version }) => version === serving)
-  const machines = world.machines.filter(({ assignment: a }) => a.app === RELEASED_APP)
-  if (good === undefined)
+  const machines = all.filter(({ assignment: a }) => a.app === RELEASED_APP)
+  if (good === null)
     return machines.length === 0 ? [] : [`${machines.length} machines of no release`]
-  const wanted = Object.entries(good.ask.scale ?? {})
+  const lost = world.invariants.lostIn()
   const versions = machines.filter(
     ({ assignment: { config } }) => config.env['VERSION'] !== good.config.env['VERSION'],
   )
   return [
-    ...versions.map(({ assignment }) => `${assignment.id} is not of release ${serving}`),
-    ...wanted.flatMap(([region, count]) => {
+    ...versions.map(({ assignment }) => `${assignment.id} is not of release ${good.version}`),
+    ...Object.entries(wantedScale(releases, good)).flatMap(([region, count]) => {
       const there = machines.filter(({ assignment }) => assignment.region === region).length
-      return there === count
-        ? []
-        : [`${there} machines in ${region}, release ${serving} asked ${count}`]
+      // What was on a host that is gone is made anew by the next deploy.
+      if (there === count || (there < count && lost.has(region as RegionCode))) return []
+      return [`${there} machines in ${region}, release ${good.version} asked ${count}`]
     }),
   ]
 }
 
-function wrongWith(
-  machine: StoredMachine,
-  fakes: ReadonlyMap<HostId, FakeHost>,
-  misbehaviours: ReadonlyMap<MachineId, Misbehaviour>,
-): readonly string[] {
+function wrongWith(machine: StoredMachine, { hosts }: Seen): readonly string[] {
   const { assignment } = machine
   const { id, goal } = assignment
-  const container = fakes.get(assignment.host)?.machines.get(id)
-  const told = misbehaviours.get(id) ?? {}
+  const container = hosts.find((host) => host.id() === assignment.host)?.fake.machines.get(id)
+  const told: Misbehaviour = JSON.parse(assignment.config.env['MISBEHAVIOUR'] ?? '{}')
   const runs = container?.state === 'running'
   const shown = shownState(machine)
   const wrong = (what: string) => [`${id} is wanted ${goal}, but ${what}`]
