@@ -154,49 +154,45 @@ async function notClean(): Promise<string[]> {
 }
 
 describe('a program killed with -9 in the middle of a deploy', () => {
-  test.each(KILLS)(
-    '$who while $when',
-    { timeout: 240_000 },
-    async ({ when, who, region }) => {
-      const last = (await releases())[0]?.version ?? 0
-      edit()
-      const cli = begin(['deploy'], { cwd: folder })
-      await reached(when, last)
-      await kill(who, region, cli.pid)
-      const ended = await cli.ended
-      // Finishes, or says clearly that it did not.
-      if (who === 'cli') expect(ended.code).not.toBe(0)
-      else if (ended.code !== 0) expect(ended.stderr).toMatch(/Error: .+/)
+  test.each(KILLS)('$who while $when', { timeout: 240_000 }, async ({ when, who, region }) => {
+    const last = (await releases())[0]?.version ?? 0
+    edit()
+    const cli = begin(['deploy'], { cwd: folder })
+    await reached(when, last)
+    await kill(who, region, cli.pid)
+    const ended = await cli.ended
+    // Finishes, or says clearly that it did not.
+    if (who === 'cli') expect(ended.code).not.toBe(0)
+    else if (ended.code !== 0) expect(ended.stderr).toMatch(/Error: .+/)
 
-      const over = await eventually('no release is at work', SETTLES_MS, async () =>
-        (await releases()).every(({ status }) => status === 'complete' || status === 'failed'),
-      )
-      const [newest] = await releases()
-      expect(newest?.status, newest?.reason ?? '').toBe('complete')
+    const over = await eventually('no release is at work', SETTLES_MS, async () =>
+      (await releases()).every(({ status }) => status === 'complete' || status === 'failed'),
+    )
+    const [newest] = await releases()
+    expect(newest?.status, newest?.reason ?? '').toBe('complete')
 
-      const nextBegan = performance.now()
-      const next = begin(['deploy', '--image', newest?.image ?? ''], { cwd: folder })
-      const proceeds = await eventually('the next deploy proceeds', PROCEEDS_MS, async () => {
-        const [release] = await releases()
-        return (
-          release !== undefined &&
-          release.version > (newest?.version ?? 0) &&
-          release.status !== 'pending'
-        )
-      })
-      const after = await next.ended
-      expect(after.code, after.stderr).toBe(0)
-      const clean = await eventually('nothing is left over', 30_000, async () => {
-        const found = await notClean()
-        if (found.length > 0) throw new Error(found.join('\n'))
-        return true
-      })
-      console.log(
-        `${who} killed while ${when}: the deploy ended with ${ended.code}, settled after ${over.afterMs} ms; ` +
-          `the next one began after ${proceeds.afterMs} ms, was complete after ${Math.round(performance.now() - nextBegan)} ms; clean after ${clean.afterMs} ms`,
+    const nextBegan = performance.now()
+    const next = begin(['deploy', '--image', newest?.image ?? ''], { cwd: folder })
+    const proceeds = await eventually('the next deploy proceeds', PROCEEDS_MS, async () => {
+      const [release] = await releases()
+      return (
+        release !== undefined &&
+        release.version > (newest?.version ?? 0) &&
+        release.status !== 'pending'
       )
-    },
-  )
+    })
+    const after = await next.ended
+    expect(after.code, after.stderr).toBe(0)
+    const clean = await eventually('nothing is left over', 30_000, async () => {
+      const found = await notClean()
+      if (found.length > 0) throw new Error(found.join('\n'))
+      return true
+    })
+    console.log(
+      `${who} killed while ${when}: the deploy ended with ${ended.code}, settled after ${over.afterMs} ms; ` +
+        `the next one began after ${proceeds.afterMs} ms, was complete after ${Math.round(performance.now() - nextBegan)} ms; clean after ${clean.afterMs} ms`,
+    )
+  })
 })
 
 describe('a secret', () => {

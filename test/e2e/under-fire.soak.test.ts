@@ -101,9 +101,9 @@ function fire(options: { quick?: boolean } = {}) {
     })),
   )
   return async () => {
-    const reports: { who: string; region: string; report: TrafficReport }[] = []
-    for (const { who, region, flow } of flows)
-      reports.push({ who, region, report: await flow.finish() })
+    const reports = await Promise.all(
+      flows.map(async ({ who, region, flow }) => ({ who, region, report: await flow.finish() })),
+    )
     const sum = (of: (report: TrafficReport) => number) =>
       reports.reduce((total, { report }) => total + of(report), 0)
     const requests = sum((r) => r.requests)
