@@ -20,9 +20,10 @@ export interface SimResult {
   readonly releases: { readonly complete: number; readonly failed: number }
 }
 
-const CHAOS_MS = 40_000
+const CHAOS_MS = 30_000
 /** What is asked while nothing goes wrong, after all has settled. */
-const QUIET_ACTIVE_MS = 10_000
+const QUIET_ACTIVE_MS = 9_000
+const CONFIRM_AGAIN_MS = 1_000
 /** A large world costs much: it lasts less long, and less happens to each of its hosts. */
 const LARGE_CHAOS_MS = 15_000
 const USUAL_HOSTS = 6
@@ -96,7 +97,7 @@ async function live(world: SimWorld, shape: World, random: Random): Promise<numb
   const { serving } = await world.whileTimePasses(world.server.releases())
   if (serving > 0) world.invariants.quiet()
   await world.run(world.clock.now() + QUIET_ACTIVE_MS, asking(2000, 0))
-  await world.settles()
+  await world.settles(CONFIRM_AGAIN_MS)
   return settledMs
 }
 
@@ -226,16 +227,16 @@ function onceFrom(
   switch (shape.once) {
     case 'restore':
       return [
-        { atMs: dice.int(1000, 20_000), deed: { do: 'back up' } },
+        { atMs: dice.int(1000, 14_000), deed: { do: 'back up' } },
         {
-          atMs: dice.int(22_000, 38_000),
+          atMs: dice.int(15_000, 28_000),
           deed: { do: 'restore', forMs: dice.int(10, 5000) },
         },
       ]
     case 'remove host':
       return [
         {
-          atMs: dice.int(5000, 25_000),
+          atMs: dice.int(4000, 16_000),
           deed: {
             do: 'remove host',
             host: anyHost(),

@@ -1,17 +1,24 @@
 import type { Host, HostId } from '@roost/core'
+import { CompiledQuery } from 'kysely'
 import type { Reader, Tx } from './store.ts'
 
+interface Row {
+  readonly value: string
+}
+
+/** Asked at each lap and each beat: as text, since building a query costs more than running it. */
+const ALL = CompiledQuery.raw('select value from hosts order by number') as CompiledQuery<Row>
+
 export async function listHosts(reader: Reader): Promise<Host[]> {
-  const rows = await reader.db.selectFrom('hosts').select('value').orderBy('number').execute()
+  const { rows } = await reader.db.executeQuery(ALL)
   return rows.map((row) => JSON.parse(row.value) as Host)
 }
 
 export async function getHost(reader: Reader, id: HostId | string): Promise<Host | null> {
-  const row = await reader.db
-    .selectFrom('hosts')
-    .select('value')
-    .where('id', '=', id)
-    .executeTakeFirst()
+  const { rows } = await reader.db.executeQuery(
+    CompiledQuery.raw('select value from hosts where id = ?', [id]) as CompiledQuery<Row>,
+  )
+  const [row] = rows
   return row === undefined ? null : (JSON.parse(row.value) as Host)
 }
 

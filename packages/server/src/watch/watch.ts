@@ -1,6 +1,7 @@
 import type { Peer, WatchEvent, WatchRecord } from '@roost/api'
 import type { Clock } from '@roost/base'
 import type { Revision } from '@roost/core'
+import { CompiledQuery } from 'kysely'
 import type { Reader, Store } from '../store/store.ts'
 
 /** Another server may have written (later); and a lost wake must not last. */
@@ -9,6 +10,11 @@ const POLL_MS = 5_000
 const CHANGED = new Error('changed')
 const BEAT_MS = 5_000
 const PAGE = 1_000
+/** Asked by each watch at each change: as text, since building a query costs more than running it. */
+const COUNTERS = CompiledQuery.raw('select * from counters') as CompiledQuery<{
+  name: string
+  value: number
+}>
 
 /**
  * Everything that concerns one agent or edge since a revision, then what changes, until `signal` aborts. Who heard nothing yet,
@@ -64,7 +70,7 @@ export async function headOf(reader: Reader): Promise<Revision> {
 }
 
 async function counters(reader: Reader): Promise<{ head: Revision; forgotten: Revision }> {
-  const rows = await reader.db.selectFrom('counters').selectAll().execute()
+  const { rows } = await reader.db.executeQuery(COUNTERS)
   const value = (name: string) => rows.find((row) => row.name === name)?.value ?? 0
   return { head: value('revision'), forgotten: value('forgotten') }
 }
