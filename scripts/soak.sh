@@ -27,6 +27,11 @@ done
 [ "$minutes" = 0 ] || echo "$total seeds settled in $((SECONDS / 60)) min $((SECONDS % 60)) s"
 [ $failed = 0 ] || cat "$log"
 
+if [ "$minutes" != 0 ] && [ $failed = 0 ]; then
+  echo 'everybody who takes part in a deploy, killed at every moment of every story'
+  KILL_EVERYWHERE=1 node_modules/.bin/vitest run --project unit test/sim/kill-at-each-step || failed=1
+fi
+
 echo "end to end, ${RATE:-50} requests per second to each of six apps"
 RATE=${RATE:-50} node_modules/.bin/vitest run --project e2e || failed=1
 

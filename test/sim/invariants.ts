@@ -29,6 +29,8 @@ export interface Invariants {
 
 /** So long after the last disturbance the server knows all edges, and they all records. */
 const QUIET_MS = 12_000
+/** So long after its last session has ended the server knows. */
+const HEARD_MS = 4_500
 /** More than ever wait for each other. */
 const NEWEST = 12
 /** The fastest clock gains so much. */
@@ -57,8 +59,8 @@ export function createInvariants(world: {
   let open: readonly Release[] = []
   /** Machines that every edge sent requests to, by region, when no release was at work; since then, the least that was asked. */
   let steady = new Map<RegionCode, number>()
-  /** Since then somebody asked for machines to be away. */
-  let away = false
+  /** So many machines may be away, by what was asked since then. */
+  let away = 0
   let complained = false
 
   /** It never goes back: what starts is never older than what started before. */
@@ -99,6 +101,7 @@ export function createInvariants(world: {
     // A clock that drifts counts its seconds a little too short.
     const over = clock.now() - heardAt >= askedMs * (1 - DRIFT_MAX)
     // A clock that was set in the middle of it may cut it short.
+    if (over && !drain.done && quiet) wasNeverDone(id)
     if (over || clockSetAt >= heardAt) return
     if (!drain.done) {
       problems.push(`${id} was stopped (${signal}) in the middle of its drain`)
@@ -110,6 +113,15 @@ export function createInvariants(world: {
         problems.push(`${id} was stopped though ${edge.name} has sessions on it`)
   }
 
+  /** Its time was over, though every edge was there and had nobody on it for so long that the server must have heard. */
+  function wasNeverDone(id: MachineId): void {
+    if (clock.now() - disturbedAt < QUIET_MS) return
+    const ends = hosts.map(({ edge }) => edge.lastSessionEnds(id))
+    const known = ends.filter((at) => at !== null)
+    if (known.length === hosts.length && Math.max(...known) <= clock.now() - HEARD_MS)
+      problems.push(`the drain of ${id} was never done, though nobody used it any more`)
+  }
+
   /** A request at any moment, by any edge, finds a machine that runs; and enough of them serve. */
   function watchRotation(): void {
     if (complained) return
@@ -119,7 +131,7 @@ export function createInvariants(world: {
     const everywhere = new Map<MachineId, number>()
     for (const { edge } of hosts) {
       const rotation = edge.inRotation(RELEASED_APP)
-      if (rotation.length === 0 && served() && !mayBeAway())
+      if (rotation.length === 0 && served() > mayBeAway())
         complain(`${edge.name} has nothing to send requests for ${RELEASED_APP} to`)
       for (const id of rotation) {
         everywhere.set(id, (everywhere.get(id) ?? 0) + 1)
@@ -133,10 +145,12 @@ export function createInvariants(world: {
     }
     if (open.length === 0) {
       steady = serving
-      away = false
+      away = 0
       return
     }
-    if (mayBeAway()) return
+    const allowed = mayBeAway()
+    const missing: string[] = []
+    let missed = 0
     for (const [region, before] of steady) {
       // A deploy that does not name a region wants none there.
       const asked = open.map(({ cause, ask }) =>
@@ -145,9 +159,14 @@ export function createInvariants(world: {
       const floor = Math.min(before, ...asked)
       steady.set(region, floor)
       const now = serving.get(region) ?? 0
-      if (now < floor)
-        complain(`${now} machines serve in ${region} during a release, ${floor} did before`)
+      if (now >= floor) continue
+      missed += floor - now
+      missing.push(`${now} of ${floor} in ${region}`)
     }
+    if (missed > allowed)
+      complain(
+        `too few machines serve during a release, ${allowed} may be away: ${missing.join(', ')}`,
+      )
   }
 
   function complain(what: string): void {
@@ -161,13 +180,18 @@ export function createInvariants(world: {
   }
 
   /** Told so: machines that stop before their successors start, or that nobody waits for. */
-  function mayBeAway(): boolean {
-    away ||= open.some(({ strategy }) => strategy === 'recreate' || strategy === 'immediate')
+  function mayBeAway(): number {
+    for (const { strategy, maxUnavailable } of open) {
+      if (strategy === 'immediate') away = Number.POSITIVE_INFINITY
+      if (strategy !== 'recreate') continue
+      const said = maxUnavailable ?? 1
+      away = Math.max(away, 1, said < 1 ? Math.ceil(said * served()) : Math.floor(said))
+    }
     return away
   }
 
-  function served(): boolean {
-    return [...steady.values()].some((machines) => machines > 0)
+  function served(): number {
+    return [...steady.values()].reduce((sum, machines) => sum + machines, 0)
   }
 
   /** Never two releases of one app at work. */

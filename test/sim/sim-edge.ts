@@ -10,6 +10,7 @@ import {
   type AppName,
   type Draining,
   type HostId,
+  type Instant,
   isReady,
   type MachineId,
 } from '../../packages/core/src/index.ts'
@@ -26,6 +27,8 @@ export interface SimEdge {
   start(as: HostId): void
   /** Sessions that it holds on machines that left rotation. */
   sessions(): ReadonlyMap<MachineId, number>
+  /** When the last session on a machine that left rotation ends; null: it never sent it anything, or does so still. */
+  lastSessionEnds(id: MachineId): Instant | null
   /** What it sends requests to. */
   inRotation(app: AppName): readonly MachineId[]
 }
@@ -107,7 +110,13 @@ export function createSimEdge(options: {
       log,
       signal: process.gone,
     })
-    return { process, cache, draining, inRotation: (app: AppName) => rotation.get(app) ?? [] }
+    return {
+      process,
+      cache,
+      draining,
+      inRotation: (app: AppName) => rotation.get(app) ?? [],
+      lastSessionEnds: (id: MachineId) => leaving.get(id) ?? null,
+    }
   }
 
   let running: ReturnType<typeof boot> | null = boot(options.host)
@@ -122,6 +131,7 @@ export function createSimEdge(options: {
     start: (as) => {
       running ??= boot(as)
     },
+    lastSessionEnds: (id) => running?.lastSessionEnds(id) ?? null,
     inRotation: (app) => running?.inRotation(app) ?? [],
     sessions: () =>
       new Map(running?.draining().map(({ machine, sessions }) => [machine, sessions]) ?? []),

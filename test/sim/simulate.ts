@@ -20,9 +20,9 @@ export interface SimResult {
   readonly releases: { readonly complete: number; readonly failed: number }
 }
 
-const CHAOS_MS = 30_000
+const CHAOS_MS = 26_000
 /** What is asked while nothing goes wrong, after all has settled. */
-const QUIET_ACTIVE_MS = 9_000
+const QUIET_ACTIVE_MS = 8_000
 const CONFIRM_AGAIN_MS = 1_000
 /** A large world costs much: it lasts less long, and less happens to each of its hosts. */
 const LARGE_CHAOS_MS = 15_000
@@ -229,7 +229,7 @@ function onceFrom(
       return [
         { atMs: dice.int(1000, 14_000), deed: { do: 'back up' } },
         {
-          atMs: dice.int(15_000, 28_000),
+          atMs: dice.int(15_000, 24_000),
           deed: { do: 'restore', forMs: dice.int(10, 5000) },
         },
       ]

@@ -1,7 +1,9 @@
 import type { Misbehaviour } from '../../packages/agent/src/fake-runtime.ts'
 import {
+  type Instant,
   isFinal,
   type MachineId,
+  mayChange,
   parseStamp,
   type RegionCode,
   type Release,
@@ -15,6 +17,7 @@ import { RELEASED_APP, type SimServer } from './sim-server.ts'
 interface Seen {
   readonly hosts: readonly SimHost[]
   readonly server: SimServer
+  readonly serverWall: { now(): Instant }
   readonly invariants: { lostIn(): ReadonlySet<RegionCode> }
 }
 
@@ -38,7 +41,10 @@ export async function unsettled(world: Seen): Promise<readonly string[]> {
     ...wrongWithMemories(hosts, known),
     ...wrongWithReleases(world, machines, all, await server.release(serving)),
     ...(await wrongWithTables(server.store(), machines.length)),
-    ...machines.flatMap((machine) => wrongWith(machine, world)),
+    ...machines.flatMap((machine) => [
+      ...wrongWith(machine, world),
+      ...wrongWithLease(machine, world.serverWall.now()),
+    ]),
   ]
 }
 
@@ -119,6 +125,14 @@ function wrongWithReleases(
       return [`${there} machines in ${region}, release ${good.version} asked ${count}`]
     }),
   ]
+}
+
+/** A lease that has ended keeps nobody out. */
+function wrongWithLease({ assignment, lease }: StoredMachine, now: Instant): string[] {
+  if (lease === null || now <= lease.expiresAt) return []
+  return mayChange(lease, null, now).kind === 'may'
+    ? []
+    : [`the lease on ${assignment.id} has ended and still keeps others out`]
 }
 
 function wrongWith(machine: StoredMachine, { hosts }: Seen): readonly string[] {

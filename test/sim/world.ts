@@ -26,7 +26,7 @@ const LARGE_EVERY = 50
 /** Mostly three to eight hosts in two to four regions; each fiftieth seed fifty. */
 export function worldOf(seed: number, random: Random): World {
   const large = seed % LARGE_EVERY === LARGE_EVERY - 1
-  const count = large ? LARGE_HOSTS : random.int(3, 8)
+  const count = large ? LARGE_HOSTS : random.pick([3, 3, 4, 4, 5, 5, 6, 7, 8])
   const regions = REGIONS.slice(0, large ? REGIONS.length : random.int(2, Math.min(4, count)))
   const hosts = Array.from({ length: count }, (_, n): HostSpec => {
     const region = regions[n] ?? random.pick(regions)

@@ -6,6 +6,9 @@ import type { Reader, Store } from '../store/store.ts'
 
 /** Another server may have written (later); and a lost wake must not last. */
 const POLL_MS = 5_000
+/** Of `Change.keys`: what records of theirs are told under. Most changes are none of an agent's business. */
+const FOR_AGENTS = /^(assignment|host|app|settings)\//
+const FOR_EDGES = /^(machine|host|app|settings)\//
 /** One reason for all: an error of its own for each wake would cost its stack. */
 const CHANGED = new Error('changed')
 const BEAT_MS = 5_000
@@ -28,7 +31,7 @@ export async function* watch(
 ): AsyncGenerator<WatchEvent> {
   const { store, clock } = deps
   const audiences = ['all', peer.program === 'agent' ? peer.host : 'edge']
-  const changes = listenForChanges(store)
+  const changes = listenForChanges(store, peer.program === 'agent' ? FOR_AGENTS : FOR_EDGES)
   try {
     let cursor = since
     let synced: Revision | null = null
@@ -116,9 +119,15 @@ async function recordsAfter(
 }
 
 /** `next()` aborts at the first change after it was called. */
-function listenForChanges(store: Store): { next(): AbortSignal; end(): void } {
+function listenForChanges(store: Store, concerns: RegExp): { next(): AbortSignal; end(): void } {
   let waiting = new AbortController()
-  const end = store.onChange(() => waiting.abort(CHANGED))
+  const end = store.onChange(({ keys }) => {
+    for (const key of keys)
+      if (concerns.test(key)) {
+        waiting.abort(CHANGED)
+        return
+      }
+  })
   return {
     next: () => {
       waiting = new AbortController()
