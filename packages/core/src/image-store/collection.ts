@@ -116,7 +116,11 @@ export function planCollection(facts: CollectionFacts): Collection {
     const wanted = new Set(left.flatMap(({ references }) => references ?? []))
     for (const { digest } of left) linked.add(digest)
     for (const { digest, linkedAt } of repository.layers) {
-      if (wanted.has(digest) || facts.now - linkedAt < (facts.thorough ? UPLOAD_IDLE_MS : LAYER_FRESH_MS)) linked.add(digest)
+      if (
+        wanted.has(digest) ||
+        facts.now - linkedAt < (facts.thorough ? UPLOAD_IDLE_MS : LAYER_FRESH_MS)
+      )
+        linked.add(digest)
       else layers.push({ repository: name, digest })
     }
   }
