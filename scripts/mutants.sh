@@ -69,8 +69,8 @@ mutant 'never remove' $next_step \
   "    return { kind: 'settled' }"
 
 mutant 'older generation accepted' $next_step \
-  'return assignment.generation < heardGeneration(record)' \
-  'return assignment.generation < 0 && heardGeneration(record) > 0'
+  'return assignment.generation < heardGeneration(record) || assignment.configGeneration < made' \
+  'return assignment.generation < 0 && heardGeneration(record) > made'
 mutant 'lease without an end' packages/core/src/machine/lease.ts \
   'if (lease === null || now >= lease.expiresAt) return null' \
   'if (lease === null) return null'

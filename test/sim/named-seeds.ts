@@ -176,6 +176,26 @@ export const NAMED_SEEDS: readonly NamedSeed[] = [
     forMs: 60_000,
   },
   {
+    name: 'a copy that is put back, and much is asked before a host is heard',
+    was: 'the generations of the server had passed those of the host by then, and an older version replaced what ran',
+    hosts: ONE,
+    deeds: [
+      ...at(0, create(10)),
+      ...at(8_000, { do: 'back up' }),
+      ...at(9_000, update(11)),
+      ...at(
+        18_000,
+        { do: 'cut', hosts: [0], programs: ['agent'], way: 'to server', forMs: 12_000 },
+        { do: 'restore', forMs: 500 },
+      ),
+      ...at(20_000, { do: 'ask', wish: { kind: 'cordon', nth: 0 } }),
+      ...at(21_000, { do: 'ask', wish: { kind: 'uncordon', nth: 0 } }),
+      ...at(22_000, { do: 'ask', wish: { kind: 'cordon', nth: 0 } }),
+      ...at(23_000, { do: 'ask', wish: { kind: 'uncordon', nth: 0 } }),
+    ],
+    forMs: 40_000,
+  },
+  {
     name: 'a host that is removed and joins again with its old disk',
     was: 'nobody told it that the machines of its former self were gone: it kept them for ever',
     hosts: [host('ams'), host('ams', 2), host('iad')],

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { AppName, HostId, InstanceId, MachineId, RegionCode } from '../id.ts'
 import type { MachineConfig } from './config.ts'
 import type { Assignment, Goal, MachineExit } from './machine.ts'
-import { attemptKey, nextStep } from './next-step.ts'
+import { attemptKey, isOutdated, nextStep } from './next-step.ts'
 import { observe, RESTART_WINDOW_MS } from './observe.ts'
 import { type MachineRecord, newRecord, type Observed, type Stamp, type Step } from './record.ts'
 import { statusOf } from './status-of.ts'
@@ -360,6 +360,11 @@ test('it always arrives, from anywhere, in a bounded number of steps', () => {
         })
       }
       see()
+      // What is older than what there is is not acted on: the server is told, and asks anew.
+      if (assignment !== null && isOutdated(assignment, at)) {
+        expect(nextStep(assignment, at, now)).toEqual({ kind: 'settled' })
+        return
+      }
       for (let n = 0; n < STEPS_MAX; n++) {
         const step = nextStep(assignment, at, now)
         if (step.kind === 'settled') {

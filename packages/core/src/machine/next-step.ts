@@ -81,7 +81,8 @@ export const FAILURES_MAX = 5
  * Nothing is done before the server has heard of that and asks in a newer generation.
  */
 export function isOutdated(assignment: Assignment, record: MachineRecord): boolean {
-  return assignment.generation < heardGeneration(record)
+  const made = record.stamp?.configGeneration ?? 0
+  return assignment.generation < heardGeneration(record) || assignment.configGeneration < made
 }
 
 /** Of what is wanted, or of what exists. */

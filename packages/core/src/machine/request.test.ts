@@ -203,6 +203,20 @@ test('a host that has heard more is overtaken, and what it runs is replaced unle
     drain: { done: false },
   })
   expect(after(other, { kind: 'running', configGeneration: generation + 8 }).routed).toBe(true)
+
+  // Much was asked since, but what runs is still of a version that is not known here.
+  const later = { ...from, generation: generation + 50 }
+  const newer = request(
+    later,
+    {
+      kind: 'overtake',
+      generation: generation + 2,
+      configGeneration: generation + 2,
+      instanceId: 'OTHER' as typeof instanceId,
+    },
+    NOW,
+  )
+  expect(newer.kind === 'changed' && newer.assignment.configGeneration).toBe(generation + 51)
 })
 
 test('a restart makes what runs an older one: it drains, and the new one ends the drain', () => {

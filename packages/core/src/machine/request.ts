@@ -193,15 +193,16 @@ function overtaken(
   now: Instant,
 ): RequestResult {
   const last = Math.max(heard.generation, heard.configGeneration)
-  if (last <= from.generation) return unchanged(from)
+  const isNewer = last > from.generation || heard.configGeneration > from.configGeneration
+  if (!isNewer) return unchanged(from)
   const known =
     heard.configGeneration < from.configGeneration ||
     (heard.configGeneration === from.configGeneration && heard.instanceId === from.instanceId)
-  const beyond = { ...from, generation: last }
+  const beyond = { ...from, generation: Math.max(last, from.generation) }
   if (known) return changed(beyond, {})
   return changed(beyond, {
-    configGeneration: last + 1,
-    startGeneration: from.goal === 'started' ? last + 1 : from.startGeneration,
+    configGeneration: beyond.generation + 1,
+    startGeneration: from.goal === 'started' ? beyond.generation + 1 : from.startGeneration,
     drain: from.drain ?? drainOf(from, null, now),
   })
 }

@@ -5,6 +5,7 @@ import {
   FAILURES_MAX,
   heardGeneration,
   isClean,
+  isOutdated,
   mayLaunch,
   nextStep,
   standingFailure,
@@ -19,7 +20,9 @@ export function statusOf(
 ): Omit<MachineStatus, 'sequence' | 'updatedAt'> {
   const { state, reason } = stateOf(record, assignment, seen.now)
   const stamp =
-    record.observed.state === 'absent' && assignment !== null ? assignment : record.stamp
+    record.observed.state === 'absent' && assignment !== null && !isOutdated(assignment, record)
+      ? assignment
+      : record.stamp
   return {
     id: record.id,
     host: seen.host,

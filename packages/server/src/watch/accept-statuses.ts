@@ -51,7 +51,8 @@ async function acceptStatus(
   await addEvents(tx, before, status)
   const { generation, configGeneration, instanceId } = status
   let machine = before
-  if (Math.max(generation, configGeneration) > before.assignment.generation)
+  const known = before.assignment
+  if (generation > known.generation || configGeneration > known.configGeneration)
     machine = await commandMachine(
       tx,
       machine,
