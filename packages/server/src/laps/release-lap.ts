@@ -55,8 +55,6 @@ const PERIOD_MS = 1_000
 const STEPS_MAX = 50
 const AWAY_GRACE_MS = 15_000
 const LINES_SHOWN = 20
-/** No wave and no way back has more, but for who asks for more. */
-const DEADLINE_MS_MAX = 700_000
 /** How long machines that were replaced may take to come again, when a release is given up. */
 const RETURN_MS_MAX = 120_000
 
@@ -202,7 +200,8 @@ async function advance(
 
 /** A clock that was set back while no server ran would let it wait for days. */
 async function withinReach({ store, clock }: Lap, release: Release): Promise<Release> {
-  const latest = clock.now() + Math.max(release.waitTimeoutMs, DEADLINE_MS_MAX)
+  const retireMs = retireTimeMs([release.config.stop_config.timeout_ms])
+  const latest = clock.now() + Math.max(release.waitTimeoutMs, retireMs, RETURN_MS_MAX)
   if (release.deadline <= latest) return release
   return store.transaction(async (tx) => {
     const stored = await getRelease(tx, release.app, release.version)
