@@ -627,7 +627,7 @@ describe('Ctrl-C', () => {
     const { code, text, tookMs } = await interrupted(argv, when, { cwd: folder, onTerminal: true })
     expect(code, text).toBe(130)
     expect(text).toContain('Stopped: cancelled')
-    expect(tookMs).toBeLessThan(1000)
+    expect(tookMs).toBeLessThan(5000)
     expect(readdirSync(folder)).toEqual(['Dockerfile'])
   })
 
@@ -641,7 +641,7 @@ describe('Ctrl-C', () => {
     )
     expect(code, text).toBe(130)
     expect(text).toContain(LEFT)
-    expect(tookMs).toBeLessThan(1000)
+    expect(tookMs).toBeLessThan(5000)
     expect(readdirSync(folder).sort()).toEqual(['Dockerfile', 'data'])
     rmSync(folder, { recursive: true })
   })
@@ -656,7 +656,7 @@ describe('Ctrl-C', () => {
     expect(code, text).toBe(130)
     expect(text).toContain('the build was cancelled; nothing was released')
     expect(text).toContain(LEFT)
-    expect(tookMs).toBeLessThan(1000)
+    expect(tookMs).toBeLessThan(5000)
     const { afterMs } = await eventually('the builder is idle', 10_000, async () => {
       expect(buildsGoingOn().join('\n')).toBe('')
       return true
@@ -676,7 +676,7 @@ describe('Ctrl-C', () => {
     expect(text).toContain('release v1 goes on in the server')
     expect(text).toContain('--follow -a follows')
     expect(text).toContain('roost apps destroy follows   # takes all of it back')
-    expect(tookMs).toBeLessThan(1000)
+    expect(tookMs).toBeLessThan(5000)
     await ok(['apps', 'destroy', 'follows', '--yes'])
   })
 })
