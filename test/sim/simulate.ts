@@ -20,12 +20,13 @@ export interface SimResult {
   readonly releases: { readonly complete: number; readonly failed: number }
 }
 
-const CHAOS_MS = 26_000
+const CHAOS_MS = 24_000
 /** What is asked while nothing goes wrong, after all has settled. */
 const QUIET_ACTIVE_MS = 8_000
 const CONFIRM_AGAIN_MS = 1_000
 /** A large world costs much: it lasts less long, and less happens to each of its hosts. */
-const LARGE_CHAOS_MS = 15_000
+const LARGE_CHAOS_MS = 7_000
+const LARGE_QUIET_MS = 4_000
 const USUAL_HOSTS = 6
 
 /**
@@ -96,7 +97,8 @@ async function live(world: SimWorld, shape: World, random: Random): Promise<numb
   world.say('the person goes on, in quiet times')
   const { serving } = await world.whileTimePasses(world.server.releases())
   if (serving > 0) world.invariants.quiet()
-  await world.run(world.clock.now() + QUIET_ACTIVE_MS, asking(2000, 0))
+  const quietMs = shape.large ? LARGE_QUIET_MS : QUIET_ACTIVE_MS
+  await world.run(world.clock.now() + quietMs, asking(2000, 0))
   await world.settles(CONFIRM_AGAIN_MS)
   return settledMs
 }
@@ -229,7 +231,7 @@ function onceFrom(
       return [
         { atMs: dice.int(1000, 14_000), deed: { do: 'back up' } },
         {
-          atMs: dice.int(15_000, 24_000),
+          atMs: dice.int(15_000, 23_000),
           deed: { do: 'restore', forMs: dice.int(10, 5000) },
         },
       ]
