@@ -138,6 +138,19 @@ export const NAMED_SEEDS: readonly NamedSeed[] = [
     ends: { releases: ['complete', 'complete'] },
   },
   {
+    name: "the server's clock is set back after its disk was full",
+    was: 'releases were given back the time again and again without an end: the server did nothing else any more',
+    hosts: TWO,
+    deeds: [
+      ...at(0, deploy(1, { ams: 1, iad: 1 })),
+      ...at(15_000, deploy(2, { ams: 1, iad: 1 }, { misbehaviour: { startBlocksMs: 6000 } })),
+      ...at(16_000, { do: 'fill disk', of: 'server', forMs: 3000 }),
+      ...at(18_500, { do: 'set clock', of: 'server', byMs: -60_000 }),
+    ],
+    forMs: 50_000,
+    ends: { releases: ['complete', 'complete'] },
+  },
+  {
     name: 'a store that is put back from a copy',
     was: 'hosts had heard newer generations than the server knew, and refused everything for as long as their agents lived',
     hosts: TWO,

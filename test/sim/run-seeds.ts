@@ -13,7 +13,10 @@ export async function runSeeds(
   let failed = false
 
   async function work(): Promise<void> {
-    const worker = new Worker(new URL('./sim-worker.ts', import.meta.url))
+    const worker = new Worker(new URL('./sim-worker.ts', import.meta.url), {
+      // What lives for one event only is most of what there is.
+      resourceLimits: { maxYoungGenerationSizeMb: 64 },
+    })
     try {
       while (next < first + count && !failed) {
         const result = await ask(worker, next++)
@@ -30,7 +33,7 @@ export async function runSeeds(
 }
 
 /** Real time: a world that takes longer waits for something that never comes. */
-const WORLD_MS_MAX = 900_000
+const WORLD_MS_MAX = 600_000
 
 function ask(worker: Worker, seed: number): Promise<SimResult> {
   return new Promise((resolve, reject) => {

@@ -34,6 +34,7 @@ export interface SimEdge {
 }
 
 const NEVER = Number.POSITIVE_INFINITY
+const ANSWERED = new Error('answered')
 
 export function createSimEdge(options: {
   readonly name: string
@@ -94,8 +95,14 @@ export function createSimEdge(options: {
       log,
       lap: async (signal) => {
         const beat = { applied, draining: draining() }
+        const answered = new AbortController()
         const called = to.call(() => server.heartbeat('edge', host, beat), signal)
-        await Promise.race([called, own.sleep(5000, signal)])
+        const late = own.sleep(5000, AbortSignal.any([signal, answered.signal]))
+        try {
+          await Promise.race([called, late])
+        } finally {
+          answered.abort(ANSWERED)
+        }
       },
     })
     void follow({

@@ -30,7 +30,7 @@ const START = Date.UTC(2026, 0, 1)
 const EVENTS_MAX = 600_000
 /** Long enough for the longest pause, drain and stop after each other, and for releases that wait for each other. */
 const SETTLE_MS_MAX = 300_000
-const CONFIRM_MS = 3_000
+const CONFIRM_MS = 2_000
 const LOOK_EACH_MS = 1_000
 /** A host may be removed when it was silent for so long. */
 const SILENT_MS = 11_000

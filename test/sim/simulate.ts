@@ -204,6 +204,7 @@ function createChaos(world: SimWorld, shape: World, dice: Random): (elapsedMs: n
     ],
   ]
 
+  const drawn = { plan: world.plan(), kinds: kinds(world.plan()) }
   const once = onceFrom(shape, dice, anyHost)
   const startedAt = world.clock.now()
   return (elapsedMs) => {
@@ -211,7 +212,11 @@ function createChaos(world: SimWorld, shape: World, dice: Random): (elapsedMs: n
       if (world.clock.now() - startedAt < atMs) once.push({ atMs, deed })
       else void world.perform(deed)
     }
-    for (const [everyMs, draw] of kinds(world.plan()))
+    if (elapsedMs > 0 && drawn.plan !== world.plan()) {
+      drawn.plan = world.plan()
+      drawn.kinds = kinds(drawn.plan)
+    }
+    for (const [everyMs, draw] of drawn.kinds)
       if (dice.chance(elapsedMs / everyMs)) void world.perform(draw())
     // Also between two events at the same instant, where an interval of time never falls.
     if (dice.chance(0.0005))

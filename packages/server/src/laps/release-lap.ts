@@ -67,8 +67,8 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
   const startedAt = clock.now() - presence.movedMs()
   const stopping = new AbortController()
   const told = new Map<string, string>()
-  /** The time without room that releases have been given back already. */
-  let paidUntil: Instant = 0
+  /** When the trouble ended whose time releases have been given back. Only compared with itself: clocks are set. */
+  let paidFor: Instant | null = null
 
   const loop = startLoop({
     name: 'releases',
@@ -79,9 +79,9 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
       // First of all a look at the clock, which moves deadlines along when it was set.
       clock.now()
       const trouble = store.trouble()
-      if (trouble !== null && trouble.lastAt > paidUntil) {
-        await giveBackTime(store, trouble.since, clock.now())
-        paidUntil = clock.now()
+      if (trouble !== null && trouble.lastAt !== paidFor) {
+        await giveBackTime(store, Math.max(0, clock.now() - trouble.since), clock.now())
+        paidFor = trouble.lastAt
       }
       const open = await store.read((reader) => listOpenReleases(reader))
       for (const key of told.keys())
@@ -140,12 +140,12 @@ export function startReleaseLap(deps: ReleaseLapDeps): Loop {
 }
 
 /** Nothing could be written down since then, so no release could go on. Throws as long as nothing can. */
-async function giveBackTime(store: Store, since: Instant, now: Instant): Promise<void> {
-  const message = `went on after ${Math.round((now - since) / 1000)} s in which the server could write nothing down`
+async function giveBackTime(store: Store, lostMs: number, now: Instant): Promise<void> {
+  const message = `went on after ${Math.round(lostMs / 1000)} s in which the server could write nothing down`
   await store.transaction(async (tx) => {
     for (const release of await listOpenReleases(tx)) {
       if (release.status === 'pending') continue
-      await putRelease(tx, { ...release, deadline: release.deadline + now - since })
+      await putRelease(tx, { ...release, deadline: release.deadline + lostMs })
       await tellRelease(tx, release, message, now)
     }
   })
@@ -170,7 +170,9 @@ async function advance(
     const machines = await store.read((reader) => viewMachines(lap, reader, release, now))
     await tellProgress(lap, release, machines, now)
     // A server that was away, or could write nothing down, must hear its hosts before it calls the time over.
-    const awayUntil = Math.max(lap.startedAt, store.trouble()?.lastAt ?? 0)
+    const troubleAt = store.trouble()?.lastAt ?? 0
+    // One that is still to come was before the clock was set back.
+    const awayUntil = Math.max(lap.startedAt, troubleAt <= now ? troubleAt : 0)
     const deadline = Math.max(release.deadline, awayUntil + AWAY_GRACE_MS)
     const step = nextReleaseStep({ ...release, deadline }, { machines, ...others }, now)
     if (step.kind === 'settled') return now + PERIOD_MS
