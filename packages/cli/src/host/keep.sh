@@ -76,8 +76,14 @@ while [ -z "$stopping" ] && [ ! -e "$folder/$name.stop" ]; do
   /bin/sh -c "$enter" sh "$oom" "$joins" "$@" >> "$log" 2>&1 < /dev/null &
   child=$!
   write "$name.pid" "$child"
-  # A signal ends `wait` early.
-  while kill -0 "$child" 2> /dev/null; do wait "$child"; code=$?; done
+  # Asked for at least once: a shell that was busy while its program ended has its code, and no process any more. A signal ends
+  # `wait` early.
+  wait "$child"
+  code=$?
+  while kill -0 "$child" 2> /dev/null; do
+    wait "$child"
+    code=$?
+  done
   child=''
   rm -f "$folder/$name.pid"
   [ -z "$stopping" ] && [ ! -e "$folder/$name.stop" ] || break
