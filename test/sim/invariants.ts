@@ -242,6 +242,9 @@ export function createInvariants(world: {
     restored: () => {
       disturbedAt = clock.now()
       clockSetAt = clock.now()
+      // What its host has removed and forgotten is made anew, as the copy has it.
+      for (const id of newest.keys())
+        if (!hosts.some(({ fake }) => fake.machines.has(id))) newest.delete(id)
     },
     hostRemoved: (region) => {
       lost.add(region)

@@ -289,6 +289,19 @@ export const NAMED_SEEDS: readonly NamedSeed[] = [
     forMs: 40_000,
   },
   {
+    name: 'a restored server and a machine that was destroyed since',
+    was: 'a machine that its host had forgotten is made anew as the copy has it, which is of an older version: the simulator complained',
+    hosts: ONE,
+    deeds: [
+      ...at(0, create(10)),
+      ...at(3_000, { do: 'back up' }),
+      ...at(4_000, update(11)),
+      ...at(10_000, { do: 'ask', wish: { kind: 'destroy', nth: 0, force: true } }),
+      ...at(16_000, { do: 'restore', forMs: 3000 }),
+    ],
+    forMs: 40_000,
+  },
+  {
     name: 'an edge that dies while a machine drains',
     was: 'nobody waited for an edge that was dead, nor must anybody for one that comes back',
     hosts: TWO,
