@@ -537,8 +537,9 @@ export async function createSimWorld(options: {
       say('the faults stop')
       for (const end of [...lasting]) end()
       network.heal()
-      serverHolds.count = 0
-      server.start()
+      // One whose store is being put back must not be started on what it had.
+      serverHolds.count = restoring ? 1 : 0
+      if (!restoring) server.start()
       for (const host of hosts) if (!removing.has(host)) host.letRun()
     },
     async unsettled() {
