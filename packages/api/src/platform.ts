@@ -1,4 +1,4 @@
-import { DEPLOY_STRATEGIES } from '@roost/core'
+import { DEPLOY_STRATEGIES, TOKEN_KINDS } from '@roost/core'
 import { z } from 'zod'
 import { machineConfigInput, regionCode } from './machines.ts'
 
@@ -246,6 +246,9 @@ export const joinReply = z.object({
 
 export const whoamiReply = z.object({
   name: z.string(),
+  /** As in the list of tokens. What older servers don't say is null. */
+  id: z.string().nullable().default(null),
+  kind: z.enum(TOKEN_KINDS).nullable().default(null),
   actions: z.array(z.string()),
   apps: z.array(z.string()).nullable(),
   expires_at: z.string().nullable(),

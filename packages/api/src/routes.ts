@@ -41,6 +41,7 @@ import {
   setSecretsBody,
   whoamiReply,
 } from './platform.ts'
+import { createTokenBody, newTokenReply, revokedReply, tokenReply } from './tokens.ts'
 
 /**
  * Every route that a person or a script can call, with the action that it needs: one without an action does not compile.
@@ -254,6 +255,33 @@ export const routes = {
     action: 'token:self',
     summary: 'What this token may do, and which server this is',
     reply: whoamiReply,
+  },
+  listTokens: {
+    method: 'GET',
+    path: '/api/v1/tokens',
+    action: 'token:list',
+    summary:
+      'Tokens, oldest first: an administrator sees all, others the own and those made with it',
+    query: z.object({ all: flag }),
+    reply: z.array(tokenReply),
+  },
+  createToken: {
+    method: 'POST',
+    path: '/api/v1/tokens',
+    action: 'token:create',
+    summary: 'Make a token that allows no more than the own',
+    body: createTokenBody,
+    reply: newTokenReply,
+    status: 201,
+  },
+  revokeToken: {
+    method: 'DELETE',
+    path: '/api/v1/tokens/:token',
+    action: 'token:revoke',
+    summary: 'End a token now, and those that were made with it',
+    params: z.object({ token: z.string() }),
+    query: z.object({ keep_made: flag }),
+    reply: revokedReply,
   },
   health: {
     method: 'GET',

@@ -7,6 +7,8 @@ export type Brand<Base, Name extends string> = Base & { readonly [brand]: Name }
 export type MachineId = Brand<string, 'MachineId'>
 /** 14 lower-case hex characters. */
 export type HostId = Brand<string, 'HostId'>
+/** The first 12 hex characters of the SHA-256 of a token: who has the token can tell it, nobody else can tell the token. */
+export type TokenId = Brand<string, 'TokenId'>
 /** App names are unique in an installation and serve as ids: `^[a-z0-9][a-z0-9-]{0,62}$`, no trailing dash. */
 export type AppName = Brand<string, 'AppName'>
 /** Lower-case region code, such as `ams`: `^[a-z][a-z0-9]{1,11}$`. */

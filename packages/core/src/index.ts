@@ -1,6 +1,7 @@
 export * from './access/decide.ts'
 export * from './access/policy.ts'
 export * from './access/roles.ts'
+export * from './access/token.ts'
 export * from './app/app.ts'
 export * from './collect/cache-to-remove.ts'
 export * from './collect/images-to-remove.ts'

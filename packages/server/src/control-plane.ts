@@ -28,6 +28,7 @@ import { releaseHandlers } from './http/releases.ts'
 import { scaleHandlers } from './http/scale.ts'
 import { secretHandlers } from './http/secrets.ts'
 import { statusHandlers } from './http/status.ts'
+import { tokenHandlers } from './http/tokens.ts'
 import { startDrainLap } from './laps/drain-lap.ts'
 import { markHosts } from './laps/host-status.ts'
 import { startPurgeLap } from './laps/purge-lap.ts'
@@ -116,6 +117,7 @@ export function createControlPlane(given: Deps): ControlPlane {
     ...imageHandlers(deps),
     ...imageStoreHandlers(deps),
     ...doctorHandlers(deps),
+    ...tokenHandlers(deps),
   } satisfies Handlers
 
   async function known(peer: HostPeer) {

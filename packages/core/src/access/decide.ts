@@ -18,8 +18,15 @@ export function decide(policy: Policy, request: AccessRequest, now: Instant): Ac
     : denied(`this token is for single apps and does not allow ${action}`)
 }
 
-/** What a token that is for single apps may do where no app is named: its lists show those apps alone. */
-const OF_NO_APP: ReadonlySet<Action> = new Set<Action>(['app:read', 'region:read', 'token:self'])
+/** What a token that is for single apps may do where no app is named: its lists show those apps alone, and it handles only what it made. */
+const OF_NO_APP: ReadonlySet<Action> = new Set<Action>([
+  'app:read',
+  'region:read',
+  'token:self',
+  'token:create',
+  'token:list',
+  'token:revoke',
+])
 
 /** Of a list of apps, whether this one may be shown. */
 export function maySeeApp(policy: Policy, app: AppName): boolean {

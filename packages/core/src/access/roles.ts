@@ -9,6 +9,7 @@ const READING = [
   'secret:list',
   'region:read',
   'token:self',
+  'token:list',
 ] as const satisfies readonly Action[]
 
 const DEPLOYING = [
@@ -23,6 +24,8 @@ const DEPLOYING = [
   'secret:set',
   'registry:pull',
   'registry:push',
+  'token:create',
+  'token:revoke',
 ] as const satisfies readonly Action[]
 
 /** Everything, everywhere. */
@@ -31,6 +34,11 @@ export const ADMIN: Policy = { actions: ['*'] }
 /** All that a deploy of one app needs, and nothing of others. */
 export function deployRole(app: AppName): Policy {
   return { actions: DEPLOYING, apps: [app] }
+}
+
+/** Sees of one app what `READ_ONLY` sees of all. */
+export function readOnlyRole(app: AppName): Policy {
+  return { actions: READING, apps: [app] }
 }
 
 /** Sees everything but the values of secrets; changes nothing. */

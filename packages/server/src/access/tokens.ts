@@ -1,15 +1,28 @@
 import { createHash } from 'node:crypto'
 import { PlatformError } from '@roost/base'
-import type { Instant, Policy } from '@roost/core'
+import {
+  type Instant,
+  isLive,
+  type Policy,
+  type Token,
+  type TokenId,
+  type TokenKind,
+} from '@roost/core'
 import type { Reader, Tx } from '../store/store.ts'
+import { findTokens } from '../store/tokens.ts'
 
 export interface TokenOwner {
   readonly name: string
   readonly policy: Policy
+  /** Default `admin`: the server itself makes no others. */
+  readonly kind?: TokenKind
+  /** The token with which it is made; default null: the server makes it. */
+  readonly parent?: TokenId | null
 }
 
 /** Clients put several tokens into one header; more than this nobody needs. */
 const TOKENS_MAX = 10
+const TOKEN_ID_CHARS = 12
 
 /** What the store knows tokens by. They have 256 bits of chance in them, so a plain hash tells nobody anything. */
 export function hashToken(token: string): string {
@@ -26,37 +39,39 @@ export function tokensOf(header: string | undefined): string[] {
     .slice(0, TOKENS_MAX)
 }
 
-/** The first of the tokens that is known; null when none is, or has expired. */
+export function tokenId(token: string): TokenId {
+  return hashToken(token).slice(0, TOKEN_ID_CHARS) as TokenId
+}
+
+/** The first of the tokens that is known and has not ended; null when none is. */
 export async function authenticate(
   reader: Reader,
   tokens: readonly string[],
   now: Instant,
-): Promise<TokenOwner | null> {
-  if (tokens.length === 0) return null
-  const rows = await reader.db
-    .selectFrom('tokens')
-    .select(['name', 'policy', 'hash'])
-    .where('hash', 'in', tokens.map(hashToken))
-    .execute()
-  for (const token of tokens) {
-    const row = rows.find(({ hash }) => hash === hashToken(token))
-    if (row === undefined) continue
-    const policy = JSON.parse(row.policy) as Policy
-    if (policy.expiresAt === undefined || now < policy.expiresAt) return { name: row.name, policy }
-  }
-  return null
+): Promise<Token | null> {
+  return (await known(reader, tokens)).find((token) => isLive(token, now)) ?? null
 }
 
-/** When the last of these tokens expired; null when none of them was ever known. Only its bearer hears of it. */
-export async function expiryOf(reader: Reader, tokens: readonly string[]): Promise<Instant | null> {
-  if (tokens.length === 0) return null
-  const rows = await reader.db
-    .selectFrom('tokens')
-    .select(['policy'])
-    .where('hash', 'in', tokens.map(hashToken))
-    .execute()
-  const times = rows.flatMap(({ policy }) => (JSON.parse(policy) as Policy).expiresAt ?? [])
-  return times.length === 0 ? null : Math.max(...times)
+/** How a token ended. Only its bearer hears of it. */
+export interface TokenEnd {
+  readonly how: 'expired' | 'revoked'
+  readonly at: Instant
+}
+
+/** How the last of these tokens ended; null when none of them is known any more. */
+export async function endOf(reader: Reader, tokens: readonly string[]): Promise<TokenEnd | null> {
+  const ends = (await known(reader, tokens)).flatMap(({ revokedAt, policy }): TokenEnd[] => {
+    if (revokedAt !== null) return [{ how: 'revoked', at: revokedAt }]
+    return policy.expiresAt === undefined ? [] : [{ how: 'expired', at: policy.expiresAt }]
+  })
+  return ends.sort((a, b) => b.at - a.at)[0] ?? null
+}
+
+/** In the order in which they were sent. */
+async function known(reader: Reader, tokens: readonly string[]): Promise<Token[]> {
+  const hashes = tokens.map(hashToken)
+  const rows = await findTokens(reader, hashes)
+  return hashes.flatMap((hash) => rows.find((row) => row.hash === hash)?.token ?? [])
 }
 
 export async function insertToken(
@@ -69,9 +84,14 @@ export async function insertToken(
     .insertInto('tokens')
     .values({
       hash: hashToken(token),
+      id: tokenId(token),
+      kind: owner.kind ?? 'admin',
       name: owner.name,
       policy: JSON.stringify(owner.policy),
+      parent: owner.parent ?? null,
       created_at: now,
+      last_used_at: null,
+      revoked_at: null,
     })
     .onConflict((conflict) => conflict.column('hash').doNothing())
     .execute()

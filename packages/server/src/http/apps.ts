@@ -1,12 +1,13 @@
 import type { AppReply } from '@roost/api'
 import { PlatformError } from '@roost/base'
-import { type App, type AppName, maySeeApp } from '@roost/core'
+import { type App, type AppName, type Instant, maySeeApp } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { commandMachine } from '../machine/command.ts'
 import { deleteApp, getApp, listApps, listNetworks, networkNumber, putApp } from '../store/apps.ts'
 import { hideMachinesOf, listMachines } from '../store/machines.ts'
 import { publishSettings } from '../store/settings.ts'
-import type { Reader } from '../store/store.ts'
+import type { Reader, Tx } from '../store/store.ts'
+import { listTokens, markRevoked } from '../store/tokens.ts'
 import type { Handlers } from './handler.ts'
 
 /** Until there are organizations, everything belongs to this one. */
@@ -75,9 +76,21 @@ export function appHandlers(
           await commandMachine(tx, machine, { kind: 'destroy', force: true }, by)
         await hideMachinesOf(tx, app.name)
         await deleteApp(tx, app.name)
+        await revokeTokensFor(tx, app.name, clock.now())
         return undefined
       }),
   }
+}
+
+/** An app of the same name that comes after it is another one, perhaps of other people. */
+async function revokeTokensFor(tx: Tx, app: AppName, now: Instant): Promise<void> {
+  const ids = (await listTokens(tx))
+    .filter(({ policy, revokedAt }) => {
+      const { apps } = policy
+      return revokedAt === null && apps?.length === 1 && apps[0] === app
+    })
+    .map(({ id }) => id)
+  await markRevoked(tx, ids, now)
 }
 
 /** Throws `not_found` in the words that clients look for. */

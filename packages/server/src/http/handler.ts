@@ -1,5 +1,5 @@
 import type { RouteName, Routes } from '@roost/api'
-import type { Policy } from '@roost/core'
+import type { Policy, TokenId } from '@roost/core'
 import type { FastifyRequest } from 'fastify'
 import type { z } from 'zod'
 
@@ -7,6 +7,8 @@ import type { z } from 'zod'
 export interface Caller {
   readonly name: string
   readonly policy: Policy
+  /** Absent: the server itself. What stays open for long holds it meanwhile (`TokenWatch`). */
+  readonly token?: TokenId
 }
 
 /** A call that passed its route's schemas and the caller's policy. */
@@ -17,7 +19,7 @@ export interface Call<K extends RouteName> {
   readonly body: BodyOf<Routes[K]>
   readonly caller: CallerOf<Routes[K]>
   readonly headers: FastifyRequest['headers']
-  /** Aborts when the client goes. */
+  /** Aborts when the client goes. Of a route with lines or a stream also when the token ends. */
   readonly signal: AbortSignal
 }
 

@@ -3,6 +3,7 @@ import { PlatformError } from '@roost/base'
 import { type AppName, decide, type Instant } from '@roost/core'
 import type { FastifyRequest } from 'fastify'
 import type { z } from 'zod'
+import type { TokenEnd } from '../access/tokens.ts'
 import type { Caller, Handlers } from './handler.ts'
 
 /** A call as it came in, before anything of it was looked at. */
@@ -13,8 +14,8 @@ export interface RawCall {
   readonly headers: FastifyRequest['headers']
   readonly signal: AbortSignal
   readonly caller: Caller | null
-  /** When the token that was sent expired; null: it is not known, or there was none. */
-  readonly expiredAt?: Instant | null
+  /** How the token that was sent ended; null: it is not known, or there was none. */
+  readonly ended?: TokenEnd | null
 }
 
 /** The one way to a handler: first whether the caller may, then whether the request makes sense, then the handler. */
@@ -42,9 +43,7 @@ function refuseUnlessAllowed(spec: RouteSpec, raw: RawCall, now: Instant): void 
       'unauthorized',
       raw.headers.authorization === undefined
         ? 'this needs a token: send it as "Authorization: Bearer <token>"'
-        : raw.expiredAt == null
-          ? 'this token is not known here'
-          : `this token expired at ${new Date(raw.expiredAt).toISOString()}; by this server's clock it is ${new Date(now).toISOString()}`,
+        : whyUnknown(raw.ended ?? null, now),
     )
   const app = (raw.params as { app?: string } | undefined)?.app
   const decision = decide(
@@ -53,6 +52,14 @@ function refuseUnlessAllowed(spec: RouteSpec, raw: RawCall, now: Instant): void 
     now,
   )
   if (decision.kind === 'denied') throw new PlatformError('forbidden', decision.why)
+}
+
+function whyUnknown(end: TokenEnd | null, now: Instant): string {
+  if (end === null) return 'this token is not known here'
+  const at = new Date(end.at).toISOString()
+  return end.how === 'revoked'
+    ? `this token was revoked at ${at}`
+    : `this token expired at ${at}; by this server's clock it is ${new Date(now).toISOString()}`
 }
 
 /** A name that can't exist doesn't: that is no other answer than for one that could. */

@@ -1,7 +1,8 @@
-import { type Host, knownRegion, type RegionCode } from '@roost/core'
+import { type Host, knownRegion, type RegionCode, type TokenId } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { reservedByHost } from '../store/machines.ts'
+import { getToken } from '../store/tokens.ts'
 import type { Handlers } from './handler.ts'
 import { openApiDocument } from './openapi.ts'
 
@@ -23,6 +24,9 @@ export function platformHandlers(
         return { ...placeOf(code), hosts: hosts.length, freeMemoryMb: sum(usable.map(free)) }
       })
     })
+
+  const kindOf = async (id: TokenId | undefined) =>
+    id === undefined ? null : ((await store.read((reader) => getToken(reader, id)))?.kind ?? null)
 
   return {
     listRegions: async () =>
@@ -52,6 +56,8 @@ export function platformHandlers(
 
     whoami: async ({ caller }) => ({
       name: caller.name,
+      id: caller.token ?? null,
+      kind: await kindOf(caller.token),
       actions: [...caller.policy.actions],
       apps: caller.policy.apps === undefined ? null : [...caller.policy.apps],
       expires_at:

@@ -14,7 +14,9 @@ import {
   PlatformError,
   sendLines,
 } from '@roost/base'
-import { authenticate, expiryOf, tokensOf } from '../access/tokens.ts'
+import { createTokenUse } from '../access/token-use.ts'
+import { createTokenWatch, type Hold, type TokenWatch } from '../access/token-watch.ts'
+import { authenticate, endOf, tokensOf } from '../access/tokens.ts'
 import type { Deps } from '../deps.ts'
 import type { Handlers } from './handler.ts'
 import { invoke } from './invoke.ts'
@@ -24,12 +26,18 @@ const BEARER = 'Bearer realm="roost"'
 
 /** The HTTP API for people and scripts: every route of the table, and nothing else. */
 export function createApiListener(
-  deps: Pick<Deps, 'store' | 'clock' | 'installation'> & { readonly log: Logger },
+  deps: Pick<Deps, 'store' | 'clock' | 'installation'> & {
+    readonly log: Logger
+    /** Default: one of its own. */
+    readonly tokens?: TokenWatch
+  },
   handlers: Handlers,
   tls?: ListenerTls,
 ): HttpListener {
   const { log, store, clock } = deps
   const { version } = deps.installation
+  const watch = deps.tokens ?? createTokenWatch(deps)
+  const noteUse = createTokenUse({ store, log })
   const listener = createHttpListener({
     log,
     errors: ERRORS,
@@ -48,13 +56,18 @@ export function createApiListener(
         reply.header(VERSION_HEADER, version)
         if (spec.action !== 'open') refuseOtherVersion(version, headers[VERSION_HEADER])
         const tokens = spec.action === 'open' ? [] : tokensOf(headers.authorization)
-        const caller =
+        const token =
           tokens.length === 0
             ? null
             : await store.read((reader) => authenticate(reader, tokens, now))
-        const expiredAt =
-          caller === null ? await store.read((reader) => expiryOf(reader, tokens)) : null
-        const raw = { params, query, body, headers, signal: gone.signal, caller, expiredAt }
+        if (token !== null) noteUse(token, now)
+        const caller =
+          token === null ? null : { name: token.name, policy: token.policy, token: token.id }
+        const ended = token === null ? await store.read((reader) => endOf(reader, tokens)) : null
+        const hold = token !== null && isLong(spec) ? watch.hold(token.id) : null
+        reply.raw.on('close', () => hold?.release())
+        const signal = hold === null ? gone.signal : AbortSignal.any([gone.signal, hold.signal])
+        const raw = { params, query, body, headers, signal, caller, ended }
         const answer = await invoke(handlers, name as RouteName, raw, now).catch((error) => {
           // Clients of the image store learn from it how to show who they are.
           if (error instanceof PlatformError && error.code === 'unauthorized')
@@ -63,7 +76,10 @@ export function createApiListener(
         })
         if (spec.reply === 'lines') {
           const lines = answer as Parameters<typeof sendLines>[1]
-          await sendLines(reply, lines, { log, headers: { [VERSION_HEADER]: version } })
+          await sendLines(reply, untilTokenEnds(lines, hold), {
+            log,
+            headers: { [VERSION_HEADER]: version },
+          })
           return reply
         }
         reply.code(spec.status ?? 200)
@@ -72,6 +88,22 @@ export function createApiListener(
     })
   }
   return listener
+}
+
+/** What goes on for as long as it takes. */
+function isLong(spec: RouteSpec): boolean {
+  return spec.reply === 'lines' || spec.body === 'stream'
+}
+
+type Lines = Parameters<typeof sendLines>[1]
+
+/** Who is cut off comes again, and then hears why. */
+function untilTokenEnds(lines: Lines, hold: Hold | null): Lines {
+  if (hold === null) return lines
+  return async function* (signal) {
+    yield* lines(AbortSignal.any([signal, hold.signal]))
+    if (hold.signal.aborted) throw hold.signal.reason
+  }
 }
 
 /** Who says no version (a script, another tool) is taken at its word: it knows what it sends. */

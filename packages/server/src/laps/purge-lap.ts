@@ -1,11 +1,12 @@
 import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
-import type { Instant, Policy } from '@roost/core'
+import { type Instant, TOKEN_KEPT_MS } from '@roost/core'
 import { DEFAULT_NETWORK } from '../http/apps.ts'
 import { listApps, listNetworks } from '../store/apps.ts'
 import { purgeLeases } from '../store/leases.ts'
 import { purgeReleases } from '../store/releases.ts'
 import { publishSettings } from '../store/settings.ts'
 import type { Store, Tx } from '../store/store.ts'
+import { listTokens, moveMade } from '../store/tokens.ts'
 
 const PERIOD_MS = 600_000
 const DAY_MS = 86_400_000
@@ -15,8 +16,6 @@ const DESTROYED_KEPT_MS = 7 * DAY_MS
 const DESTROYED_KEPT = 2_000
 const ROWS_PER_TRANSACTION = 200
 const JOIN_TOKENS_KEPT_MS = DAY_MS
-/** For whoever wonders why a token is no longer known. */
-const EXPIRED_TOKENS_KEPT_MS = 30 * DAY_MS
 /** Agents and edges that were away for more changes than this list everything anew. */
 const TOMBSTONES_KEPT = 10_000
 const RELEASES_KEPT = 200
@@ -85,12 +84,16 @@ async function purgeMachines(store: Store, now: Instant, kept: number): Promise<
   }
 }
 
+/** What was made with one that goes counts as made with its maker, so that it still ends with that. */
 async function purgeTokens(tx: Tx, now: Instant): Promise<void> {
-  const rows = await tx.db.selectFrom('tokens').select(['hash', 'policy']).execute()
-  for (const { hash, policy } of rows) {
-    const { expiresAt } = JSON.parse(policy) as Policy
-    if (expiresAt === undefined || expiresAt > now - EXPIRED_TOKENS_KEPT_MS) continue
-    await tx.db.deleteFrom('tokens').where('hash', '=', hash).execute()
+  for (const { id, parent, policy, revokedAt } of await listTokens(tx)) {
+    const ended = Math.min(
+      revokedAt ?? Number.POSITIVE_INFINITY,
+      policy.expiresAt ?? Number.POSITIVE_INFINITY,
+    )
+    if (ended > now - TOKEN_KEPT_MS) continue
+    await moveMade(tx, id, parent)
+    await tx.db.deleteFrom('tokens').where('id', '=', id).execute()
   }
 }
 

@@ -77,6 +77,16 @@ export interface Schema {
     digest: string
     created_at: number
   }
-  tokens: { hash: string; name: string; policy: string; created_at: number }
+  tokens: {
+    hash: string
+    id: string
+    kind: string
+    name: string
+    policy: string
+    parent: string | null
+    created_at: number
+    last_used_at: number | null
+    revoked_at: number | null
+  }
   join_tokens: { hash: string; created_at: number; expires_at: number; used_by: string | null }
 }
