@@ -103,6 +103,12 @@ export interface MachineExit {
   /** Why it ended, when it was Roost or its host that ended it, in words for a person: "its log copier died". Else null. */
   readonly cause: string | null
   readonly at: Instant
+  /** Whose end it was, in a machine of several containers. */
+  readonly container?: string
+  /** Why Roost ended it, when that counts as a failure of the program's: "its check \"live\" failed". */
+  readonly because?: string
+  /** A row of restarts was used up before it counted as an end: `on-failure` begins no other. */
+  readonly spent?: boolean
 }
 
 export interface CheckStatus {

@@ -1,6 +1,7 @@
 import { assertNever, type Generation, type Instant } from '../id.ts'
-import type { Assignment, Drain, MachineExit } from './machine.ts'
+import type { Assignment, Drain } from './machine.ts'
 import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
+import { type Again, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restart.ts'
 
 /**
  * What to do next with one machine: one step, from where things are and never from what just happened. `null`: nobody
@@ -39,7 +40,7 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
     return attempt({ kind: 'remove' }, assignment, record, now)
   if (goal === 'stopped') return { kind: 'settled' }
 
-  const launch: Launch = goal === 'created' ? { kind: 'go' } : mayLaunch(assignment, record, now)
+  const launch: Again = goal === 'created' ? { kind: 'go' } : mayLaunch(assignment, record, now)
   if (launch.kind === 'over')
     return assignment.config.auto_destroy && observed.state !== 'absent'
       ? attempt({ kind: 'remove' }, assignment, record, now)
@@ -72,7 +73,6 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
 }
 
 export const DRAIN_MS_MAX = 300_000
-const PAUSE_MS_MAX = 60_000
 /** From so many failures in a row on a machine counts as failed, though its host goes on trying. */
 export const FAILURES_MAX = 5
 
@@ -103,45 +103,12 @@ export function standingFailure(
   return record.failure?.key === attemptKey(assignment) ? record.failure : null
 }
 
-export function describeExit(exit: MachineExit): string {
-  if (exit.cause) return `ended: ${exit.cause}`
-  if (exit.oomKilled) return 'killed: out of memory'
-  return exit.signal > 0 ? `ended by signal ${exit.signal}` : `exited with code ${exit.code}`
-}
-
-type Launch =
-  | { readonly kind: 'go' }
-  /** It ended by itself and stays so. */
-  | { readonly kind: 'over' }
-  | Extract<Step, { kind: 'wait' }>
-
 /** Whether a machine that is wanted started, and does not run, is started (again). Fly's restart policies. */
-export function mayLaunch(assignment: Assignment, record: MachineRecord, now: Instant): Launch {
+export function mayLaunch(assignment: Assignment, record: MachineRecord, now: Instant): Again {
   const { exit } = record
   const answered = record.startedFor === assignment.startGeneration
   if (!answered || !record.ended || exit === null || exit.requested) return { kind: 'go' }
-  const { policy, max_retries } = assignment.config.restart
-  switch (policy) {
-    // Whoever ended it: what must not run twice may have done half of its work.
-    case 'no':
-      return { kind: 'over' }
-    case 'on-failure':
-      if (exit.cause) break
-      if (isClean(exit) || record.restarts - record.blameless >= max_retries)
-        return { kind: 'over' }
-      break
-    case 'always':
-      break
-    default:
-      return assertNever(policy)
-  }
-  const until = exit.at + (record.restarts === 0 ? 0 : pauseMs(record.restarts))
-  if (!isAhead(until, now, PAUSE_MS_MAX)) return { kind: 'go' }
-  return { kind: 'wait', until, why: `${describeExit(exit)}, starts again after a pause` }
-}
-
-export function isClean(exit: MachineExit): boolean {
-  return exit.code === 0 && exit.signal === 0 && !exit.oomKilled && !exit.cause
+  return mayRestart(assignment.config.restart, { ...record, exit }, now)
 }
 
 /** The step, unless it has just failed: then a pause that doubles with each failure, or nothing when it can't work at all. */
@@ -164,20 +131,10 @@ function isEnding(deed: Deed): boolean {
   return deed === 'stop' || deed === 'remove'
 }
 
-/** 1 s, 2 s, 4 s … one minute. */
-function pauseMs(count: number): number {
-  return Math.min(PAUSE_MS_MAX, 1000 * 2 ** Math.min(count - 1, 10))
-}
-
 /** By this host's clock: from when it heard of it, though that was some time after it was asked for. */
 function drainEnd(drain: Drain, record: MachineRecord, now: Instant): Instant {
   if (drain.ms === undefined) return drain.deadline
   return (record.drain?.deadline === drain.deadline ? record.drain.since : now) + drain.ms
-}
-
-/** Farther ahead than any wait can be: a clock was set, and waiting for it would be waiting for ever. */
-function isAhead(until: Instant, now: Instant, msMax: number): boolean {
-  return now < until && until - now <= msMax
 }
 
 /** Both, since a server that was restored from a backup may count the same generation twice. */

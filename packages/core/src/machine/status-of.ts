@@ -1,16 +1,15 @@
 import { assertNever, type HostId, type Instant } from '../id.ts'
 import type { Assignment, CheckStatus, MachineState, MachineStatus } from './machine.ts'
 import {
-  describeExit,
   FAILURES_MAX,
   heardGeneration,
-  isClean,
   isOutdated,
   mayLaunch,
   nextStep,
   standingFailure,
 } from './next-step.ts'
 import type { MachineRecord } from './record.ts'
+import { describeExit, isClean } from './restart.ts'
 
 /** What a host says of a machine. `assignment: null`: nobody wants it, and it is on its way out. */
 export function statusOf(
