@@ -28,6 +28,8 @@ export const NOUNS: Readonly<Record<string, string>> = {
   machine: 'List, look at, start, stop, restart, cordon and destroy machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
+  tokens: 'Make, list and revoke tokens: who may do what for how long',
+  context: 'Which of several servers is spoken to',
   mirror: 'Base images of Docker Hub in the own registry',
   registry: 'The image store: what lies there, and what nobody needs any more',
   playground: 'Simulated hosts in several regions on this machine',
@@ -236,6 +238,41 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['auth', 'whoami'],
         summary: 'Which server is used, and what the token may do',
         load: () => import('./auth/whoami.ts'),
+      },
+      {
+        words: ['tokens', 'create'],
+        summary: 'Make a token that allows no more than yours',
+        load: () => import('./tokens/create.ts'),
+      },
+      {
+        words: ['tokens', 'list'],
+        summary: 'Tokens, until when they live and when they were used',
+        load: () => import('./tokens/list.ts'),
+      },
+      {
+        words: ['tokens', 'revoke'],
+        summary: 'End tokens, and what they hold open',
+        load: () => import('./tokens/revoke.ts'),
+      },
+      {
+        words: ['context', 'list'],
+        summary: 'Servers that you are logged in to',
+        load: () => import('./context/list.ts'),
+      },
+      {
+        words: ['context', 'use'],
+        summary: 'Speak to another server from now on',
+        load: () => import('./context/use.ts'),
+      },
+      {
+        words: ['context', 'show'],
+        summary: 'Which server commands speak to from here',
+        load: () => import('./context/show.ts'),
+      },
+      {
+        words: ['context', 'remove'],
+        summary: 'Forget servers and their tokens',
+        load: () => import('./context/remove.ts'),
       },
       {
         words: ['auth', 'logout'],

@@ -15,7 +15,8 @@ Usage: roost COMMAND [options]
 
 ${groups.join('\n\n')}
 
-Each command explains itself: roost COMMAND --help. Most know --json.
+Each command explains itself: roost COMMAND --help. Most know --json; all know
+--context NAME, the server to use (roost context list).
 
 Begin with:
   $ roost playground up --regions ams,iad,syd   # three simulated hosts
@@ -24,6 +25,7 @@ Begin with:
 Environment:
   ROOST_API_URL, ROOST_API_TOKEN   server and token; else those of auth login
   ROOST_API_CA                     path of its authority in PEM
+  ROOST_CONTEXT                    a server by its name, as --context NAME
   ROOST_APP                        the app, where -a is not given
   NO_COLOR                         no colours
 `

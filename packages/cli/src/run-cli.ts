@@ -12,8 +12,12 @@ const ENTRIES = COMMANDS.flatMap(({ commands }) => commands)
 /** Runs one command line to its end and returns the exit code. Whatever goes wrong is told on stderr. */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<ExitCode> {
   try {
-    const args = globalsLast(argv)
-    const program = await programFor(args, context)
+    const said = contextOption(argv)
+    const args = globalsLast(said.argv)
+    const program = await programFor(
+      args,
+      said.context === null ? context : within(context, said.context),
+    )
     await program.parseAsync([...args], { from: 'user' })
     return 0
   } catch (error) {
@@ -125,9 +129,10 @@ function unknownVerb(noun: string, verb: string, entries: readonly CommandEntry[
 /** Words that people know from elsewhere. */
 const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   ls: ['list'],
-  rm: ['destroy', 'unset'],
-  remove: ['destroy', 'unset'],
-  delete: ['destroy', 'unset'],
+  rm: ['destroy', 'unset', 'remove', 'revoke'],
+  remove: ['destroy', 'unset', 'revoke'],
+  delete: ['destroy', 'unset', 'remove', 'revoke'],
+  switch: ['use'],
   new: ['create'],
   add: ['set', 'create'],
   show: ['status', 'list'],
@@ -149,8 +154,30 @@ const PEERS_WORDS: Readonly<Record<string, string>> = {
   undo: 'rollback',
   region: 'regions',
   host: 'hosts',
+  token: 'tokens list',
+  contexts: 'context list',
+  ctx: 'context list',
   log: 'logs',
   dev: 'playground up',
+}
+
+/** `--context NAME`, wherever it stands before `--`: it is the same for every command, so none need know of it. */
+function contextOption(argv: readonly string[]): { argv: string[]; context: string | null } {
+  const end = argv.indexOf('--')
+  const own = end < 0 ? argv : argv.slice(0, end)
+  const at = own.findIndex((word) => word === '--context' || word.startsWith('--context='))
+  if (at < 0) return { argv: [...argv], context: null }
+  const word = own[at] ?? ''
+  const apart = word === '--context'
+  const name = apart ? own[at + 1] : word.slice('--context='.length)
+  if (!name) throw usage('--context needs a name', 'roost context list')
+  return { argv: [...argv.slice(0, at), ...argv.slice(at + (apart ? 2 : 1))], context: name }
+}
+
+/** What is typed goes before the environment. */
+function within(context: CliContext, name: string): CliContext {
+  const none = { ROOST_API_URL: undefined, ROOST_API_TOKEN: undefined, ROOST_API_CA: undefined }
+  return { ...context, env: { ...context.env, ...none, ROOST_CONTEXT: name } }
 }
 
 /** `roost -a shop status` is `roost status -a shop`. */

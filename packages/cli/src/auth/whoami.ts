@@ -9,7 +9,7 @@ export function register(parent: Command, context: CliContext): void {
     .description('Which server is used, and what the token may do')
   explained(command, {
     examples: ['roost auth whoami', 'ROOST_API_URL=https://203.0.113.7:4280 roost auth whoami'],
-    json: '{server, from, name, actions, apps: [name] | null (all), expires_at, version, domain}',
+    json: '{server, from, name, id, kind, actions, apps: [name] | null (all), expires_at, version, domain}',
   })
   command.action(async (options: { json?: boolean }) => {
     const server = chosenServer(context)
@@ -18,7 +18,10 @@ export function register(parent: Command, context: CliContext): void {
     const facts: [string, string][] = [
       ['Server', `${server.url} (${server.from}), version ${me.version}`],
       ['Domain', me.domain],
-      ['Token', `${me.name}${me.expires_at === null ? '' : `, until ${me.expires_at}`}`],
+      [
+        'Token',
+        `${me.name}${me.id === null ? '' : ` (${[me.kind, me.id].join(' ')})`}${me.expires_at === null ? '' : `, until ${me.expires_at}`}`,
+      ],
       ['May', me.actions.join(' ')],
       ['Apps', me.apps === null ? 'all' : me.apps.join(' ')],
     ]

@@ -15,7 +15,7 @@ import type { Agent, Dispatcher } from 'undici'
 import type { CliContext } from '../cli-context.ts'
 import { UPDATE } from '../failure/explain.ts'
 import { Failure, usage } from '../failure/failure.ts'
-import { type Context, readContexts } from './contexts.ts'
+import { type Context, knownContext, readContexts } from './contexts.ts'
 import { hintOfNewer } from './newer-hint.ts'
 
 /** Which server is spoken to, as whom, and where that was said. */
@@ -27,14 +27,19 @@ export interface Server {
   readonly from: string
 }
 
-/** The environment goes before the stored contexts; a URL that a context knows borrows its authority and token. */
+/**
+ * `--context` goes before ROOST_API_URL, that before ROOST_CONTEXT, that before the context in use. A URL that a context knows
+ * borrows its authority and token. FLY_API_TOKEN is never read: it is Fly's, and no other server's to see.
+ */
 export function chosenServer(context: Pick<CliContext, 'env'>): Server {
   const { env } = context
   const contexts = readContexts(env)
   const url = env['ROOST_API_URL']
   const stored = url
     ? contexts.all.find((one) => sameUrl(one.url, url))
-    : contexts.all.find((one) => one.name === contexts.current)
+    : env['ROOST_CONTEXT']
+      ? knownContext(env['ROOST_CONTEXT'], env)
+      : contexts.all.find((one) => one.name === contexts.current)
   const token = env['ROOST_API_TOKEN'] || stored?.token
   const at = url || stored?.url
   if (at === undefined)

@@ -1,7 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { Failure } from '../failure/failure.ts'
+import { nearest } from '../config/reader.ts'
+import { Failure, usage } from '../failure/failure.ts'
 
 /** A server that this person speaks to. `ca`: its authority in PEM, null where the system's authorities know it. */
 export interface Context {
@@ -50,6 +51,23 @@ export function readContexts(env: Env = process.env): Contexts {
 export function saveContext(context: Context, env: Env = process.env): void {
   const { all } = readContexts(env)
   write(env, context.name, [...all.filter(({ name }) => name !== context.name), context])
+}
+
+/** Throws, with what was perhaps meant, when nobody has logged in under this name. */
+export function knownContext(name: string, env: Env = process.env): Context {
+  const { all } = readContexts(env)
+  const found = all.find((one) => one.name === name)
+  if (found !== undefined) return found
+  const near = nearest(name, all, (one) => one.name)
+  throw usage(`there is no context "${name}"${near === null ? '' : `: there is "${near.name}"`}`, [
+    'roost context list',
+    `roost auth login URL --name ${name}`,
+  ])
+}
+
+/** What commands use that are not told otherwise. */
+export function switchContext(name: string, env: Env = process.env): void {
+  write(env, name, readContexts(env).all)
 }
 
 /** Forgets a context. The current one, when it goes, is followed by the one that was saved last. */
