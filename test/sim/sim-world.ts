@@ -630,6 +630,7 @@ function addStray(host: SimHost, id: MachineId, clock: Clock): void {
     exit: null,
     runs: 1,
     environment: {},
+    ended: new AbortController(),
   })
 }
 

@@ -1,5 +1,7 @@
 import { type Clock, PlatformError } from '@roost/base'
 import type { Instant, MachineConfig, MachineId } from '@roost/core'
+import { collectSession } from './exec/collect.ts'
+import { startFakeProgram } from './fake-exec.ts'
 import type { Environment, MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
 
 /** How often something goes wrong before it works. */
@@ -60,6 +62,8 @@ interface FakeMachine {
   exit: RuntimeMachine['exit']
   runs: number
   environment: Environment
+  /** Aborts when this run ends. */
+  ended: AbortController
 }
 
 export function createFakeHost(): FakeHost {
@@ -126,6 +130,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
   function end(machine: FakeMachine, exit: { code: number; signal: number; oomKilled: boolean }) {
     machine.state = 'exited'
     machine.exit = { cause: null, ...exit, at: clock.now() }
+    machine.ended.abort()
     hint(machine.spec.id)
   }
   /** By itself, unless it was ended or started anew before. */
@@ -143,6 +148,19 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     if (!same || machine.state !== 'running') return
     count(oomKilled ? 'ran out of memory' : 'exited by itself')
     end(machine, { code: exitCode, signal: oomKilled ? 9 : 0, oomKilled })
+  }
+
+  const openSession: Runtime['openSession'] = async (id, request, signal) => {
+    await pause(1, signal)
+    const machine = existing(host, id, 'exec')
+    if (request.container !== undefined)
+      throw new PlatformError('not_found', `machine ${id} has no container "${request.container}"`)
+    if (machine.state !== 'running')
+      throw new PlatformError(
+        'precondition_failed',
+        `machine ${id} does not run; start it first: roost machine start ${id}`,
+      )
+    return startFakeProgram(request, hostClock, machine.ended.signal)
   }
 
   return {
@@ -189,6 +207,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
         exit: null,
         runs: 0,
         environment: {},
+        ended: new AbortController(),
       }
       host.machines.set(spec.id, machine)
       // Who dies here leaves half a machine.
@@ -208,6 +227,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       machine.startedAt = clock.now()
       machine.exit = null
       machine.environment = environment
+      machine.ended = new AbortController()
       machine.runs++
       host.starts.push({ id, stamp: machine.spec.stamp, at: clock.now() })
       hint(id)
@@ -234,8 +254,14 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       await clock.sleep(1)
       if (!host.machines.has(id)) return
       failIf(id, 'remove', behaviour(id).removeFails)
+      host.machines.get(id)?.ended.abort()
       host.machines.delete(id)
       hint(id)
+    },
+
+    openSession,
+    async exec(id, request, signal) {
+      return collectSession(await openSession(id, request, signal), request, signal)
     },
 
     onChange(heard) {
@@ -273,6 +299,7 @@ export function powerOff(host: FakeHost): void {
     if (machine.state !== 'running') continue
     machine.state = 'exited'
     machine.exit = null
+    machine.ended.abort()
     // What still waits for this run to end finds another.
     machine.runs++
   }

@@ -183,6 +183,91 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       })
     })
 
+    test('a program in a machine reads what it is given, and its output and exit code come back', async () => {
+      const { runtime, spec } = await launched('serves')
+      const stdin = Buffer.alloc(1_000_000, 'roost ')
+      const limits = { timeoutMs: 20_000, outputBytesMax: 2_000_000 }
+      const command = ['cat']
+      const read = await runtime.exec(spec.id, { command, stdin, ...limits }, NEVER)
+      expect(read).toMatchObject({ exitCode: 0, stdoutCut: 0, stderrCut: 0 })
+      expect(read.stdout.equals(stdin)).toBe(true)
+      const said = await runtime.exec(spec.id, { command: ['echo', 'a b', 'c'], ...limits }, NEVER)
+      expect([said.stdout.toString(), said.stderr.toString()]).toEqual(['a b c\n', ''])
+      expect((await runtime.exec(spec.id, { command: ['false'], ...limits }, NEVER)).exitCode).toBe(
+        1,
+      )
+      const missing = { command: ['nothing-here'], ...limits }
+      expect((await runtime.exec(spec.id, missing, NEVER)).exitCode).toBe(127)
+    })
+
+    test('output beyond what was asked for is counted and left away', async () => {
+      const { runtime, spec } = await launched('serves')
+      const stdin = Buffer.alloc(100_000, 'x')
+      const limits = { timeoutMs: 20_000, outputBytesMax: 1000 }
+      const read = await runtime.exec(spec.id, { command: ['cat'], stdin, ...limits }, NEVER)
+      expect([read.exitCode, read.stdout.length, read.stdoutCut]).toEqual([0, 1000, 99_000])
+    })
+
+    test('a program that takes too long is killed; one that nobody waits for any more too', async () => {
+      const { runtime, spec } = await launched('serves')
+      const sleep = { command: ['sleep', '1000'] }
+      const late = await runtime.exec(spec.id, { ...sleep, timeoutMs: 300 }, NEVER)
+      expect(late.exitCode).toBeNull()
+      const gone = new AbortController()
+      const running = runtime.exec(spec.id, { ...sleep, timeoutMs: 60_000 }, gone.signal)
+      running.catch(() => {})
+      gone.abort()
+      await expect(running).rejects.toThrow()
+    })
+
+    test('a session hears signals, and ends when it is closed or its machine ends', async () => {
+      const { runtime, spec } = await launched('deaf')
+      const open = () => runtime.openSession(spec.id, { command: ['sleep', '1000'] }, NEVER)
+      const [signalled, closed, stopped] = [await open(), await open(), await open()]
+      await signalled.signal('SIGTERM')
+      expect(await signalled.exit).toBe(143)
+      await expect(signalled.signal('SIGNOTHING')).rejects.toMatchObject({ code: 'invalid' })
+      await closed.close()
+      expect(await closed.exit).toBe(137)
+      await closed.close()
+      await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0 })
+      expect(await stopped.exit).toBe(137)
+      for (const session of [signalled, stopped]) await session.close()
+    })
+
+    test('a reader that waits holds the program up, and loses nothing', async () => {
+      const { runtime, spec } = await launched('serves')
+      const session = await runtime.openSession(spec.id, { command: ['cat'] }, NEVER)
+      const sent = Buffer.alloc(600_000, 'slow')
+      session.stdin.end(sent)
+      let bytes = 0
+      for await (const chunk of session.stdout) {
+        bytes += (chunk as Buffer).length
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      expect([bytes, await session.exit]).toEqual([sent.length, 0])
+      await session.close()
+    })
+
+    test('nothing is started in what does not run, or is not there', async () => {
+      const { runtime, spec } = await launched('serves')
+      const request = { command: ['true'], timeoutMs: 5000 }
+      await expect(
+        runtime.exec(spec.id, { ...request, container: 'nobody' }, NEVER),
+      ).rejects.toMatchObject({ code: 'not_found' })
+      await expect(runtime.exec(spec.id, { ...request, command: [] }, NEVER)).rejects.toMatchObject(
+        { code: 'invalid' },
+      )
+      await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0 })
+      await expect(runtime.exec(spec.id, request, NEVER)).rejects.toMatchObject({
+        code: 'precondition_failed',
+      })
+      await runtime.remove(spec.id)
+      await expect(runtime.exec(spec.id, request, NEVER)).rejects.toMatchObject({
+        code: 'not_found',
+      })
+    })
+
     test('another instance finds what runs, and goes on with it', async () => {
       const { reopen, spec, look } = await launched('serves')
       const before = await look()

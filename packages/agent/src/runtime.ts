@@ -1,4 +1,5 @@
 import type { MachineConfig, MachineId } from '@roost/core'
+import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from './exec/exec-session.ts'
 
 /**
  * What the agent needs of a container runtime, in its own words. Every method is idempotent: doing what is already done
@@ -26,6 +27,13 @@ export interface Runtime {
   ): Promise<void>
   /** Removes all that `list` would show of it, and its network, secrets and cgroups. Kills it if it runs. */
   remove(id: MachineId): Promise<void>
+  /**
+   * Starts a program in a running machine. When `signal` aborts before it runs nothing of it is left; later it does nothing.
+   * Refuses with `precondition_failed` where the machine or its container does not run.
+   */
+  openSession(id: MachineId, request: ExecRequest, signal: AbortSignal): Promise<ExecSession>
+  /** The same for who only wants what comes of it. Nothing of it is left when this returns or throws. */
+  exec(id: MachineId, request: ExecRequest & ExecLimits, signal: AbortSignal): Promise<ExecResult>
   /** Hints that `list` would show something new. Lost ones do no harm. Returns a function that ends it. */
   onChange(heard: (id: MachineId) => void): () => void
 }

@@ -3,12 +3,14 @@ import { availableParallelism, uptime } from 'node:os'
 import { join } from 'node:path'
 import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
+import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from '../exec/exec-session.ts'
 import { type ImagePuller, imageName } from '../image/puller.ts'
 import type { Environment, MachineSpec, Runtime, RuntimeMachine } from '../runtime.ts'
 import { clearSwaps } from '../secret/clear-swap.ts'
 import { writeEnvironmentFile } from '../secret/environment-file.ts'
 import type { Cgroups } from './cgroup.ts'
 import { type ContainerdClient, isAlreadyExists, isNotFound, orAbsent } from './client.ts'
+import { ContainerdExec } from './exec.ts'
 import {
   containers,
   events,
@@ -119,6 +121,7 @@ const SIGNALS: Readonly<Record<string, number>> = {
 export class ContainerdRuntime implements Runtime {
   readonly #options: ContainerdRuntimeOptions
   readonly #client: ContainerdClient
+  readonly #exec: ContainerdExec
   readonly #seccomp: (with32Bit: boolean) => OciSeccomp
   readonly #openFilesHardMax: number
   readonly #coreHardMax: number
@@ -130,6 +133,7 @@ export class ContainerdRuntime implements Runtime {
   constructor(options: ContainerdRuntimeOptions) {
     this.#options = options
     this.#client = options.client
+    this.#exec = new ContainerdExec(options)
     const profile = JSON.parse(readFileSync(SECCOMP, 'utf8')) as SeccompProfile
     const host = {
       architecture: 'amd64',
@@ -303,6 +307,14 @@ export class ContainerdRuntime implements Runtime {
     })
   }
 
+  openSession(id: MachineId, request: ExecRequest, signal: AbortSignal): Promise<ExecSession> {
+    return this.#exec.openSession(id, request, signal)
+  }
+
+  exec(id: MachineId, request: ExecRequest & ExecLimits, signal: AbortSignal): Promise<ExecResult> {
+    return this.#exec.exec(id, request, signal)
+  }
+
   onChange(heard: (id: MachineId) => void): () => void {
     this.#listeners.add(heard)
     return () => this.#listeners.delete(heard)
@@ -319,6 +331,7 @@ export class ContainerdRuntime implements Runtime {
       .catch((error: unknown) => {
         if (!isAlreadyExists(error)) throw error
       })
+    await this.#exec.sweep()
     await this.#sweep()
   }
 
@@ -349,8 +362,9 @@ export class ContainerdRuntime implements Runtime {
     }
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closed.abort()
+    await this.#exec.close()
   }
 
   // ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -667,6 +681,7 @@ export class ContainerdRuntime implements Runtime {
    */
   async sweepLeftovers(): Promise<void> {
     const { network, logs, cgroups, dirs, cgroupParent, log } = this.#options
+    await this.#exec.sweep()
     const kept = await this.#client.collect(snapshots.SnapshotsService.list, {
       snapshotter: SNAPSHOTTER,
       filters: [],

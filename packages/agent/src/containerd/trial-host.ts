@@ -217,7 +217,7 @@ export async function raiseTrialHost(
         logs,
         network,
         async close() {
-          runtime.close()
+          await runtime.close()
           await following
           await logs.stop()
           connection.close()
@@ -312,7 +312,20 @@ export const newMachineId = (): MachineId => randomBytes(7).toString('hex') as M
 
 /** busybox under the names of `applets`, and the users root and app. */
 export function busyboxLayers(
-  applets: readonly string[] = ['sh', 'cat', 'id', 'env', 'sleep', 'nc', 'httpd', 'tail', 'wget'],
+  applets: readonly string[] = [
+    'sh',
+    'cat',
+    'echo',
+    'false',
+    'true',
+    'id',
+    'env',
+    'sleep',
+    'nc',
+    'httpd',
+    'tail',
+    'wget',
+  ],
 ): readonly Readonly<Record<string, TrialFile>>[] {
   return [
     {

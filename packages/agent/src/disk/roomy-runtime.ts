@@ -38,6 +38,8 @@ export function createRoomyRuntime(options: {
     start: (id, environment, signal) =>
       held(`start machine ${id}`, () => runtime.start(id, environment, signal)),
     stop: (id, how, signal) => held(`stop machine ${id}`, () => runtime.stop(id, how, signal)),
+    openSession: (id, request, signal) => runtime.openSession(id, request, signal),
+    exec: (id, request, signal) => runtime.exec(id, request, signal),
     remove: (id) => held(`remove machine ${id}`, () => runtime.remove(id)),
   }
 }
