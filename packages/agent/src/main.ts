@@ -16,7 +16,13 @@ import {
   systemClock,
   untilShutdown,
 } from '@roost/base'
-import { type Host, type HostId, imageRepository, type MachineId } from '@roost/core'
+import {
+  containerImages,
+  type Host,
+  type HostId,
+  imageRepository,
+  type MachineId,
+} from '@roost/core'
 import { type Builder, createBuilder } from './build/builder.ts'
 import { registerBuildRoutes } from './build/routes.ts'
 import { listeningIn } from './check/listening-in.ts'
@@ -171,9 +177,15 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
       cache
         .list('assignment')
         .some(
-          ({ goal, config, imageDigest: digest }) =>
+          ({ goal, config, imageDigest, containerDigests }) =>
             goal !== 'destroyed' &&
-            imageName({ repository: imageRepository(config.image), digest }) === name,
+            [
+              { image: config.image, digest: imageDigest },
+              ...containerImages(config, containerDigests),
+            ].some(
+              ({ image, digest }) =>
+                imageName({ repository: imageRepository(image), digest }) === name,
+            ),
         ),
     // An empty cache is no empty world.
     mayCollect: () => cache.revision() > 0,

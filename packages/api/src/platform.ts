@@ -1,6 +1,7 @@
 import { DEPLOY_STRATEGIES, TOKEN_KINDS } from '@roost/core'
 import { z } from 'zod'
-import { machineConfigInput, regionCode } from './machines.ts'
+import { machineConfigInput } from './machine-config.ts'
+import { regionCode } from './machines.ts'
 
 /** Roost's own API under `/api/v1`: what the Machines API has no word for. Times are RFC 3339. */
 

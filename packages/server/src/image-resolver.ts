@@ -54,7 +54,7 @@ export function parseReference(text: string): ImageReference {
   const path = hasRegistry ? name.slice(slash + 1) : name
   const repository = registry === HUB && !path.includes('/') ? `library/${path}` : path
   if (!match || !/^[a-z0-9]+([._/-]+[a-z0-9]+)*$/.test(repository))
-    throw new PlatformError('invalid', `config.image: ${text} is no image reference`)
+    throw new PlatformError('invalid', `${text} is no image reference`)
   const digest = match.groups?.['digest'] ?? null
   const tag = match.groups?.['tag'] ?? null
   return { registry, repository, tag: tag ?? (digest === null ? 'latest' : null), digest }

@@ -1,5 +1,6 @@
 import type { AppName, HostId, Instant, MachineId, RegionCode } from '../id.ts'
 import type { MachineConfig } from '../machine/config.ts'
+import type { ContainerDigests } from '../machine/machine.ts'
 
 /** One release: what to run where, and how far its roll-out has come. Stored whole, so that any server can go on with it. */
 export interface Release {
@@ -12,6 +13,8 @@ export interface Release {
   readonly image: string
   /** `sha256:…` of the manifest. */
   readonly imageDigest: string
+  /** As in `Assignment`. */
+  readonly containerDigests?: ContainerDigests
   readonly config: MachineConfig
   readonly primaryRegion: RegionCode | null
   readonly ask: ReleaseAsk

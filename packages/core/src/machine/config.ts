@@ -1,21 +1,83 @@
+import type { MachineId } from '../id.ts'
+import type { ContainerConfig, VolumeConfig } from './container-config.ts'
+import type { DnsConfig } from './dns-config.ts'
+import type { MachineFile, MachineProcess } from './process-config.ts'
+
 /**
  * A machine's configuration as the Machines API speaks it: snake_case, one document, stored and replaced as a whole.
- * Only the keys that Roost acts on are here; the schema in `api` decides what is refused.
+ * What no program acts on yet is refused by the server by name (`NOT_SUPPORTED` there), so that whatever is stored is honoured.
  * Durations are milliseconds here; the API accepts Go strings and nanoseconds and converts at its door.
+ * Keys that came later are optional and absent when they were not set: what was stored before them stays as it is.
  */
 export interface MachineConfig {
-  /** Image reference as asked for, with or without a digest: `registry.internal/shop:deployment-01J…`. */
+  /**
+   * Image reference as asked for, with or without a digest: `registry.internal/shop:deployment-01J…`. Of a machine with
+   * containers that names none: that of its `mainContainer`.
+   */
   readonly image: string
   readonly env: Readonly<Record<string, string>>
   readonly init: MachineInit
   readonly guest: MachineGuest
   readonly services: readonly MachineService[]
-  /** Top-level checks by name; they never affect routing. */
+  /** Top-level checks by name; only those of the kind `readiness` affect routing. */
   readonly checks: Readonly<Record<string, MachineCheck>>
   readonly restart: MachineRestart
   readonly stop_config: StopConfig
   readonly metadata: Readonly<Record<string, string>>
   readonly auto_destroy: boolean
+  /** Written into the file system of the machine before its program starts. Paths are unique. */
+  readonly files?: readonly MachineFile[]
+  /** Several programs of the one image beside each other, in place of the image's own. */
+  readonly processes?: readonly MachineProcess[]
+  /** Containers that share the machine's network. `image`, `init` and `processes` start nothing then. Names are unique. */
+  readonly containers?: readonly ContainerConfig[]
+  /** What `containers[].mounts` name. */
+  readonly volumes?: readonly VolumeConfig[]
+  readonly dns?: DnsConfig
+  /** Where the machine tells its metrics, for Prometheus. */
+  readonly metrics?: MachineMetrics
+  /** Ids of machines for which this one stands by: it starts when their host is lost. */
+  readonly standbys?: readonly MachineId[]
+  readonly statics?: readonly MachineStatic[]
+  /** Started so often, counted from when it was created. */
+  readonly schedule?: MachineSchedule
+  readonly rootfs?: MachineRootfs
+  readonly cache_drive?: { readonly size_mb: number }
+  readonly mounts?: readonly MachineMount[]
+}
+
+export type MachineSchedule = 'hourly' | 'daily' | 'weekly' | 'monthly'
+
+export interface MachineMetrics {
+  readonly port: number
+  readonly path: string
+  readonly https: boolean
+}
+
+/** Files of the machine that edges serve without asking it. */
+export interface MachineStatic {
+  readonly guest_path: string
+  readonly url_prefix: string
+  readonly tigris_bucket?: string
+  readonly index_document?: string
+}
+
+export interface MachineRootfs {
+  /** Whether the root file system outlives a stop. Default never. */
+  readonly persist: 'never' | 'always' | 'restart'
+  readonly size_gb?: number
+}
+
+export interface MachineMount {
+  /** Id of a volume. */
+  readonly volume: string
+  readonly path: string
+  readonly name?: string
+  readonly encrypted?: boolean
+  readonly size_gb?: number
+  readonly extend_threshold_percent?: number
+  readonly add_size_gb?: number
+  readonly size_gb_limit?: number
 }
 
 export interface MachineInit {
@@ -23,6 +85,11 @@ export interface MachineInit {
   readonly exec?: readonly string[]
   readonly entrypoint?: readonly string[]
   readonly cmd?: readonly string[]
+  /** Its program has a terminal. */
+  readonly tty?: boolean
+  /** 1–1,048,576. */
+  readonly swap_size_mb?: number
+  readonly kernel_args?: readonly string[]
 }
 
 export interface MachineGuest {
@@ -31,6 +98,12 @@ export interface MachineGuest {
   readonly cpus: number
   /** 64–1,048,576. */
   readonly memory_mb: number
+  readonly max_memory_mb?: number
+  readonly gpus?: number
+  readonly gpu_kind?: string
+  readonly host_dedication_id?: string
+  readonly persist_rootfs?: MachineRootfs['persist']
+  readonly kernel_args?: readonly string[]
 }
 
 export interface MachineService {
@@ -59,6 +132,8 @@ export interface MachineConcurrency {
 }
 
 export interface MachineCheck {
+  /** Of a top-level check: nothing is sent to the machine before it passes. Default `informational`: it only tells. */
+  readonly kind?: 'readiness'
   readonly type: 'tcp' | 'http'
   readonly port: number
   readonly interval_ms: number

@@ -34,6 +34,11 @@ export interface Assignment {
   readonly config: MachineConfig
   /** `sha256:…` of the manifest to run, resolved when the image was accepted. */
   readonly imageDigest: string
+  /**
+   * Of the images of `config.containers` by their names, and of those that `config.volumes` take their files from by
+   * `volume/<name>`. Absent when the machine has no containers.
+   */
+  readonly containerDigests?: ContainerDigests
   /** Image labels, for the API. */
   readonly privateIpv4: string
   readonly privateIpv6: string
@@ -59,6 +64,8 @@ export interface Drain {
   readonly ms?: number
   readonly done: boolean
 }
+
+export type ContainerDigests = Readonly<Record<string, string>>
 
 /** States in the Machines API's words. `starting`, `stopping` and `destroying` are passing: observed, never asked for. */
 export type MachineState =

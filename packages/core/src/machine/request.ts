@@ -1,6 +1,6 @@
 import { assertNever, type Generation, type InstanceId, type Instant } from '../id.ts'
 import type { MachineConfig, StopSignal } from './config.ts'
-import type { Assignment, Goal, MachineState } from './machine.ts'
+import type { Assignment, ContainerDigests, Goal, MachineState } from './machine.ts'
 
 /** What a person, a release or the server itself may want of a machine. */
 export type MachineCommand =
@@ -16,6 +16,7 @@ export type MachineCommand =
       readonly kind: 'update'
       readonly config: MachineConfig
       readonly imageDigest: string
+      readonly containerDigests?: ContainerDigests | undefined
       readonly instanceId: InstanceId
       readonly launch?: boolean
       readonly sealedSecrets?: string | null
@@ -130,11 +131,13 @@ export function request(
     }
 
     case 'update': {
-      const { config, imageDigest, instanceId, launch = true } = command
+      const { config, imageDigest, containerDigests, instanceId, launch = true } = command
       const goal = launch ? 'started' : from.goal === 'started' ? 'stopped' : from.goal
-      return changed(from, {
+      const { containerDigests: _, ...rest } = from
+      return changed(rest, {
         config,
         imageDigest,
+        ...(containerDigests === undefined ? {} : { containerDigests }),
         instanceId,
         goal,
         configGeneration: from.generation + 1,

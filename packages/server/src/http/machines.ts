@@ -21,6 +21,7 @@ import { machineConfig } from '../machine/config.ts'
 import { listEvents } from '../machine/events.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { machineReply } from '../machine/reply.ts'
+import { type ResolvedConfig, resolveImages } from '../machine/resolve-images.ts'
 import { shownState } from '../machine/state.ts'
 import { waitForMachine } from '../machine/wait.ts'
 import { getHost, listHosts } from '../store/hosts.ts'
@@ -91,7 +92,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       }),
 
     createMachine: async ({ params, body, caller, signal }) => {
-      const { config, digest } = await acceptConfig(deps, body.config, signal)
+      const { config, ...digests } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
         if (body.name) await refuseTakenName(tx, app, body.name)
@@ -102,7 +103,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             app: app.name,
             host: await chooseHost(tx, app, body.region || null, config),
             config,
-            imageDigest: digest,
+            ...digests,
             launch: body.skip_launch !== true,
             cordoned: body.skip_service_registration === true,
             withoutSecrets: body['skip_secrets'] === true,
@@ -124,7 +125,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       ),
 
     updateMachine: async ({ params, body, headers, caller, signal }) => {
-      const { config, digest } = await acceptConfig(deps, body.config, signal)
+      const { config, ...digests } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         refuseImmutable(machine, body)
@@ -137,7 +138,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
           {
             kind: 'update',
             config,
-            imageDigest: digest,
+            ...digests,
             instanceId: deps.ids.instanceId(clock.now()),
             launch: body.skip_launch !== true,
             sealedSecrets:
@@ -268,10 +269,8 @@ export async function acceptConfig(
   deps: Pick<Deps, 'images'>,
   input: Parameters<typeof machineConfig>[0],
   signal: AbortSignal,
-): Promise<{ config: MachineConfig; digest: string }> {
-  const config = machineConfig(input)
-  const { image, digest } = await deps.images.resolve(config.image, signal)
-  return { config: { ...config, image }, digest }
+): Promise<ResolvedConfig> {
+  return resolveImages(deps.images, machineConfig(input), signal)
 }
 
 export async function machineOrThrow(

@@ -10,6 +10,7 @@ import {
 } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { machineConfig } from '../machine/config.ts'
+import { resolveImages } from '../machine/resolve-images.ts'
 import { createRelease, previewRelease, type ReleaseRequest } from '../release/create-release.ts'
 import { releaseReply } from '../release/release-reply.ts'
 import { changesOf, rollbackRequest, rollbackTarget } from '../release/rollback.ts'
@@ -36,9 +37,8 @@ export function releaseHandlers(
     async createRelease({ params, body, caller, signal }) {
       const app = params.app as AppName
       await store.read((reader) => appOr404(reader, app))
-      const config = machineConfig(body.config)
       // Before the store is asked to wait: the registry may be slow.
-      const { image, digest } = await images.resolve(config.image, signal)
+      const { config, ...digests } = await resolveImages(images, machineConfig(body.config), signal)
       const request: ReleaseRequest = {
         app,
         cause: 'deploy',
@@ -48,9 +48,9 @@ export function releaseHandlers(
           ha: body.ha,
         },
         what: {
-          image: withDigest(image, digest),
-          imageDigest: digest,
-          config: { ...config, image },
+          image: withDigest(config.image, digests.imageDigest),
+          ...digests,
+          config,
           primaryRegion: (body.primary_region as RegionCode | undefined) ?? null,
           source: body.source ?? null,
         },

@@ -488,6 +488,7 @@ async function createMachines(
         host,
         config: configOfRelease(from),
         imageDigest: from.imageDigest,
+        containerDigests: from.containerDigests,
         launch,
         // Of all or none: see `admit`.
         cordoned: !returning && release.strategy === 'bluegreen',
@@ -548,6 +549,7 @@ async function updateMachines(
         kind: 'update',
         config: configOfRelease(from),
         imageDigest: from.imageDigest,
+        containerDigests: from.containerDigests,
         instanceId: lap.ids.instanceId(now),
         launch: goal === 'started',
         sealedSecrets,

@@ -1,6 +1,7 @@
 import { machineConfigInput } from '@roost/api'
 import { describe, expect, test } from 'vitest'
-import { configReply, goDuration, machineConfig } from './config.ts'
+import { machineConfig } from './config.ts'
+import { configReply, goDuration } from './config-reply.ts'
 
 const read = (input: object) =>
   machineConfig(machineConfigInput.parse({ image: 'registry.internal/shop', ...input }))
@@ -81,7 +82,7 @@ describe('machineConfig', () => {
     ],
     [
       { checks: { alive: { port: 1, kind: 'readiness' } } },
-      'config.checks.alive.kind: only the checks of services decide about requests; readiness is not supported',
+      'config.checks.alive.kind is not supported: only the checks of services decide about requests',
     ],
     [
       { checks: { alive: { type: 'http', port: 1, path: 'up' } } },

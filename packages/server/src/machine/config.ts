@@ -1,12 +1,28 @@
-import type { MachineConfigInput } from '@roost/api'
+import { isIP } from 'node:net'
+import { type MachineConfigInput, machineId } from '@roost/api'
 import { PlatformError } from '@roost/base'
-import type {
-  MachineCheck,
-  MachineConfig,
-  MachineGuest,
-  MachinePort,
-  MachineService,
+import {
+  type DnsConfig,
+  type MachineConfig,
+  type MachineGuest,
+  type MachineId,
+  type MachineRootfs,
+  mainContainer,
 } from '@roost/core'
+import {
+  absolutePath,
+  invalid,
+  plainName,
+  quote,
+  refuseMore,
+  restartOf,
+  stopOf,
+  wholeBetween,
+} from './config-rules.ts'
+import { containersOf, volumesOf } from './container-config.ts'
+import { refuseUnsupported } from './not-supported.ts'
+import { filesOf, processesOf } from './process-config.ts'
+import { checkOf, serviceOf } from './service-config.ts'
 
 /**
  * A configuration as clients send it, made whole with the Machines API's defaults. What would need something that Roost doesn't do
@@ -14,9 +30,17 @@ import type {
  */
 export function machineConfig(input: MachineConfigInput): MachineConfig {
   refuseUnsupported(input)
+  return readConfig(input)
+}
+
+/** The same, also with what no program acts on yet. */
+export function readConfig(input: MachineConfigInput): MachineConfig {
   const services = (input.services ?? []).map(serviceOf)
+  const rest = laterKeys(input)
+  const image = input.image || mainContainer(rest)?.image
+  if (!image) throw invalid('config.image', 'is missing')
   return {
-    image: input.image,
+    image,
     env: input.env ?? {},
     init: initOf(input),
     guest: guestOf(input),
@@ -27,74 +51,87 @@ export function machineConfig(input: MachineConfigInput): MachineConfig {
         checkOf(check, `config.checks.${name}`, services[0]?.internal_port),
       ]),
     ),
-    restart: {
-      policy: input.restart?.policy ?? 'on-failure',
-      max_retries: input.restart?.max_retries ?? 10,
-    },
-    stop_config: {
-      signal: input.stop_config?.signal ?? 'SIGINT',
-      timeout_ms: stopTimeout(input.stop_config?.timeout ?? 5000),
-    },
+    restart: restartOf(input.restart ?? {}),
+    stop_config: stopOf(input.stop_config ?? {}, 'config.stop_config'),
     metadata: input.metadata ?? {},
     auto_destroy: input.auto_destroy ?? false,
+    ...rest,
   }
 }
 
-const KNOWN = {
-  config:
-    'image env init guest size services checks restart stop_config metadata auto_destroy disable_machine_autostart',
-  init: 'exec entrypoint cmd tty swap_size_mb kernel_args',
-  guest:
-    'cpu_kind cpus memory_mb max_memory_mb gpus gpu_kind host_dedication_id persist_rootfs kernel_args',
-  service:
-    'protocol internal_port autostop autostart min_machines_running ports checks concurrency force_instance_key force_instance_description',
-  port: 'port start_port end_port handlers force_https tls_options http_options proxy_proto_options',
-}
-/** Keys that the Machines API has and Roost lets through only while they are empty. */
-const INERT: Record<keyof typeof KNOWN, string> = {
-  config: '',
-  init: 'tty swap_size_mb kernel_args',
-  guest: 'max_memory_mb gpus gpu_kind host_dedication_id persist_rootfs kernel_args',
-  service: 'force_instance_key force_instance_description',
-  port: 'tls_options http_options proxy_proto_options',
-}
+type LaterKeys = Omit<
+  MachineConfig,
+  | 'image'
+  | 'env'
+  | 'init'
+  | 'guest'
+  | 'services'
+  | 'checks'
+  | 'restart'
+  | 'stop_config'
+  | 'metadata'
+  | 'auto_destroy'
+>
 
-function refuseUnsupported(input: MachineConfigInput): void {
-  refuseKeys('config', 'config', input)
-  if (input.init) refuseKeys('init', 'config.init', input.init)
-  if (input.guest) refuseKeys('guest', 'config.guest', input.guest)
-  for (const [n, service] of (input.services ?? []).entries()) {
-    refuseKeys('service', `config.services[${n}]`, service)
-    for (const [m, port] of (service.ports ?? []).entries())
-      refuseKeys('port', `config.services[${n}].ports[${m}]`, port)
+/** Keys that are absent where they were not set. */
+function laterKeys(input: MachineConfigInput): LaterKeys {
+  const files = filesOf(input.files ?? [], 'config.files')
+  const processes = processesOf(input.processes ?? [], 'config.processes')
+  const volumes = volumesOf(input.volumes ?? [])
+  const containers = containersOf(input, volumes)
+  refuseBeside(input)
+  const dns = dnsOf(input.dns ?? {})
+  const { metrics } = input
+  const rootfs = rootfsOf(input)
+  return {
+    ...(files.length === 0 ? {} : { files }),
+    ...(processes.length === 0 ? {} : { processes }),
+    ...(containers.length === 0 ? {} : { containers }),
+    ...(volumes.length === 0 ? {} : { volumes }),
+    ...(Object.keys(dns).length === 0 ? {} : { dns }),
+    ...(metrics
+      ? {
+          metrics: {
+            port: metrics.port,
+            path: httpPath(metrics.path || '/metrics', 'config.metrics.path'),
+            https: metrics.https ?? false,
+          },
+        }
+      : {}),
+    ...(input.standbys?.length ? { standbys: input.standbys.map(standbyOf) } : {}),
+    ...(input.statics?.length ? { statics: staticsOf(input.statics) } : {}),
+    ...(input.schedule ? { schedule: input.schedule } : {}),
+    ...(rootfs === null ? {} : { rootfs }),
+    ...(input.cache_drive?.size_mb ? { cache_drive: { size_mb: input.cache_drive.size_mb } } : {}),
+    ...(input.mounts?.length ? { mounts: mountsOf(input.mounts) } : {}),
   }
 }
 
-function refuseKeys(kind: keyof typeof KNOWN, path: string, value: object): void {
-  const known = new Set(KNOWN[kind].split(' '))
-  const inert = new Set(INERT[kind].split(' '))
-  for (const [key, inside] of Object.entries(value)) {
-    if (isEmpty(inside)) continue
-    if (known.has(key) && !inert.has(key)) continue
-    throw new PlatformError('unsupported', `${path}.${key} is not supported`)
-  }
-}
-
-/** Go clients send empty values for what was never set. */
-function isEmpty(value: unknown): boolean {
-  if (value === undefined || value === null || value === '' || value === false || value === 0)
-    return true
-  if (value === 'none' || value === 'never') return true
-  if (Array.isArray(value)) return value.length === 0
-  return typeof value === 'object' && Object.values(value).every(isEmpty)
+/** What says twice what is to run. */
+function refuseBeside(input: MachineConfigInput): void {
+  const { init, containers, processes } = input
+  const initSays = Boolean(init?.exec?.length || init?.entrypoint?.length || init?.cmd?.length)
+  if (containers?.length && processes?.length)
+    throw invalid('config.processes', 'a machine has containers or processes, not both')
+  if (containers?.length && initSays)
+    throw invalid('config.init', 'a machine with containers runs these: say it in each of them')
+  if (processes?.length && initSays)
+    throw invalid('config.init', 'a machine with processes runs these: say it in each of them')
+  if (input.volumes?.length && !containers?.length)
+    throw invalid('config.volumes', 'only containers mount them, and there are none')
 }
 
 function initOf(input: MachineConfigInput): MachineConfig['init'] {
-  const { exec, entrypoint, cmd } = input.init ?? {}
+  const { exec, entrypoint, cmd, tty, swap_size_mb, kernel_args } = input.init ?? {}
   return {
     ...(exec?.length ? { exec } : {}),
     ...(entrypoint?.length ? { entrypoint } : {}),
     ...(cmd?.length ? { cmd } : {}),
+    ...(tty ? { tty } : {}),
+    ...(swap_size_mb
+      ? { swap_size_mb: wholeBetween(swap_size_mb, 1, 1_048_576, 'config.init.swap_size_mb') }
+      : {}),
+    ...(kernel_args?.length ? { kernel_args } : {}),
   }
 }
 
@@ -105,16 +142,28 @@ const CPUS = {
 
 function guestOf(input: MachineConfigInput): MachineGuest {
   const preset = input.size ? presetOf(input.size) : null
-  const cpu_kind = input.guest?.cpu_kind ?? preset?.cpu_kind ?? 'shared'
-  const cpus = input.guest?.cpus ?? preset?.cpus ?? 1
+  const { guest } = input
+  const cpu_kind = guest?.cpu_kind ?? preset?.cpu_kind ?? 'shared'
+  const cpus = guest?.cpus ?? preset?.cpus ?? 1
   const perCpu = cpu_kind === 'shared' ? 256 : 2048
-  const memory_mb = input.guest?.memory_mb ?? perCpu * cpus
+  const memory_mb = guest?.memory_mb ?? perCpu * cpus
   if (!CPUS[cpu_kind].includes(cpus))
     throw new PlatformError(
       'invalid',
       `config.guest.cpus: invalid number of CPUs ${cpus} for ${cpu_kind}; allowed are ${CPUS[cpu_kind].join(', ')}`,
     )
-  return { cpu_kind, cpus, memory_mb }
+  const persist = persistOf(guest?.persist_rootfs)
+  return {
+    cpu_kind,
+    cpus,
+    memory_mb,
+    ...(guest?.max_memory_mb ? { max_memory_mb: guest.max_memory_mb } : {}),
+    ...(guest?.gpus ? { gpus: guest.gpus } : {}),
+    ...(guest?.gpu_kind ? { gpu_kind: guest.gpu_kind } : {}),
+    ...(guest?.host_dedication_id ? { host_dedication_id: guest.host_dedication_id } : {}),
+    ...(persist === 'never' ? {} : { persist_rootfs: persist }),
+    ...(guest?.kernel_args?.length ? { kernel_args: guest.kernel_args } : {}),
+  }
 }
 
 function presetOf(size: string): { cpu_kind: MachineGuest['cpu_kind']; cpus: number } {
@@ -122,6 +171,19 @@ function presetOf(size: string): { cpu_kind: MachineGuest['cpu_kind']; cpus: num
   if (!match)
     throw new PlatformError('invalid', `config.size: ${size} is no size such as shared-cpu-1x`)
   return { cpu_kind: match[1] === 'performance' ? 'performance' : 'shared', cpus: Number(match[2]) }
+}
+
+/** Clients written in Go also send its number. */
+function persistOf(value: string | number | null | undefined): MachineRootfs['persist'] {
+  const named = typeof value === 'number' ? ['none', 'never', 'restart', 'always'][value] : value
+  return named === 'restart' || named === 'always' ? named : 'never'
+}
+
+function rootfsOf({ rootfs }: MachineConfigInput): MachineRootfs | null {
+  const persist = persistOf(rootfs?.persist)
+  const size_gb = rootfs?.size_gb ?? 0
+  if (persist === 'never' && size_gb === 0) return null
+  return { persist, ...(size_gb === 0 ? {} : { size_gb }) }
 }
 
 /** The names of services' checks are the ones that decide about routing. */
@@ -133,180 +195,100 @@ function checkName(name: string): string {
   )
 }
 
-type ServiceInput = NonNullable<MachineConfigInput['services']>[number]
-type CheckInput = NonNullable<MachineConfigInput['checks']>[string]
+const NAMESERVERS_MAX = 3
+const SEARCHES_MAX = 6
+const DNS_ENTRIES_MAX = 20
 
-function serviceOf(service: ServiceInput, n: number): MachineService {
-  const path = `config.services[${n}]`
-  const { concurrency } = service
-  if (concurrency && concurrency.type !== 'connections' && concurrency.type !== 'requests')
-    throw new PlatformError(
-      'invalid',
-      `${path}.concurrency.type: ${concurrency.type} is neither connections nor requests`,
-    )
-  const soft = concurrency?.soft_limit ?? 20
-  const hard = concurrency?.hard_limit ? concurrency.hard_limit : null
+function dnsOf(input: NonNullable<MachineConfigInput['dns']>): DnsConfig {
+  const { skip_registration, hostname, hostname_fqdn } = input
+  const [nameservers, searches] = [input.nameservers ?? [], input.searches ?? []]
+  const options = (input.options ?? []).map(({ name, value }) => ({ name, value: value ?? '' }))
+  const rules = input.dns_forward_rules ?? []
+  refuseMore(nameservers, NAMESERVERS_MAX, 'config.dns.nameservers')
+  refuseMore(searches, SEARCHES_MAX, 'config.dns.searches')
+  refuseMore(options, DNS_ENTRIES_MAX, 'config.dns.options')
+  refuseMore(rules, DNS_ENTRIES_MAX, 'config.dns.dns_forward_rules')
+  for (const [n, address] of nameservers.entries())
+    if (isIP(address) === 0)
+      throw invalid(`config.dns.nameservers[${n}]`, `${quote(address)} is no IP address`)
+  for (const [n, name] of searches.entries()) domainName(name, `config.dns.searches[${n}]`)
+  for (const [n, { name, value }] of options.entries())
+    if (!/^[a-z0-9-]{1,40}$/.test(name) || !/^[0-9]{0,4}$/.test(value))
+      throw invalid(
+        `config.dns.options[${n}]`,
+        `${quote(`${name}:${value}`)} is no option of resolv.conf`,
+      )
+  for (const [n, { basename, addr }] of rules.entries()) {
+    domainName(basename, `config.dns.dns_forward_rules[${n}].basename`)
+    const bare = addr.replace(/:\d{1,5}$/, '').replace(/^\[(.*)\]$/, '$1')
+    if (isIP(addr) === 0 && isIP(bare) === 0)
+      throw invalid(`config.dns.dns_forward_rules[${n}].addr`, `${quote(addr)} is no address`)
+  }
   return {
-    protocol: service.protocol,
-    internal_port: service.internal_port,
-    ports: (service.ports ?? []).map((port, m) => portOf(port, `${path}.ports[${m}]`)),
-    checks: (service.checks ?? []).map((check, m) =>
-      checkOf(check, `${path}.checks[${m}]`, service.internal_port),
-    ),
-    concurrency: {
-      type: concurrency?.type === 'requests' ? 'requests' : 'connections',
-      // A hard limit alone is also where a machine counts as loaded.
-      soft_limit: concurrency?.soft_limit === undefined && hard !== null ? hard : soft,
-      hard_limit: hard,
-    },
-    autostop: autostopOf(service.autostop),
-    autostart: service.autostart ?? false,
-    min_machines_running: service.min_machines_running ?? 0,
+    ...(skip_registration ? { skip_registration } : {}),
+    ...(nameservers.length === 0 ? {} : { nameservers }),
+    ...(searches.length === 0 ? {} : { searches }),
+    ...(options.length === 0 ? {} : { options }),
+    ...(rules.length === 0
+      ? {}
+      : { dns_forward_rules: rules.map(({ basename, addr }) => ({ basename, addr })) }),
+    ...(hostname ? { hostname: domainName(hostname, 'config.dns.hostname') } : {}),
+    ...(hostname_fqdn
+      ? { hostname_fqdn: domainName(hostname_fqdn, 'config.dns.hostname_fqdn') }
+      : {}),
   }
 }
 
-function autostopOf(value: ServiceInput['autostop']): MachineService['autostop'] {
-  if (value === true) return 'stop'
-  if (value === false || value === null || value === undefined) return 'off'
-  return value
+function domainName(value: string, path: string): string {
+  const labels = value.replace(/\.$/, '').split('.')
+  const fits = labels.every((label) =>
+    /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label),
+  )
+  if (fits && value.length <= 253) return value
+  throw invalid(path, `${quote(value)} is no domain name`)
 }
 
-function portOf(port: NonNullable<ServiceInput['ports']>[number], path: string): MachinePort {
-  const range = port.start_port !== undefined || port.end_port !== undefined
-  if (range && port.start_port !== port.end_port)
-    throw new PlatformError('unsupported', `${path}.start_port: port ranges are not supported`)
-  const number = port.port ?? port.start_port
-  if (number === undefined) throw new PlatformError('invalid', `${path}.port is missing`)
-  const handlers = (port.handlers ?? []).map((handler) => {
-    if (handler === 'http' || handler === 'tls') return handler
-    throw new PlatformError('unsupported', `${path}.handlers: ${handler} is not supported`)
-  })
-  return { port: number, handlers, force_https: port.force_https ?? false }
+function standbyOf(id: string, n: number): MachineId {
+  if (machineId.safeParse(id).success) return id as MachineId
+  throw invalid(`config.standbys[${n}]`, `${quote(id)} is no id of a machine`)
 }
 
-function checkOf(check: CheckInput, path: string, defaultPort: number | undefined): MachineCheck {
-  const port = check.port ?? defaultPort
-  if (port === undefined) throw new PlatformError('invalid', `${path}.port is missing`)
-  if (check.kind === 'readiness')
-    throw new PlatformError(
-      'unsupported',
-      `${path}.kind: only the checks of services decide about requests; readiness is not supported`,
-    )
-  const https = check.protocol === 'https'
-  if (check.method !== undefined && !/^[A-Za-z]{1,16}$/.test(check.method))
-    throw new PlatformError('invalid', `${path}.method: ${quote(check.method)} is no method`)
-  if (check.path !== undefined && !/^\/[\x21-\x7e]*$/.test(check.path))
-    throw new PlatformError(
-      'invalid',
-      `${path}.path: ${quote(check.path)} does not begin with / or has a character that must be escaped`,
-    )
-  const headers = check.type === 'http' ? headersOf(check.headers ?? [], `${path}.headers`) : []
-  return {
-    type: check.type,
-    port,
-    interval_ms: between(check.interval ?? 15_000, 1000, CHECK_INTERVAL_MS_MAX),
-    timeout_ms: between(check.timeout ?? 10_000, 100, CHECK_TIMEOUT_MS_MAX),
-    grace_period_ms: between(check.grace_period ?? 0, 0, CHECK_INTERVAL_MS_MAX),
-    ...(check.method === undefined ? {} : { method: check.method.toUpperCase() }),
-    ...(check.path === undefined ? {} : { path: check.path }),
-    ...(https ? { protocol: 'https' as const } : {}),
-    ...(https && check.tls_skip_verify ? { tls_skip_verify: true } : {}),
-    ...(https && check.tls_server_name ? { tls_server_name: check.tls_server_name } : {}),
-    ...(headers.length === 0 ? {} : { headers }),
-  }
+const STATICS_MAX = 10
+
+function staticsOf(
+  input: NonNullable<MachineConfigInput['statics']>,
+): NonNullable<MachineConfig['statics']> {
+  refuseMore(input, STATICS_MAX, 'config.statics')
+  return input.map(({ guest_path, url_prefix, tigris_bucket, index_document }, n) => ({
+    guest_path: absolutePath(guest_path, `config.statics[${n}].guest_path`),
+    url_prefix: httpPath(url_prefix, `config.statics[${n}].url_prefix`),
+    ...(tigris_bucket ? { tigris_bucket } : {}),
+    ...(index_document ? { index_document } : {}),
+  }))
 }
 
-const CHECK_INTERVAL_MS_MAX = 3_600_000
-const CHECK_TIMEOUT_MS_MAX = 60_000
-const HEADERS_MAX = 20
-const HEADER_CHARS_MAX = 2_000
-
-function headersOf(
-  headers: NonNullable<CheckInput['headers']>,
-  path: string,
-): NonNullable<MachineCheck['headers']> {
-  if (headers.length > HEADERS_MAX)
-    throw new PlatformError('invalid', `${path}: at most ${HEADERS_MAX} headers`)
-  for (const { name, values } of headers) {
-    if (!/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/.test(name))
-      throw new PlatformError('invalid', `${path}: ${quote(name)} is no name of a header`)
-    const bad = values.find((one) => one.length > HEADER_CHARS_MAX || !/^[\t\x20-\x7e]*$/.test(one))
-    if (bad !== undefined)
-      throw new PlatformError('invalid', `${path}: the value of ${name} can not be sent`)
-  }
-  return headers
+function httpPath(value: string, path: string): string {
+  if (/^\/[\x21-\x7e]{0,999}$/.test(value)) return value
+  throw invalid(
+    path,
+    `${quote(value)} does not begin with / or has a character that must be escaped`,
+  )
 }
 
-function quote(text: string): string {
-  return JSON.stringify(text.slice(0, 100))
-}
-
-function between(ms: number, minMs: number, maxMs: number): number {
-  return Math.min(maxMs, Math.max(minMs, Math.round(ms)))
-}
-
-const STOP_MS_MAX = 300_000
-
-function stopTimeout(ms: number): number {
-  if (ms < 0 || ms > STOP_MS_MAX)
-    throw new PlatformError('invalid', 'config.stop_config.timeout: at most 300s')
-  return Math.round(ms)
-}
-
-/** As the Machines API shows it: durations as Go strings, `off` and `stop` as booleans. */
-export function configReply(config: MachineConfig): Record<string, unknown> {
-  return {
-    image: config.image,
-    env: config.env,
-    init: config.init,
-    guest: config.guest,
-    services: config.services.map((service) => ({
-      protocol: service.protocol,
-      internal_port: service.internal_port,
-      autostop: service.autostop === 'suspend' ? 'suspend' : service.autostop === 'stop',
-      autostart: service.autostart,
-      min_machines_running: service.min_machines_running,
-      ports: service.ports,
-      checks: service.checks.map(checkReply),
-      concurrency: {
-        type: service.concurrency.type,
-        soft_limit: service.concurrency.soft_limit,
-        ...(service.concurrency.hard_limit === null
-          ? {}
-          : { hard_limit: service.concurrency.hard_limit }),
-      },
-      force_instance_key: null,
-    })),
-    checks: Object.fromEntries(
-      Object.entries(config.checks).map(([name, check]) => [name, checkReply(check)]),
-    ),
-    restart: config.restart,
-    stop_config: {
-      signal: config.stop_config.signal,
-      timeout: goDuration(config.stop_config.timeout_ms),
-    },
-    metadata: config.metadata,
-    auto_destroy: config.auto_destroy,
-  }
-}
-
-function checkReply(check: MachineCheck): Record<string, unknown> {
-  const { interval_ms, timeout_ms, grace_period_ms, ...rest } = check
-  return {
-    ...rest,
-    interval: goDuration(interval_ms),
-    timeout: goDuration(timeout_ms),
-    grace_period: goDuration(grace_period_ms),
-  }
-}
-
-/** As Go prints it: `1m30s`, `1.5s`, `250ms`, `0s`. */
-export function goDuration(ms: number): string {
-  if (ms === 0) return '0s'
-  if (ms < 1000) return `${ms}ms`
-  const hours = Math.floor(ms / 3_600_000)
-  const minutes = Math.floor((ms % 3_600_000) / 60_000)
-  const seconds = (ms % 60_000) / 1000
-  if (hours > 0) return `${hours}h${minutes}m${seconds}s`
-  return minutes > 0 ? `${minutes}m${seconds}s` : `${seconds}s`
+function mountsOf(
+  input: NonNullable<MachineConfigInput['mounts']>,
+): NonNullable<MachineConfig['mounts']> {
+  refuseMore(input, 1, 'config.mounts')
+  return input.map((mount, n) => ({
+    volume: plainName(mount.volume, `config.mounts[${n}].volume`),
+    path: absolutePath(mount.path, `config.mounts[${n}].path`),
+    ...(mount.name ? { name: mount.name } : {}),
+    ...(mount.encrypted ? { encrypted: true } : {}),
+    ...(mount.size_gb ? { size_gb: mount.size_gb } : {}),
+    ...(mount.extend_threshold_percent
+      ? { extend_threshold_percent: mount.extend_threshold_percent }
+      : {}),
+    ...(mount.add_size_gb ? { add_size_gb: mount.add_size_gb } : {}),
+    ...(mount.size_gb_limit ? { size_gb_limit: mount.size_gb_limit } : {}),
+  }))
 }

@@ -1,6 +1,7 @@
 import { PlatformError } from '@roost/base'
 import {
   type AppName,
+  type ContainerDigests,
   firstAssignment,
   type Host,
   type Instant,
@@ -25,6 +26,7 @@ export interface NewMachine {
   readonly host: Host
   readonly config: MachineConfig
   readonly imageDigest: string
+  readonly containerDigests?: ContainerDigests | undefined
   /** False: created, not started. */
   readonly launch: boolean
   readonly cordoned?: boolean
@@ -68,6 +70,7 @@ export async function insertNewMachine(
     instanceId: ids.instanceId(now),
     config,
     imageDigest: input.imageDigest,
+    ...(input.containerDigests === undefined ? {} : { containerDigests: input.containerDigests }),
     privateIpv4: machineIpv4(host, slot),
     privateIpv6: machineIpv6(app.network, host, id),
     cordoned: input.cordoned ?? false,

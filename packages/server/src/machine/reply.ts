@@ -1,7 +1,7 @@
 import type { MachineReply } from '@roost/api'
 import { activeLease, type Host, type HostId, type Instant } from '@roost/core'
 import type { StoredMachine } from '../store/machines.ts'
-import { configReply } from './config.ts'
+import { configReply } from './config-reply.ts'
 import type { MachineEvent } from './events.ts'
 import { shownState } from './state.ts'
 

@@ -1,4 +1,10 @@
-import { imageRepository, versionsKept } from '@roost/core'
+import {
+  type ContainerDigests,
+  containerImages,
+  imageRepository,
+  type MachineConfig,
+  versionsKept,
+} from '@roost/core'
 import { listApps } from '../store/apps.ts'
 import { listMachines } from '../store/machines.ts'
 import { listReleases } from '../store/releases.ts'
@@ -17,14 +23,28 @@ export async function imagesNeeded(reader: Reader, registryName: string): Promis
   const needed = new Set<string>()
   const add = (image: string, digest: string) =>
     needed.add(`${repositoryIn(image, registryName)}@${digest}`)
+  const addAll = (
+    image: string,
+    imageDigest: string,
+    config: MachineConfig,
+    digests: ContainerDigests | undefined,
+  ) => {
+    add(image, imageDigest)
+    for (const one of containerImages(config, digests)) add(one.image, one.digest)
+  }
   for (const { assignment } of await listMachines(reader, {}))
-    add(assignment.config.image, assignment.imageDigest)
+    addAll(
+      assignment.config.image,
+      assignment.imageDigest,
+      assignment.config,
+      assignment.containerDigests,
+    )
   const apps = await listApps(reader)
   for (const app of apps) {
     const releases = await listReleases(reader, app.name, RELEASES_MAX)
     const kept = versionsKept(releases, app.release)
-    for (const { version, image, imageDigest } of releases)
-      if (kept.has(version)) add(image, imageDigest)
+    for (const { version, image, imageDigest, config, containerDigests } of releases)
+      if (kept.has(version)) addAll(image, imageDigest, config, containerDigests)
   }
   return { needed, apps: new Set(apps.map(({ name }) => name)) }
 }

@@ -101,11 +101,13 @@ async function withServing(reader: Reader, app: App, release: Release): Promise<
   if (release.cause === 'deploy' || release.cause === 'rollback') return release
   const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
   if (serving === null) return null
-  const { image, imageDigest, config, source } = serving
+  const { image, imageDigest, containerDigests, config, source } = serving
+  const { containerDigests: _, ...rest } = release
   return {
-    ...release,
+    ...rest,
     image,
     imageDigest,
+    ...(containerDigests === undefined ? {} : { containerDigests }),
     config,
     source,
     primaryRegion: app.primaryRegion,

@@ -35,7 +35,7 @@ export interface ReleaseRequest {
 
 export type ReleasedWhat = Pick<
   Release,
-  'image' | 'imageDigest' | 'config' | 'primaryRegion' | 'source'
+  'image' | 'imageDigest' | 'containerDigests' | 'config' | 'primaryRegion' | 'source'
 >
 
 interface Deps {
@@ -95,7 +95,7 @@ async function draftRelease(
       'conflict',
       `nothing of ${app.name} is deployed yet: deploy it first (roost deploy -a ${app.name})`,
     )
-  const { image, imageDigest, config, primaryRegion, source } = what
+  const { image, imageDigest, containerDigests, config, primaryRegion, source } = what
   const before = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
   const asBefore =
     request.cause === 'deploy' || before === null
@@ -108,6 +108,7 @@ async function draftRelease(
     status: 'pending',
     image,
     imageDigest,
+    ...(containerDigests === undefined ? {} : { containerDigests }),
     config,
     primaryRegion,
     ask: request.ask,

@@ -68,7 +68,8 @@ export function rollbackRequest(
   serving: Release | null,
   how: Pick<ReleaseRequest, 'strategy' | 'maxUnavailable' | 'waitTimeoutMs' | 'wait' | 'createdBy'>,
 ): ReleaseRequest {
-  const { image, imageDigest, config, primaryRegion, source } = target
+  const { image, imageDigest, containerDigests, config, primaryRegion, source } = target
+  const digests = { imageDigest, ...(containerDigests === undefined ? {} : { containerDigests }) }
   // What can't run twice, now or then, must not.
   const recreates = target.strategy === 'recreate' || serving?.strategy === 'recreate'
   const before = howAsBefore(target)
@@ -77,7 +78,7 @@ export function rollbackRequest(
     app,
     cause: 'rollback',
     ask: { scale: null, regions: [], ha: true },
-    what: { image, imageDigest, config, primaryRegion, source },
+    what: { image, ...digests, config, primaryRegion, source },
     strategy: how.strategy ?? (recreates ? 'recreate' : before.strategy),
     maxUnavailable: how.maxUnavailable ?? before.maxUnavailable,
     rollbackOf: target.version,
@@ -99,7 +100,7 @@ export async function changesOf(
   return {
     image:
       target.imageDigest === serving.imageDigest ? null : { from: serving.image, to: target.image },
-    config: changedKeys(serving.config, target.config),
+    config: changedKeys(serving, target),
     secrets: names.flatMap((name) => {
       const [old, fresh] = [before.get(name), after.get(name)]
       if (old === fresh) return []
@@ -154,9 +155,15 @@ async function versionsOf(reader: Reader, app: AppName, release: Release) {
 }
 
 /** Top-level keys; of `env` its names. The reference of the image is told by itself. */
-function changedKeys(before: MachineConfig, after: MachineConfig): string[] {
+function changedKeys(from: Release, to: Release): string[] {
+  const [before, after] = [from.config, to.config]
+  // The same name of an image may stand for another one now.
+  const moved = !equal(from.containerDigests, to.containerDigests)
   const keys = (Object.keys({ ...before, ...after }) as (keyof MachineConfig)[]).filter(
-    (key) => key !== 'image' && key !== 'env' && !equal(before[key], after[key]),
+    (key) =>
+      key !== 'image' &&
+      key !== 'env' &&
+      (!equal(before[key], after[key]) || (key === 'containers' && moved)),
   )
   const names = Object.keys({ ...before.env, ...after.env }).filter(
     (name) => before.env[name] !== after.env[name],
