@@ -1,3 +1,4 @@
+import type { ContainerDependency } from '../container/container.ts'
 import type { MachineConfig, MachineRestart, StopConfig } from './config.ts'
 import type { ContainerDigests } from './machine.ts'
 import type { EnvFrom, MachineFile, MachineSecret } from './process-config.ts'
@@ -23,24 +24,16 @@ export interface ContainerConfig {
   readonly secrets?: readonly MachineSecret[]
   readonly env_from: readonly EnvFrom[]
   readonly files: readonly MachineFile[]
-  /** Of this container alone. The machine's where the request said nothing. */
-  readonly restart: MachineRestart
-  /** The machine's where the request said nothing. */
-  readonly stop: StopConfig
+  /** Of this container alone; absent: the machine's. */
+  readonly restart?: MachineRestart
+  /** Absent: the machine's. */
+  readonly stop?: StopConfig
   /** It starts once all of these hold. Has no cycles, and names containers of this machine only. */
   readonly depends_on: readonly ContainerDependency[]
   readonly healthchecks: readonly ContainerHealthcheck[]
   /** Paths are unique; names are of `MachineConfig.volumes`. */
   readonly mounts: readonly ContainerMount[]
 }
-
-export interface ContainerDependency {
-  readonly name: string
-  readonly condition: DependencyCondition
-}
-
-/** `healthy`: its health checks pass. `exited_successfully`: it ran to its end with code 0. */
-export type DependencyCondition = 'started' | 'healthy' | 'exited_successfully'
 
 export interface ContainerMount {
   readonly name: string

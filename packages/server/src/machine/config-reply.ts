@@ -57,7 +57,7 @@ function stopReply(stop: StopConfig): Record<string, unknown> {
 function containerReply(container: ContainerConfig): Record<string, unknown> {
   return {
     ...container,
-    stop: stopReply(container.stop),
+    ...(container.stop === undefined ? {} : { stop: stopReply(container.stop) }),
     healthchecks: container.healthchecks.map(
       ({ interval_ms, timeout_ms, grace_period_ms, ...rest }) => ({
         ...rest,

@@ -54,16 +54,17 @@ export function wholeBetween(value: number, min: number, max: number, path: stri
   throw invalid(path, `${value} is not between ${min} and ${max}`)
 }
 
+const STOP_MS = 5_000
 const STOP_MS_MAX = 300_000
 const MAX_RETRIES = 10
 
-export function restartOf(
-  input: { policy?: MachineRestart['policy'] | '' | undefined; max_retries?: number | undefined },
-  otherwise: MachineRestart = { policy: 'on-failure', max_retries: MAX_RETRIES },
-): MachineRestart {
+export function restartOf(input: {
+  policy?: MachineRestart['policy'] | '' | undefined
+  max_retries?: number | undefined
+}): MachineRestart {
   return {
-    policy: input.policy || otherwise.policy,
-    max_retries: input.max_retries ?? otherwise.max_retries,
+    policy: input.policy || 'on-failure',
+    max_retries: input.max_retries ?? MAX_RETRIES,
   }
 }
 
@@ -73,9 +74,8 @@ export function stopOf(
     timeout?: number | null | undefined
   },
   path: string,
-  otherwise: StopConfig = { signal: 'SIGINT', timeout_ms: 5000 },
 ): StopConfig {
-  const timeout = input.timeout ?? otherwise.timeout_ms
+  const timeout = input.timeout ?? STOP_MS
   if (timeout < 0 || timeout > STOP_MS_MAX) throw invalid(`${path}.timeout`, 'at most 300s')
-  return { signal: input.signal || otherwise.signal, timeout_ms: Math.round(timeout) }
+  return { signal: input.signal || 'SIGINT', timeout_ms: Math.round(timeout) }
 }

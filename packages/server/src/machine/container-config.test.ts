@@ -105,18 +105,20 @@ describe('every key of a configuration', () => {
     expect(read(configReply(bare))).toEqual(bare)
   })
 
-  test('gives containers what the machine says, where they say nothing', () => {
+  test('says of a container only what it says itself, but its image', () => {
     const { containers, image } = read({
       image: 'registry.internal/shop:1',
       restart: { policy: 'always' },
       stop_config: { signal: 'SIGQUIT', timeout: '20s' },
-      containers: [{ name: 'app' }, web],
+      containers: [{ name: 'app' }, { ...web, restart: { policy: 'no' }, stop: { timeout: 0 } }],
     })
     expect(image).toBe('registry.internal/shop:1')
     expect(containers?.map((one) => one.image)).toEqual(['registry.internal/shop:1', 'nginx'])
-    expect(containers?.[0]).toMatchObject({
-      restart: { policy: 'always', max_retries: 10 },
-      stop: { signal: 'SIGQUIT', timeout_ms: 20_000 },
+    expect(containers?.[0]).not.toHaveProperty('restart')
+    expect(containers?.[0]).not.toHaveProperty('stop')
+    expect(containers?.[1]).toMatchObject({
+      restart: { policy: 'no', max_retries: 10 },
+      stop: { signal: 'SIGINT', timeout_ms: 0 },
     })
   })
 

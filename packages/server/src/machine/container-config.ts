@@ -4,6 +4,7 @@ import type {
   ContainerDependency,
   ContainerHealthcheck,
   HttpHealthcheck,
+  MachineRestart,
   VolumeConfig,
 } from '@roost/core'
 import {
@@ -66,7 +67,7 @@ export function containersOf(
     (n) => `config.containers[${n}].name`,
   )
   const containers = input.map((one, n) => containerOf(machine, one, volumes, pathOf(n)))
-  refuseUnmeetable(containers)
+  refuseUnmeetable(containers, restartOf(machine.restart ?? {}))
   refuseCycle(containers)
   return containers
 }
@@ -109,12 +110,10 @@ function containerOf(
     ...secretsOf(input.secrets, `${path}.secrets`),
     env_from: envFromOf(input.env_from ?? [], `${path}.env_from`),
     files: filesOf(input.files ?? [], `${path}.files`),
-    restart: restartOf(input.restart ?? {}, restartOf(machine.restart ?? {})),
-    stop: stopOf(
-      input.stop ?? {},
-      `${path}.stop`,
-      stopOf(machine.stop_config ?? {}, 'config.stop_config'),
-    ),
+    ...(input.restart?.policy ? { restart: restartOf(input.restart) } : {}),
+    ...(input.stop?.signal || typeof input.stop?.timeout === 'number'
+      ? { stop: stopOf(input.stop, `${path}.stop`) }
+      : {}),
     depends_on: (input.depends_on ?? []).map(({ name, condition }) => ({ name, condition })),
     healthchecks: checks.map((check, n) => healthcheckOf(check, `${path}.healthchecks[${n}]`)),
     mounts,
@@ -122,7 +121,7 @@ function containerOf(
 }
 
 /** Conditions that never come true: whoever waits for one would wait for ever, without a word. */
-function refuseUnmeetable(containers: readonly ContainerConfig[]): void {
+function refuseUnmeetable(containers: readonly ContainerConfig[], restart: MachineRestart): void {
   for (const [n, { name, depends_on }] of containers.entries()) {
     const path = `${pathOf(n)}.depends_on`
     refuseTwice(
@@ -138,7 +137,7 @@ function refuseUnmeetable(containers: readonly ContainerConfig[]): void {
           `${path}[${m}].name`,
           `there is no container ${quote(on.name)} in this machine`,
         )
-      const why = whyNever(other, on.condition)
+      const why = whyNever(other, on.condition, restart)
       if (why !== null) throw invalid(`${path}[${m}].condition`, why)
     }
   }
@@ -147,10 +146,11 @@ function refuseUnmeetable(containers: readonly ContainerConfig[]): void {
 function whyNever(
   { name, healthchecks, restart }: ContainerConfig,
   condition: ContainerDependency['condition'],
+  otherwise: MachineRestart,
 ): string | null {
   if (condition === 'healthy' && healthchecks.length === 0)
     return `container ${quote(name)} has no healthchecks, so that it never is healthy`
-  if (condition === 'exited_successfully' && restart.policy === 'always')
+  if (condition === 'exited_successfully' && (restart ?? otherwise).policy === 'always')
     return `container ${quote(name)} is always restarted, so that it never is over`
   return null
 }
