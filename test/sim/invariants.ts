@@ -80,19 +80,20 @@ export function createInvariants(world: {
     }
   }
 
-  /** Nothing is stopped before its drain is over, nor, when all know each other, while somebody uses it through an edge. */
+  /** Nothing is stopped or suspended before its drain is over, nor, when all know each other, while somebody uses it through an edge. */
   function watchStops(): void {
     for (const host of hosts) {
       const { stops } = host.fake
       for (let n = seenStops.get(host) ?? 0; n < stops.length; n++) {
         const stop = stops[n]
-        if (stop !== undefined) checkStop(host, stop)
+        if (stop !== undefined) checkStop(host, stop.id, `stopped (${stop.signal})`)
       }
       seenStops.set(host, stops.length)
+      for (const { id } of host.fake.suspends.splice(0)) checkStop(host, id, 'suspended')
     }
   }
 
-  function checkStop(host: SimHost, { id, signal }: { id: MachineId; signal: string }): void {
+  function checkStop(host: SimHost, id: MachineId, what: string): void {
     const drain = host.agent.heard(id)?.drain
     if (!drain) return
     const heardAt = host.heardOfDrain(id, drain.deadline)
@@ -104,13 +105,13 @@ export function createInvariants(world: {
     if (over && !drain.done && quiet) wasNeverDone(id)
     if (over || clockSetAt >= heardAt) return
     if (!drain.done) {
-      problems.push(`${id} was stopped (${signal}) in the middle of its drain`)
+      problems.push(`${id} was ${what} in the middle of its drain`)
       return
     }
     if (clock.now() - disturbedAt < QUIET_MS) return
     for (const { edge } of hosts)
       if (edge.alive() && edge.sessions().has(id))
-        problems.push(`${id} was stopped though ${edge.name} has sessions on it`)
+        problems.push(`${id} was ${what} though ${edge.name} has sessions on it`)
   }
 
   /** Its time was over, though every edge was there and had nobody on it for so long that the server must have heard. */

@@ -16,7 +16,7 @@ export type Wish =
       readonly version: Version
       readonly launch: boolean
     }
-  | { readonly kind: 'start' | 'cordon' | 'uncordon' | 'restart'; readonly nth: number }
+  | { readonly kind: 'start' | 'suspend' | 'cordon' | 'uncordon' | 'restart'; readonly nth: number }
   | { readonly kind: 'stop'; readonly nth: number; readonly timeoutMs?: number }
   | { readonly kind: 'destroy'; readonly nth: number; readonly force: boolean }
   /** Of the released app too; held until it ends, or given back. */
@@ -159,7 +159,8 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
       }
     }
     if (roll <= 37) return { kind: random.chance(0.8) ? 'start' : 'restart', nth }
-    if (roll <= 52)
+    if (roll <= 48) return { kind: 'suspend', nth }
+    if (roll <= 57)
       return {
         kind: 'stop',
         nth,
@@ -200,6 +201,7 @@ function misbehaviourFrom(random: Random): Misbehaviour {
     { ignoresStop: true },
     { stopTakesMs: random.int(100, 6000) },
     { removeFails: times() },
+    { suspendFails: times(), resumeFails: times() },
     { checkFlaps: random.int(1, 4), checkFlapsEveryMs: random.int(200, 1500) },
     { silent: true },
   ]

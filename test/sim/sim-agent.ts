@@ -39,7 +39,7 @@ export interface SimAgent {
   rewind(): boolean
 }
 
-type DeedName = 'pull' | 'create' | 'start' | 'stop' | 'remove'
+type DeedName = 'pull' | 'create' | 'start' | 'suspend' | 'resume' | 'stop' | 'remove'
 export type OnDeed = (moment: {
   readonly host: string
   readonly deed: DeedName
@@ -185,6 +185,8 @@ function gatedRuntime(
     pull: (...args) => noted('pull', () => runtime.pull(...args)),
     create: (...args) => noted('create', () => runtime.create(...args)),
     start: (...args) => noted('start', () => runtime.start(...args)),
+    suspend: (...args) => noted('suspend', () => runtime.suspend(...args)),
+    resume: (...args) => noted('resume', () => runtime.resume(...args)),
     stop: (...args) => noted('stop', () => runtime.stop(...args)),
     remove: (...args) => noted('remove', () => runtime.remove(...args)),
   }

@@ -248,6 +248,9 @@ export async function createSimWorld(options: {
       case 'start':
         await callServer('startMachine', { params })
         return
+      case 'suspend':
+        await callServer('suspendMachine', { params })
+        return
       case 'restart':
         await callServer('restartMachine', { params })
         return
@@ -282,6 +285,7 @@ export async function createSimWorld(options: {
         const host = hostAt(deed.host)
         if (!host.agent.alive()) return
         count('agent killed')
+        if (hasSuspended(host)) count('agent killed beside what is suspended')
         say(`${host.name} agent killed${deed.loseDisk ? ', and its disk lost' : ''}`)
         const start = host.hold('agent')
         if (deed.loseDisk) {
@@ -320,6 +324,7 @@ export async function createSimWorld(options: {
         host.agent.snapshot()
         after(deed.lostMs, () => {
           count('host powered off')
+          if (hasSuspended(host)) count('power lost beside what is suspended')
           say(`${host.name} loses power`)
           invariants.disturbed()
           const on = host.losePower()
@@ -589,6 +594,10 @@ export async function createSimWorld(options: {
   return world
 }
 
+function hasSuspended({ fake }: SimHost): boolean {
+  return [...fake.machines.values()].some(({ state }) => state === 'suspended')
+}
+
 function joining(spec: HostSpec) {
   return {
     name: spec.name,
@@ -631,6 +640,7 @@ function addStray(host: SimHost, id: MachineId, clock: Clock): void {
     runs: 1,
     environment: {},
     ended: new AbortController(),
+    due: null,
   })
 }
 

@@ -148,7 +148,14 @@ function wrongWith(machine: StoredMachine, { hosts }: Seen): readonly string[] {
   if (goal === 'stopped' || goal === 'created') {
     if (runs) return wrong('runs')
     const failed = goal === 'created' && shown === 'failed'
+    if (container?.state === 'suspended') return wrong('is suspended')
     return shown === goal || failed ? [] : wrong(`is shown ${shown}`)
+  }
+  if (goal === 'suspended') {
+    if (runs) return wrong('runs')
+    // What had ended before, or with its host, has nothing that could be kept.
+    const should = container?.state === 'suspended' ? 'suspended' : 'stopped'
+    return shown === should ? [] : wrong(`is shown ${shown}, not ${should}`)
   }
   if (!runs) {
     if (told.startImpossible === true && shown === 'failed') return []

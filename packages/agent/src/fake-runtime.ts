@@ -24,6 +24,8 @@ export interface Misbehaviour {
   /** Ignores every signal but SIGKILL. */
   readonly ignoresStop?: boolean
   readonly stopTakesMs?: number
+  readonly suspendFails?: Times
+  readonly resumeFails?: Times
   readonly removeFails?: Times
   /** Its checks fail and pass again, so often, after so long each. */
   readonly checkFlaps?: number
@@ -48,6 +50,8 @@ export interface FakeHost {
   readonly failed: Map<string, number>
   /** Every stop of something that ran, when it began. */
   readonly stops: { readonly id: MachineId; readonly signal: string; readonly at: Instant }[]
+  /** Every suspension of something that ran, when it began. */
+  readonly suspends: { readonly id: MachineId; readonly at: Instant }[]
   /** Every start that happened, oldest first. */
   readonly starts: { readonly id: MachineId; readonly stamp: string; readonly at: Instant }[]
   readonly listeners: Set<(id: MachineId) => void>
@@ -64,6 +68,8 @@ interface FakeMachine {
   environment: Environment
   /** Aborts when this run ends. */
   ended: AbortController
+  /** Its program would have ended while it was suspended: what happens at once when it goes on. */
+  due: (() => void) | null
 }
 
 export function createFakeHost(): FakeHost {
@@ -76,6 +82,7 @@ export function createFakeHost(): FakeHost {
     full: false,
     failed: new Map(),
     stops: [],
+    suspends: [],
     starts: [],
     listeners: new Set(),
     faults: new Map(),
@@ -145,9 +152,20 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     const run = machine.runs
     await hostClock.sleep(exitsAfterMs)
     const same = host.machines.get(machine.spec.id) === machine && machine.runs === run
-    if (!same || machine.state !== 'running') return
-    count(oomKilled ? 'ran out of memory' : 'exited by itself')
-    end(machine, { code: exitCode, signal: oomKilled ? 9 : 0, oomKilled })
+    if (!same || !isAlive(machine)) return
+    const exit = () => {
+      count(oomKilled ? 'ran out of memory' : 'exited by itself')
+      end(machine, { code: exitCode, signal: oomKilled ? 9 : 0, oomKilled })
+    }
+    if (machine.state === 'suspended') machine.due = exit
+    else exit()
+  }
+  function thaw(machine: FakeMachine): void {
+    if (machine.state !== 'suspended') return
+    machine.state = 'running'
+    const { due } = machine
+    machine.due = null
+    due?.()
   }
 
   const openSession: Runtime['openSession'] = async (id, request, signal) => {
@@ -155,6 +173,11 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     const machine = existing(host, id, 'exec')
     if (request.container !== undefined)
       throw new PlatformError('not_found', `machine ${id} has no container "${request.container}"`)
+    if (machine.state === 'suspended')
+      throw new PlatformError(
+        'precondition_failed',
+        `machine ${id} is suspended; resume it first: roost machine resume ${id}`,
+      )
     if (machine.state !== 'running')
       throw new PlatformError(
         'precondition_failed',
@@ -208,6 +231,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
         runs: 0,
         environment: {},
         ended: new AbortController(),
+        due: null,
       }
       host.machines.set(spec.id, machine)
       // Who dies here leaves half a machine.
@@ -220,12 +244,13 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       const told = behaviour(id)
       await pause(told.startBlocksMs ?? 2, signal)
       const machine = existing(host, id, 'start')
-      if (machine.state === 'running') return
+      if (isAlive(machine)) return
       refuseFull(`start ${id}`, 'no space for a container')
       failIf(id, 'start', told.startFails, told.startImpossible)
       machine.state = 'running'
       machine.startedAt = clock.now()
       machine.exit = null
+      machine.due = null
       machine.environment = environment
       machine.ended = new AbortController()
       machine.runs++
@@ -234,8 +259,33 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       void exitLater(machine)
     },
 
+    async suspend(id) {
+      const machine = existing(host, id, 'suspend')
+      if (machine.state === 'suspended') return
+      host.suspends.push({ id, at: clock.now() })
+      await clock.sleep(1)
+      failIf(id, 'suspend', behaviour(id).suspendFails)
+      if (machine.state === 'running') machine.state = 'suspended'
+      if (machine.state !== 'suspended')
+        throw new PlatformError('internal', `suspend ${id}: it does not run`, { retry: 'later' })
+      count('suspended')
+      // Who dies here does not know that it is.
+      await clock.sleep(1)
+    },
+
+    async resume(id) {
+      const machine = existing(host, id, 'resume')
+      if (machine.state !== 'suspended') return
+      await clock.sleep(1)
+      failIf(id, 'resume', behaviour(id).resumeFails)
+      thaw(machine)
+      count('resumed')
+      await clock.sleep(1)
+    },
+
     async stop(id, how, signal) {
       const machine = host.machines.get(id)
+      if (machine !== undefined) thaw(machine)
       if (machine?.state !== 'running') return
       host.stops.push({ id, signal: how.signal, at: clock.now() })
       const run = machine.runs
@@ -275,6 +325,8 @@ function shown({ spec, state, startedAt, exit }: FakeMachine): RuntimeMachine {
   return { id: spec.id, stamp: spec.stamp, state, startedAt, exit }
 }
 
+const isAlive = ({ state }: FakeMachine) => state === 'running' || state === 'suspended'
+
 function existing(host: FakeHost, id: MachineId, deed: string): FakeMachine {
   const machine = host.machines.get(id)
   if (!machine)
@@ -296,7 +348,7 @@ function toldBy(config: MachineConfig): Misbehaviour {
 /** All programs end at once, and nobody is left to see how. What is on the disk stays. */
 export function powerOff(host: FakeHost): void {
   for (const machine of host.machines.values()) {
-    if (machine.state !== 'running') continue
+    if (!isAlive(machine)) continue
     machine.state = 'exited'
     machine.exit = null
     machine.ended.abort()

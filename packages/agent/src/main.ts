@@ -30,6 +30,7 @@ import { createProbeChecks } from './check/probe-checks.ts'
 import { openCgroups } from './containerd/cgroup.ts'
 import { ContainerdClient } from './containerd/client.ts'
 import { ContainerdRuntime } from './containerd/containerd-runtime.ts'
+import { openFreezer } from './containerd/freezer.ts'
 import { ImageRoom } from './containerd/image-room.ts'
 import { ImageStore } from './containerd/image-store.ts'
 import { MachineDirs } from './containerd/machine-dir.ts'
@@ -251,6 +252,7 @@ function makeRuntime(parts: {
     store,
     puller,
     cgroups: openCgroups(),
+    freezer: openFreezer(clock),
     dirs: new MachineDirs(config.runDir),
     cgroupParent: config.cgroupParent,
     shimCgroup: config.shimCgroup,

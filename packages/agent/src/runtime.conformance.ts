@@ -120,6 +120,54 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       expect((await look())?.state).toBe('exited')
     })
 
+    test('a suspended machine stands still and goes on as the same run', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      const before = await look()
+      await runtime.suspend(spec.id)
+      await runtime.suspend(spec.id)
+      expect(await look()).toEqual({ ...before, state: 'suspended' })
+      expect(await runtime.look(spec.id)).toEqual(await look())
+      // What is done already is no error, and a start is no resume.
+      await runtime.start(spec.id, {}, NEVER)
+      expect((await look())?.state).toBe('suspended')
+      await runtime.resume(spec.id)
+      await runtime.resume(spec.id)
+      expect(await look()).toEqual(before)
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+      expect((await look())?.exit).toMatchObject({ oomKilled: false })
+    })
+
+    test('what does not run can not be suspended, and a resume leaves it as it is', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0 })
+      const ended = await look()
+      await expect(runtime.suspend(spec.id)).rejects.toMatchObject({ name: 'PlatformError' })
+      await runtime.resume(spec.id)
+      expect(await look()).toEqual(ended)
+    })
+
+    test('a stop and a removal of what is suspended end it as if it ran', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.suspend(spec.id)
+      await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+      expect((await look())?.state).toBe('exited')
+      await runtime.start(spec.id, {}, NEVER)
+      expect((await look())?.state).toBe('running')
+      await runtime.suspend(spec.id)
+      await runtime.remove(spec.id)
+      expect(await look()).toBeUndefined()
+    })
+
+    test('another instance finds what is suspended, and resumes it', async () => {
+      const { reopen, runtime, spec, look } = await launched('serves')
+      const before = await look()
+      await runtime.suspend(spec.id)
+      const second = await reopen()
+      expect((await shown(second, spec.id))?.state).toBe('suspended')
+      await second.resume(spec.id)
+      expect(await look()).toEqual(before)
+    })
+
     test('an exit is shown with its code, the same each time, and hinted at', async () => {
       const under = await open()
       const spec = await under.spec('exits')
@@ -255,6 +303,12 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       await expect(
         runtime.exec(spec.id, { ...request, container: 'nobody' }, NEVER),
       ).rejects.toMatchObject({ code: 'not_found' })
+      await runtime.suspend(spec.id)
+      await expect(runtime.exec(spec.id, request, NEVER)).rejects.toMatchObject({
+        code: 'precondition_failed',
+        message: `machine ${spec.id} is suspended; resume it first: roost machine resume ${spec.id}`,
+      })
+      await runtime.resume(spec.id)
       await expect(runtime.exec(spec.id, { ...request, command: [] }, NEVER)).rejects.toMatchObject(
         { code: 'invalid' },
       )

@@ -17,8 +17,16 @@ export interface Runtime {
   /** Starts a created or exited machine (with a new root file system if it had run). */
   start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void>
   /**
+   * Freezes all that runs of it; it keeps its memory and connections. Returns when everything stands still. What does not run
+   * can't be suspended: that throws.
+   */
+  suspend(id: MachineId): Promise<void>
+  /** What is suspended goes on where it was. Anything else is left as it is. */
+  resume(id: MachineId): Promise<void>
+  /**
    * Signals, waits at most `timeoutMs`, kills. Returns when no process is left. When `signal` aborts it throws at once and
-   * kills nothing: somebody wants it stopped in another way, or not any more.
+   * kills nothing: somebody wants it stopped in another way, or not any more. What is suspended is resumed for it, since it
+   * could take no signal.
    */
   stop(
     id: MachineId,
@@ -29,7 +37,8 @@ export interface Runtime {
   remove(id: MachineId): Promise<void>
   /**
    * Starts a program in a running machine. When `signal` aborts before it runs nothing of it is left; later it does nothing.
-   * Refuses with `precondition_failed` where the machine or its container does not run.
+   * Refuses with `precondition_failed` where the machine or its container does not run, or is suspended:
+   * the kernel would freeze what is started in it.
    */
   openSession(id: MachineId, request: ExecRequest, signal: AbortSignal): Promise<ExecSession>
   /** The same for who only wants what comes of it. Nothing of it is left when this returns or throws. */
@@ -61,7 +70,8 @@ export interface MachineSpec {
 export interface RuntimeMachine {
   readonly id: MachineId
   readonly stamp: string
-  readonly state: 'created' | 'running' | 'exited' | 'broken'
+  /** `suspended` is what the kernel says, whoever froze it and whatever died since. */
+  readonly state: 'created' | 'running' | 'suspended' | 'exited' | 'broken'
   readonly startedAt: number | null
   /** Of the last run; the same values each time it is looked at. null: it did not run yet, or nobody knows how it ended. */
   readonly exit: {

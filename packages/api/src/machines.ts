@@ -83,6 +83,8 @@ export const machineState = z.enum([
   'created',
   'starting',
   'started',
+  'suspending',
+  'suspended',
   'stopping',
   'stopped',
   'failed',

@@ -172,6 +172,14 @@ export const routes = {
     body: stopMachineBody.nullish(),
     reply: okReply,
   },
+  suspendMachine: {
+    method: 'POST',
+    path: '/v1/apps/:app/machines/:id/suspend',
+    action: 'machine:stop',
+    summary: 'Freeze a machine with all that it has in memory; a start resumes it',
+    params: machine,
+    reply: okReply,
+  },
   restartMachine: {
     method: 'POST',
     path: '/v1/apps/:app/machines/:id/restart',

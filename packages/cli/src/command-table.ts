@@ -25,7 +25,7 @@ export interface CommandGroup {
 export const NOUNS: Readonly<Record<string, string>> = {
   auth: 'Log in to a server, log out, see who you are',
   apps: 'List, create and destroy apps',
-  machine: 'List, look at, start, stop, restart, cordon and destroy machines',
+  machine: 'List, look at, start, stop, suspend, cordon and destroy machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
   tokens: 'Make, list and revoke tokens: who may do what for how long',
@@ -102,7 +102,17 @@ export const COMMANDS: readonly CommandGroup[] = [
       {
         words: ['machine', 'start'],
         summary: 'Start machines',
-        load: () => import('./machine/start.ts'),
+        load: async () => (await import('./machine/start.ts')).startCommand,
+      },
+      {
+        words: ['machine', 'suspend'],
+        summary: 'Freeze machines with all that they have in memory',
+        load: () => import('./machine/suspend.ts'),
+      },
+      {
+        words: ['machine', 'resume'],
+        summary: 'Let suspended machines go on where they were',
+        load: async () => (await import('./machine/start.ts')).resumeCommand,
       },
       {
         words: ['machine', 'stop'],

@@ -11,6 +11,7 @@ import { writeEnvironmentFile } from '../secret/environment-file.ts'
 import type { Cgroups } from './cgroup.ts'
 import { type ContainerdClient, isAlreadyExists, isNotFound, orAbsent } from './client.ts'
 import { ContainerdExec } from './exec.ts'
+import type { Freezer } from './freezer.ts'
 import {
   containers,
   events,
@@ -64,6 +65,7 @@ export interface ContainerdRuntimeOptions {
   readonly network: MachineNetwork
   readonly logs: MachineLogs
   readonly cgroups: Cgroups
+  readonly freezer: Freezer
   readonly dirs: MachineDirs
   /** Parent of all machines' cgroups. */
   readonly cgroupParent: string
@@ -222,6 +224,7 @@ export class ContainerdRuntime implements Runtime {
       const ready = network.attach(spec)
       ready.catch(() => {})
       const hadRun = task !== undefined || container.labels[STARTED] !== undefined
+      this.#options.freezer.thaw(this.#cgroupPath(id))
       if (hadRun) {
         await this.#removeSnapshot(id)
         cgroups.remove(this.#cgroupPath(id))
@@ -251,6 +254,22 @@ export class ContainerdRuntime implements Runtime {
     })
   }
 
+  suspend(id: MachineId): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const task = await this.#task(id)
+      if (!task || !isRunning(task))
+        throw new PlatformError('precondition_failed', `suspend machine ${id}`, {
+          cause: new Error('it does not run'),
+          retry: 'later',
+        })
+      await this.#options.freezer.freeze(this.#cgroupPath(id))
+    })
+  }
+
+  resume(id: MachineId): Promise<void> {
+    return this.#inTurn(id, async () => this.#options.freezer.thaw(this.#cgroupPath(id)))
+  }
+
   stop(
     id: MachineId,
     how: { readonly signal: string; readonly timeoutMs: number },
@@ -263,6 +282,7 @@ export class ContainerdRuntime implements Runtime {
       const task = await this.#task(id)
       if (!task) return
       if (isRunning(task)) {
+        this.#options.freezer.thaw(this.#cgroupPath(id))
         const asked = number !== SIGNALS['SIGKILL'] && how.timeoutMs > 0
         if (asked) await this.#kill(id, number, false)
         const ended = asked && (await this.#waitForExit(id, how.timeoutMs, signal))
@@ -276,7 +296,7 @@ export class ContainerdRuntime implements Runtime {
     return this.#inTurn(id, () => this.#remove(id))
   }
 
-  /** What runs just now, with its first process. */
+  /** What runs just now, with its first process. What is suspended does not: nothing of it has anything to say. */
   async runs(): Promise<readonly { id: MachineId; startedAt: number; pid: number }[]> {
     const [found, running] = await Promise.all([
       this.#client.call(containers.ContainersService.list, { filters: [] }),
@@ -285,7 +305,7 @@ export class ContainerdRuntime implements Runtime {
     const startedAt = new Map(found.containers.map((c) => [c.id, Number(c.labels[STARTED])]))
     return running.tasks.flatMap((task) => {
       const at = startedAt.get(task.id)
-      return task.status === taskType.Status.RUNNING && at
+      return task.status === taskType.Status.RUNNING && at && !this.#isFrozen(task.id)
         ? [{ id: task.id as MachineId, startedAt: at, pid: task.pid }]
         : []
     })
@@ -299,7 +319,7 @@ export class ContainerdRuntime implements Runtime {
     return this.#inTurn(id, async () => {
       const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
       if (!container || !task || !isRunning(task)) return
-      if (Number(container.labels[STARTED]) !== startedAt) return
+      if (Number(container.labels[STARTED]) !== startedAt || this.#isFrozen(id)) return
       await this.#label(container, { [CAUSE]: cause })
       await this.#kill(id, SIGTERM, false)
       if (!(await this.#waitForExit(id, END_RUN_MS))) await this.#killAll(id)
@@ -307,11 +327,21 @@ export class ContainerdRuntime implements Runtime {
     })
   }
 
-  openSession(id: MachineId, request: ExecRequest, signal: AbortSignal): Promise<ExecSession> {
+  async openSession(
+    id: MachineId,
+    request: ExecRequest,
+    signal: AbortSignal,
+  ): Promise<ExecSession> {
+    this.#refuseSuspended(id)
     return this.#exec.openSession(id, request, signal)
   }
 
-  exec(id: MachineId, request: ExecRequest & ExecLimits, signal: AbortSignal): Promise<ExecResult> {
+  async exec(
+    id: MachineId,
+    request: ExecRequest & ExecLimits,
+    signal: AbortSignal,
+  ): Promise<ExecResult> {
+    this.#refuseSuspended(id)
     return this.#exec.exec(id, request, signal)
   }
 
@@ -375,7 +405,10 @@ export class ContainerdRuntime implements Runtime {
     if (stamp === undefined || !container.extensions[EXTENSION])
       return { id, stamp: stamp ?? '', state: 'broken', startedAt: null, exit: null }
     const startedAt = Number(container.labels[STARTED]) || null
-    if (task && isRunning(task)) return { id, stamp, state: 'running', startedAt, exit: null }
+    if (task && isRunning(task)) {
+      const state = this.#isFrozen(id) ? 'suspended' : 'running'
+      return { id, stamp, state, startedAt, exit: null }
+    }
     if (task?.status === taskType.Status.STOPPED) {
       // Before its cgroup goes with the task: that knows why it was killed.
       const exit = this.#exitOf(container, task)
@@ -386,6 +419,18 @@ export class ContainerdRuntime implements Runtime {
     if (startedAt === null) return { id, stamp, state: 'created', startedAt, exit: null }
     if (task) return { id, stamp, state: 'created', startedAt: null, exit: null }
     return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, undefined) }
+  }
+
+  #refuseSuspended(id: MachineId): void {
+    if (!this.#isFrozen(id)) return
+    throw new PlatformError(
+      'precondition_failed',
+      `machine ${id} is suspended; resume it first: roost machine resume ${id}`,
+    )
+  }
+
+  #isFrozen(id: string): boolean {
+    return this.#options.freezer.isFrozen(this.#cgroupPath(id))
   }
 
   /** By its task, by what we noted when that was deleted, or, when it was lost, as killed. */
@@ -604,6 +649,8 @@ export class ContainerdRuntime implements Runtime {
   }
 
   async #killAll(id: string): Promise<void> {
+    // What is frozen does not even die.
+    this.#options.freezer.thaw(this.#cgroupPath(id))
     // The shim may know of processes in the cgroup only after the first signal; and a second one does no harm.
     await this.#kill(id, 9, true).catch(() => this.#kill(id, 9, false))
     if (await this.#waitForExit(id, KILL_MS)) return

@@ -26,6 +26,7 @@ import type { ImageToPull } from '../runtime.ts'
 import { openCgroups } from './cgroup.ts'
 import { ContainerdClient } from './client.ts'
 import { ContainerdRuntime } from './containerd-runtime.ts'
+import { openFreezer } from './freezer.ts'
 import { ImageStore } from './image-store.ts'
 import { MachineDirs } from './machine-dir.ts'
 
@@ -201,6 +202,7 @@ export async function raiseTrialHost(
         network: through(network),
         logs,
         cgroups: openCgroups(),
+        freezer: openFreezer(clock),
         dirs: new MachineDirs(runDir),
         cgroupParent,
         runDir,

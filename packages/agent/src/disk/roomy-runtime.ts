@@ -37,6 +37,8 @@ export function createRoomyRuntime(options: {
     create: (spec, signal) => held(`create machine ${spec.id}`, () => runtime.create(spec, signal)),
     start: (id, environment, signal) =>
       held(`start machine ${id}`, () => runtime.start(id, environment, signal)),
+    suspend: (id) => runtime.suspend(id),
+    resume: (id) => runtime.resume(id),
     stop: (id, how, signal) => held(`stop machine ${id}`, () => runtime.stop(id, how, signal)),
     openSession: (id, request, signal) => runtime.openSession(id, request, signal),
     exec: (id, request, signal) => runtime.exec(id, request, signal),

@@ -25,6 +25,8 @@ export const DEED_MS_MAX: Readonly<Record<Deed, number>> = {
   pull: 900_000,
   create: 120_000,
   start: 120_000,
+  suspend: 30_000,
+  resume: 30_000,
   stop: 30_000,
   remove: 120_000,
 }
@@ -53,6 +55,10 @@ export function createDoers(options: {
       const publicIp = publicAddress === undefined ? {} : { publicIp: publicAddress }
       await runtime.start(id, machineEnvironment(assignment, { secrets, ...publicIp }), signal)
     },
+
+    suspend: (_, { id }) => runtime.suspend(id),
+
+    resume: (_, { id }) => runtime.resume(id),
 
     stop: ({ signal: name, timeoutMs }, { id }, signal) =>
       runtime.stop(id, { signal: name, timeoutMs }, signal),

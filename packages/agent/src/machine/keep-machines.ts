@@ -9,6 +9,7 @@ import {
 import {
   type Assignment,
   attemptKey,
+  type Deed,
   type HostId,
   type MachineId,
   type MachineRecord,
@@ -70,6 +71,17 @@ export interface MachineKeeperOptions {
 
 /** Stops mostly wait, for as long as programs take. */
 const STOPS_AT_ONCE = 64
+/** Each takes a millisecond, and somebody may be waiting. */
+const FREEZES_AT_ONCE = 64
+const SLOT_OF = {
+  pull: 'pull',
+  create: 'make',
+  start: 'make',
+  suspend: 'freeze',
+  resume: 'freeze',
+  stop: 'stop',
+  remove: 'make',
+} as const satisfies Record<Deed, string>
 const STEPS_PER_LAP_MAX = 20
 const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
@@ -98,6 +110,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     pull: createSlots(atOnce),
     make: createSlots(atOnce),
     stop: createSlots(STOPS_AT_ONCE),
+    freeze: createSlots(FREEZES_AT_ONCE),
   }
   /** No new step from here on; `stopping` then ends the rest. */
   const ending = new AbortController()
@@ -233,7 +246,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const deed = step.kind
     entry.current = { step, leave }
     try {
-      await (deed === 'pull' || deed === 'stop' ? slots[deed] : slots.make).use(async () => {
+      await slots[SLOT_OF[deed]].use(async () => {
         if (signal.aborted || ending.signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
         note(entry, { kind: 'began', deed, startGeneration })

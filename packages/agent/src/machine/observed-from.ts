@@ -11,6 +11,8 @@ export function observedFrom(shown: RuntimeMachine | null): Observed {
       return { state: 'created', ...stamp }
     case 'running':
       return { state: 'running', ...stamp, startedAt: startedAt ?? 0 }
+    case 'suspended':
+      return { state: 'suspended', ...stamp, startedAt: startedAt ?? 0 }
     case 'exited':
       return { state: 'exited', ...stamp, startedAt, exit }
     case 'broken':

@@ -17,7 +17,7 @@ export async function changeMachines(
   options: AppOptions & { json?: boolean; wait?: boolean },
   change: {
     /** `stopped`: both the state that is waited for and the word for it. */
-    readonly state: 'started' | 'stopped' | 'destroyed'
+    readonly state: 'started' | 'suspended' | 'stopped' | 'destroyed'
     readonly doing: string
     readonly ask: (client: ApiClient, params: { app: string; id: string }) => Promise<unknown>
   },
@@ -57,7 +57,7 @@ export async function changeMachines(
 async function reached(
   client: ApiClient,
   params: { app: string; id: string },
-  state: 'started' | 'stopped' | 'destroyed',
+  state: 'started' | 'suspended' | 'stopped' | 'destroyed',
 ): Promise<void> {
   for (let n = 0; n < WAITS_MAX; n++) {
     try {

@@ -391,7 +391,8 @@ function nextReturn(release: Release, view: ReleaseView, now: Instant): ReleaseS
 /** It runs what served before. Who stopped it meanwhile wants it stopped. */
 function isBack(machine: ReleaseMachine, release: Release): boolean {
   if (!isVersion(machine, release.returnTo)) return false
-  return isServing(machine) || machine.assignment.goal === 'stopped'
+  const { goal } = machine.assignment
+  return isServing(machine) || goal === 'stopped' || goal === 'suspended'
 }
 
 const NAMED_MAX = 6

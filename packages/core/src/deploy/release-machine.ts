@@ -61,7 +61,7 @@ export function troubleWith(machine: ReleaseMachine): string | null {
   const { goal, config } = machine.assignment
   // A machine that is only prepared is started when its turn comes.
   if (goal !== 'started' && goal !== 'created')
-    return `${name} was ${goal === 'destroyed' ? 'destroyed' : 'stopped'} by somebody while the release was starting it`
+    return `${name} was ${goal} by somebody while the release was starting it`
   if (isServing(machine)) return null
   if (machine.hostSilentMs > HOST_PATIENCE_MS)
     return `host ${machine.hostName} in ${machine.region} has not answered for ${seconds(machine.hostSilentMs)}`

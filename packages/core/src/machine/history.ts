@@ -5,6 +5,8 @@ import type { MachineExit } from './machine.ts'
 export type Happening =
   /** `restart`: how many times in a row its policy has started it by now; 0 where somebody asked. */
   | { readonly kind: 'started'; readonly at: Instant; readonly restart: number }
+  /** `at`: when that was first seen. */
+  | { readonly kind: 'suspended' | 'resumed'; readonly at: Instant }
   /** `restarting`: its policy starts it again. */
   | {
       readonly kind: 'exited'

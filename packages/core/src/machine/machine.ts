@@ -11,7 +11,7 @@ import type { MachineConfig, StopSignal } from './config.ts'
 import type { MachineHistory } from './history.ts'
 
 /** What a person may ask for: lasting states only. `created` is a machine that was never launched (`skip_launch`). */
-export type Goal = 'created' | 'started' | 'stopped' | 'destroyed'
+export type Goal = 'created' | 'started' | 'suspended' | 'stopped' | 'destroyed'
 
 /**
  * What the server wants of one machine, and all that its host needs for it, also when the server is gone.
@@ -67,11 +67,13 @@ export interface Drain {
 
 export type ContainerDigests = Readonly<Record<string, string>>
 
-/** States in the Machines API's words. `starting`, `stopping` and `destroying` are passing: observed, never asked for. */
+/** States in the Machines API's words. `starting`, `suspending`, `stopping` and `destroying` are passing: observed, never asked for. */
 export type MachineState =
   | 'created'
   | 'starting'
   | 'started'
+  | 'suspending'
+  | 'suspended'
   | 'stopping'
   | 'stopped'
   | 'failed'

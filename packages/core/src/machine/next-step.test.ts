@@ -252,6 +252,73 @@ test('passing states are said while a deed is under way', () => {
   expect(said(wanted({ goal: 'destroyed' }), record()).state).toBe('destroyed')
 })
 
+const frozen = (n: number): Observed => ({ ...running(n), state: 'suspended' }) as Observed
+
+test('a suspended machine has left rotation first, and a start resumes it', () => {
+  const leaving = (done: boolean) =>
+    wanted({ goal: 'suspended', routed: false, drain: { deadline: NOW + 5000, done } })
+  const runs = record({ observed: running(2) })
+  expect(nextStep(leaving(false), runs, NOW)).toMatchObject({ kind: 'wait', until: NOW + 5000 })
+  expect(nextStep(leaving(true), runs, NOW)).toEqual({ kind: 'suspend' })
+  expect(nextStep(leaving(false), runs, NOW + 5000)).toEqual({ kind: 'suspend' })
+  expect(said(leaving(true), { ...runs, doing: 'suspend' }).state).toBe('suspending')
+
+  const sleeps = record({ observed: frozen(2) })
+  expect(nextStep(leaving(true), sleeps, NOW)).toEqual({ kind: 'settled' })
+  expect(said(leaving(true), sleeps)).toMatchObject({ state: 'suspended', reason: null })
+  expect(nextStep(wanted({ startGeneration: 3 }), sleeps, NOW)).toEqual({ kind: 'resume' })
+  expect(said(wanted({ startGeneration: 3 }), sleeps).state).toBe('starting')
+})
+
+test('what is suspended is stopped for anything but a resume, and drains no second time', () => {
+  const drain = { deadline: NOW + 5000, done: false }
+  const sleeps = record({ observed: frozen(2) })
+  expect(nextStep(wanted({ goal: 'stopped', drain }), sleeps, NOW).kind).toBe('stop')
+  expect(nextStep(wanted({ goal: 'destroyed', drain }), sleeps, NOW).kind).toBe('stop')
+  expect(nextStep(null, sleeps, NOW).kind).toBe('stop')
+  // Another version is wanted.
+  expect(nextStep(wanted(), record({ observed: frozen(1) }), NOW).kind).toBe('stop')
+  const old = record({ observed: running(1), startedAt: NOW })
+  expect(nextStep(wanted({ goal: 'suspended' }), old, NOW).kind).toBe('stop')
+  const stopping = record({ observed: frozen(2), doing: 'stop' })
+  expect(said(wanted({ goal: 'stopped' }), stopping).state).toBe('stopping')
+})
+
+test('what can not be suspended because it does not run is stopped, and is started by nobody’s policy', () => {
+  const always = { ...restart('always'), goal: 'suspended' } as const
+  expect(nextStep(always, crashed(), NOW + 60_000)).toEqual({ kind: 'settled' })
+  expect(said(always, crashed())).toMatchObject({
+    state: 'stopped',
+    reason: 'exited with code 7: nothing is left to resume, and its next start is a new one',
+  })
+})
+
+test('who suspends and resumes is told so, once each, and a host that went down meanwhile too', () => {
+  let at = record()
+  const see = (observed: Observed, seenAt: number) => {
+    at = observe(at, {
+      kind: 'seen',
+      sequence: at.sequence + 1,
+      at: seenAt,
+      observed,
+      assignment: wanted({ goal: 'suspended' }),
+    })
+  }
+  const told = () => at.history.last.map(({ kind }) => kind)
+  for (const n of [1, 2]) see(running(2), NOW + n)
+  for (const n of [3, 4]) see(frozen(2), NOW + n)
+  for (const n of [5, 6]) see(running(2), NOW + n)
+  see(frozen(2), NOW + 7)
+  expect(told()).toEqual(['started', 'suspended', 'resumed', 'suspended'])
+  const lost = { code: 137, signal: 9, oomKilled: false, at: NOW + 8 }
+  const cause = 'its host was restarted or lost power'
+  for (const n of [9, 10])
+    see({ ...stamp(2), state: 'exited', startedAt: NOW - 1000, exit: { ...lost, cause } }, NOW + n)
+  expect(told().at(-1)).toBe('exited')
+  expect(at.exit?.cause).toBe(`${cause} while it was suspended, and its memory was lost`)
+  expect(at.history.count).toBe(5)
+})
+
 const stampArbitrary = fc.integer({ min: -1, max: 3 }).map(stamp)
 const exitArbitrary = fc.record({
   code: fc.constantFrom(0, 1, 137),
@@ -264,6 +331,7 @@ const observedArbitrary: fc.Arbitrary<Observed> = fc.oneof(
   fc.constant<Observed>({ state: 'absent' }),
   stampArbitrary.map((s): Observed => ({ state: 'created', ...s })),
   stampArbitrary.map((s): Observed => ({ state: 'running', ...s, startedAt: NOW - 1000 })),
+  stampArbitrary.map((s): Observed => ({ state: 'suspended', ...s, startedAt: NOW - 1000 })),
   fc
     .tuple(stampArbitrary, fc.option(exitArbitrary))
     .map(([s, e]): Observed => ({ state: 'exited', ...s, startedAt: NOW - 1000, exit: e })),
@@ -285,7 +353,7 @@ const recordArbitrary: fc.Arbitrary<MachineRecord> = fc
     blameless: fc.integer({ min: 0, max: 2 }),
     failure: fc.option(
       fc.record({
-        deed: fc.constantFrom('pull', 'create', 'start', 'stop', 'remove'),
+        deed: fc.constantFrom('pull', 'create', 'start', 'suspend', 'resume', 'stop', 'remove'),
         key: generation,
         count: fc.integer({ min: 1, max: 40 }),
         reason: fc.constant('because'),
@@ -297,7 +365,7 @@ const recordArbitrary: fc.Arbitrary<MachineRecord> = fc
   .map((change) => record(change))
 const assignmentArbitrary: fc.Arbitrary<Assignment> = fc
   .record({
-    goal: fc.constantFrom<Goal>('created', 'started', 'stopped', 'destroyed'),
+    goal: fc.constantFrom<Goal>('created', 'started', 'suspended', 'stopped', 'destroyed'),
     configGeneration: generation,
     startGeneration: generation,
     drain: fc.option(
@@ -327,8 +395,12 @@ function honestly(observed: Observed, step: Step, now: number): Observed {
     case 'start':
       if (observed.state === 'absent' || observed.state === 'broken') throw new Error('no start')
       return { ...stampIn(observed), state: 'running', startedAt: now }
+    case 'suspend':
+      return observed.state === 'running' ? { ...observed, state: 'suspended' } : observed
+    case 'resume':
+      return observed.state === 'suspended' ? { ...observed, state: 'running' } : observed
     case 'stop': {
-      if (observed.state !== 'running') return observed
+      if (observed.state !== 'running' && observed.state !== 'suspended') return observed
       const ended = { code: 0, signal: 2, oomKilled: false, cause: null, at: now }
       return { ...stampIn(observed), state: 'exited', startedAt: observed.startedAt, exit: ended }
     }
@@ -338,6 +410,10 @@ function honestly(observed: Observed, step: Step, now: number): Observed {
       return observed
   }
 }
+const stampOf = ({ configGeneration, instanceId }: Assignment): Stamp => ({
+  configGeneration,
+  instanceId,
+})
 function stampIn(observed: Exclude<Observed, { state: 'absent' }>): Stamp {
   return { configGeneration: observed.configGeneration, instanceId: observed.instanceId }
 }
@@ -406,10 +482,14 @@ function arrived(assignment: Assignment | null, at: MachineRecord): void {
     return
   }
   if (goal === 'stopped') {
-    expect(observed.state).not.toBe('running')
+    expect(['running', 'suspended']).not.toContain(observed.state)
     return
   }
   if (at.failure?.final && at.failure.key === attemptKey(assignment)) return
+  if (goal === 'suspended' && observed.state !== 'suspended') {
+    expect(observed.state).not.toBe('running')
+    return
+  }
   if (goal === 'started' && observed.state !== 'running') {
     expect(at.exit).toMatchObject({ requested: false })
     expect(at.startedFor).toBe(assignment?.startGeneration)
@@ -464,6 +544,10 @@ test('it never starts a version other than the one asked for, whatever its host 
             expect(world.configGeneration).toBe(assignment.configGeneration)
             expect(world.instanceId).toBe(assignment.instanceId)
             expect(assignment.goal).toBe('started')
+          }
+          if (step.kind === 'resume' || step.kind === 'suspend') {
+            expect(world).toMatchObject(stampOf(assignment))
+            expect(assignment.goal).toBe(step.kind === 'resume' ? 'started' : 'suspended')
           }
           if (step.kind === 'create') {
             expect(world).toEqual({ state: 'absent' })

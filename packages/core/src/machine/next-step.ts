@@ -7,14 +7,16 @@ import { type Again, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restar
  * What to do next with one machine: one step, from where things are and never from what just happened. `null`: nobody
  * wants this machine.
  *
- *                    wanted started                wanted created   wanted stopped   destroyed, unknown
- *   absent           pull, create (by policy)      pull, create     settled          settled
- *   created          start                         settled          settled          remove
- *   running          settled                       drain, stop      drain, stop      drain, stop
- *   exited           start, wait (by policy)       settled          settled          remove
- *   broken           remove                        remove           settled          remove
+ *               wanted started             wanted suspended   wanted created   wanted stopped   destroyed, unknown
+ *   absent      pull, create (by policy)   settled            pull, create     settled          settled
+ *   created     start                      settled            settled          settled          remove
+ *   running     settled                    drain, suspend     drain, stop      drain, stop      drain, stop
+ *   suspended   resume                     settled            stop             stop             stop
+ *   exited      start, wait (by policy)    settled            settled          settled          remove
+ *   broken      remove                     settled            remove           settled          remove
  *
- * What exists of another version than the one that is wanted is drained, stopped and removed before all that.
+ * What exists of another version than the one that is wanted is drained, stopped and removed before all that. What is to be
+ * suspended and does not run has no state that could be kept: it stays stopped until somebody asks for a start.
  */
 export function nextStep(assignment: Assignment | null, record: MachineRecord, now: Instant): Step {
   const { observed } = record
@@ -27,8 +29,21 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
     const { drain = null } = assignment ?? {}
     const until = drain ? drainEnd(drain, record, now) : now
     if (drain && !drain.done && isAhead(until, now, DRAIN_MS_MAX))
-      return { kind: 'wait', until, why: 'leaves rotation before it is stopped' }
+      return {
+        kind: 'wait',
+        until,
+        why: `leaves rotation before it is ${goal === 'suspended' ? 'suspended' : 'stopped'}`,
+      }
+    if (current && goal === 'suspended')
+      return attempt({ kind: 'suspend' }, assignment, record, now)
     return attempt({ kind: 'stop', ...stopHow(assignment) }, assignment, record, now)
+  }
+
+  if (observed.state === 'suspended') {
+    if (current && goal === 'suspended') return { kind: 'settled' }
+    const step: Extract<Step, { kind: Deed }> =
+      current && goal === 'started' ? { kind: 'resume' } : { kind: 'stop', ...stopHow(assignment) }
+    return attempt(step, assignment, record, now)
   }
 
   // Nothing runs from here on, so replacing or removing it loses no work.
@@ -38,7 +53,7 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
       : attempt({ kind: 'remove' }, assignment, record, now)
   if (observed.state !== 'absent' && !current)
     return attempt({ kind: 'remove' }, assignment, record, now)
-  if (goal === 'stopped') return { kind: 'settled' }
+  if (goal === 'stopped' || goal === 'suspended') return { kind: 'settled' }
 
   const launch: Again = goal === 'created' ? { kind: 'go' } : mayLaunch(assignment, record, now)
   if (launch.kind === 'over')

@@ -102,7 +102,11 @@ function seen(
       const asAsked = assignment?.goal === 'started' && isVersion(assignment, observed)
       return {
         ...running,
-        history: withStart(running, observed.startedAt),
+        history: withPause(
+          before,
+          { ...running, history: withStart(running, observed.startedAt) },
+          at,
+        ),
         startedAt: observed.startedAt,
         restarts: lasted ? 0 : running.restarts,
         blameless: lasted ? 0 : running.blameless,
@@ -110,8 +114,18 @@ function seen(
         stopAsked: asAsked ? false : running.stopAsked,
       }
     }
+    case 'suspended': {
+      const suspended = from.startingFor === null && !from.ended ? from : started(from)
+      const { startedAt } = observed
+      const history = withPause(
+        before,
+        { ...suspended, history: withStart(suspended, startedAt) },
+        at,
+      )
+      return { ...suspended, history, startedAt }
+    }
     case 'exited': {
-      const { exit } = observed
+      const exit = outOfPause(before, observed.exit)
       if (exit === null) return { ...from, ended: true, exit: null }
       if (from.exit?.at === exit.at && from.exit.code === exit.code) return from
       const ran = from.startingFor === null ? from : { ...started(from), stopAsked: from.stopAsked }
@@ -160,6 +174,26 @@ function withStart(from: MachineRecord, startedAt: Instant): MachineHistory {
   const known = history.last.findLast((happening) => happening.kind === 'started')
   if (known?.at === startedAt) return history
   return withHappening(history, { kind: 'started', at: startedAt, restart: restarts }, sequence)
+}
+
+/** A run was frozen, or goes on. */
+function withPause(before: MachineRecord, from: MachineRecord, at: Instant): MachineHistory {
+  const { observed: was } = before
+  const { observed: is, history, sequence } = from
+  const ran = was.state === 'running' || was.state === 'suspended'
+  const runs = is.state === 'running' || is.state === 'suspended'
+  if (!ran || !runs || was.state === is.state || was.startedAt !== is.startedAt) return history
+  const kind = is.state === 'suspended' ? 'suspended' : 'resumed'
+  return withHappening(history, { kind, at }, sequence)
+}
+
+/** What it had in memory is lost with its host: that is to be said. */
+function outOfPause(
+  { observed: was, stopAsked }: MachineRecord,
+  exit: Omit<MachineExit, 'requested'> | null,
+): Omit<MachineExit, 'requested'> | null {
+  if (was.state !== 'suspended' || stopAsked || exit === null || exit.cause === null) return exit
+  return { ...exit, cause: `${exit.cause} while it was suspended, and its memory was lost` }
 }
 
 /** One that was over before anybody saw it run has run all the same. */

@@ -13,6 +13,8 @@ export type Observed =
   | { readonly state: 'absent' }
   | (Stamp & { readonly state: 'created' })
   | (Stamp & { readonly state: 'running'; readonly startedAt: Instant })
+  /** Frozen: all its processes are there, and none of them gets to run. */
+  | (Stamp & { readonly state: 'suspended'; readonly startedAt: Instant })
   /** `exit: null`: how it ended is not known, as after a reboot. */
   | (Stamp & {
       readonly state: 'exited'
@@ -26,6 +28,8 @@ export type Step =
   | { readonly kind: 'pull'; readonly image: string; readonly digest: string }
   | { readonly kind: 'create'; readonly stamp: Stamp }
   | { readonly kind: 'start'; readonly startGeneration: Generation }
+  | { readonly kind: 'suspend' }
+  | { readonly kind: 'resume' }
   | { readonly kind: 'stop'; readonly signal: string; readonly timeoutMs: number }
   | { readonly kind: 'remove' }
   /** Nothing before `until`, for a reason that users are shown. */

@@ -71,6 +71,33 @@ test('a stop leaves rotation first, and a second one does not move the deadline'
   expect(request(once, { kind: 'stop' }, NOW + 5000).kind).toBe('unchanged')
 })
 
+test('a suspension leaves rotation first, and only a start keeps what it had in memory', () => {
+  const asleep = after(machine(), { kind: 'suspend' })
+  expect(asleep).toMatchObject({
+    goal: 'suspended',
+    routed: false,
+    drain: { deadline: NOW + 10_000, done: false },
+  })
+  expect(request(asleep, { kind: 'suspend' }, NOW).kind).toBe('unchanged')
+  const awake = after(asleep, { kind: 'start' })
+  expect(awake).toMatchObject({ goal: 'started', routed: true, drain: null })
+  expect(awake.configGeneration).toBe(asleep.configGeneration)
+  expect(after(asleep, { kind: 'stop' }).goal).toBe('stopped')
+  expect(after(asleep, { ...update, launch: false }).goal).toBe('stopped')
+  expect(after(asleep, { kind: 'restart' }).configGeneration).toBeGreaterThan(
+    asleep.configGeneration,
+  )
+  expect(after(asleep, { kind: 'destroy', state: 'suspended' }).goal).toBe('destroyed')
+  for (const goal of ['created', 'stopped'] as const)
+    expect(request(machine({ goal }), { kind: 'suspend' }, NOW)).toEqual({
+      kind: 'refused',
+      refusal: {
+        kind: 'not-started',
+        text: `unable to suspend machine from current state: '${goal}'; start it first`,
+      },
+    })
+})
+
 test('the time to drain is at least 5 s and at most 300 s', () => {
   const deadline = (timeoutMs: number) =>
     (after(machine(), { kind: 'stop', timeoutMs }).drain?.deadline ?? 0) - NOW

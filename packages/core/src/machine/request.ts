@@ -10,6 +10,8 @@ export type MachineCommand =
    * `force` kills it at once. `state`, when given, is what the host last reported: without force only a machine that
    * does not run may then be destroyed, as the Machines API has it. Releases leave it out: their machines drain first.
    */
+  /** Frozen with all that it has in memory, after its drain. A start resumes it; any other change discards its memory. */
+  | { readonly kind: 'suspend' }
   | { readonly kind: 'destroy'; readonly force?: boolean; readonly state?: MachineState }
   /** A new version. `launch: false` does not start it (`skip_launch`); a machine that runs is then stopped. */
   | {
@@ -52,6 +54,7 @@ export type MachineRefusal =
   | { readonly kind: 'destroyed'; readonly text: string }
   | { readonly kind: 'never-started'; readonly text: string }
   | { readonly kind: 'not-stopped'; readonly text: string }
+  | { readonly kind: 'not-started'; readonly text: string }
 
 export type RequestResult =
   | { readonly kind: 'changed'; readonly assignment: Assignment }
@@ -114,6 +117,16 @@ export function request(
       return changed(from, { goal: 'stopped', stop, drain: drainOf(from, stop, now) })
     }
 
+    case 'suspend': {
+      if (from.goal === 'suspended') return unchanged(from)
+      if (from.goal !== 'started')
+        return refuse(
+          'not-started',
+          `unable to suspend machine from current state: '${from.goal}'; start it first`,
+        )
+      return changed(from, { goal: 'suspended', stop: null, drain: drainOf(from, null, now) })
+    }
+
     case 'destroy': {
       if (command.force) {
         const stop = { signal: 'SIGKILL', timeoutMs: 0 } as const
@@ -132,7 +145,9 @@ export function request(
 
     case 'update': {
       const { config, imageDigest, containerDigests, instanceId, launch = true } = command
-      const goal = launch ? 'started' : from.goal === 'started' ? 'stopped' : from.goal
+      // The memory of an older version is of no use to a new one.
+      const runs = from.goal === 'started' || from.goal === 'suspended'
+      const goal = launch ? 'started' : runs ? 'stopped' : from.goal
       const { containerDigests: _, ...rest } = from
       return changed(rest, {
         config,
@@ -212,6 +227,7 @@ function overtaken(
 
 const DESTROYABLE: ReadonlySet<MachineState> = new Set<MachineState>([
   'created',
+  'suspended',
   'stopped',
   'failed',
   'destroying',

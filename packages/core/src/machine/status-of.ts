@@ -50,8 +50,16 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
   if (record.observed.state === 'running') {
     if (record.doing === 'stop')
       return { state: goal === 'destroyed' ? 'destroying' : 'stopping', reason }
+    if (record.doing === 'suspend') return { state: 'suspending', reason }
     if (step.kind === 'wait') return { state: 'started', reason: step.why }
     return { state: 'started', reason: step.kind === 'settled' ? null : reason }
+  }
+  if (record.observed.state === 'suspended') {
+    if (record.doing === 'stop')
+      return { state: goal === 'destroyed' ? 'destroying' : 'stopping', reason }
+    const resumes = goal === 'started' && (step.kind === 'resume' || failure?.deed === 'resume')
+    if (!resumes) return { state: 'suspended', reason }
+    return { state: failure && hasFailed(failure) ? 'failed' : 'starting', reason }
   }
   switch (goal) {
     case 'destroyed':
@@ -61,6 +69,8 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
         : { state: 'destroying', reason: failure?.deed === 'remove' ? reason : null }
     case 'stopped':
       return { state: 'stopped', reason: null }
+    case 'suspended':
+      return { state: 'stopped', reason: nothingToResume(record) }
     case 'created':
       return { state: failure && hasFailed(failure) ? 'failed' : 'created', reason }
     case 'started': {
@@ -79,6 +89,12 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
 
 function hasFailed(failure: NonNullable<MachineRecord['failure']>): boolean {
   return failure.final || failure.count >= FAILURES_MAX
+}
+
+/** It was to be suspended, and there is nothing that could be. */
+function nothingToResume({ exit }: MachineRecord): string {
+  const why = exit === null ? 'it did not run' : describeExit(exit)
+  return `${why}: nothing is left to resume, and its next start is a new one`
 }
 
 function overReason(record: MachineRecord, assignment: Assignment | null): string | null {

@@ -46,7 +46,15 @@ const STOP_SIGNALS: readonly StopSignal[] = [
   'SIGUSR2',
   'SIGTERM',
 ]
-const WAITABLE = new Set(['created', 'started', 'stopped', 'failed', 'destroyed', 'settled'])
+const WAITABLE = new Set([
+  'created',
+  'started',
+  'suspended',
+  'stopped',
+  'failed',
+  'destroyed',
+  'settled',
+])
 
 type MachineRoutes =
   | 'listMachines'
@@ -56,6 +64,7 @@ type MachineRoutes =
   | 'deleteMachine'
   | 'startMachine'
   | 'stopMachine'
+  | 'suspendMachine'
   | 'restartMachine'
   | 'cordonMachine'
   | 'uncordonMachine'
@@ -197,6 +206,16 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
           },
           byUser(headers),
         )
+        return { ok: true }
+      }),
+
+    suspendMachine: ({ params, headers }) =>
+      store.transaction(async (tx) => {
+        const machine = await machineOrThrow(tx, params)
+        const state = shownState(machine)
+        // Asked again, it is as asked.
+        if (machine.assignment.goal !== 'suspended') refuseSuspension(machine, state)
+        await commandMachine(tx, machine, { kind: 'suspend' }, byUser(headers))
         return { ok: true }
       }),
 
@@ -356,6 +375,15 @@ function refuseImmutable(machine: StoredMachine, body: Call<'updateMachine'>['bo
     throw new PlatformError('invalid', 'region: the region of a machine can not be changed')
   if (body.name && body.name !== assignment.name)
     throw new PlatformError('invalid', 'name: the name of a machine can not be changed')
+}
+
+function refuseSuspension({ assignment }: StoredMachine, state: string): void {
+  const { id, app } = assignment
+  if (state !== 'started')
+    throw new PlatformError(
+      'precondition_failed',
+      `unable to suspend machine from current state: '${state}'${state === 'stopped' || state === 'created' ? `; start it first: roost machine start ${id} -a ${app}` : ''}`,
+    )
 }
 
 function ended({ status }: StoredMachine): boolean {

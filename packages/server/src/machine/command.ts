@@ -49,6 +49,8 @@ function eventsOf(command: MachineCommand): Pick<MachineEvent, 'type' | 'status'
       return [{ type: 'start', status: 'starting' }]
     case 'stop':
       return [{ type: 'stop', status: 'stopping' }]
+    case 'suspend':
+      return [{ type: 'suspend', status: 'suspending' }]
     case 'destroy':
       return [{ type: 'destroy', status: 'destroying' }]
     case 'update':

@@ -11,6 +11,7 @@ export interface MachineEvent {
     | 'restart'
     | 'update'
     | 'stop'
+    | 'suspend'
     | 'destroy'
     | 'failed'
     | 'cordon'

@@ -17,6 +17,9 @@ export function shownState(machine: StoredMachine): MachineReply['state'] {
   const { state } = status
   if (assignment.goal === 'stopped' && (state === 'started' || state === 'starting'))
     return 'stopping'
+  if (assignment.goal === 'stopped' && state === 'suspended') return 'stopping'
+  if (assignment.goal === 'suspended' && (state === 'started' || state === 'starting'))
+    return 'suspending'
   const startAsked = assignment.goal === 'started' && status.generation < assignment.startGeneration
   if (startAsked && state !== 'started') return 'starting'
   return state
@@ -24,5 +27,5 @@ export function shownState(machine: StoredMachine): MachineReply['state'] {
 
 /** States in which a machine stays until somebody asks for another. */
 export function isSettled(state: MachineReply['state']): boolean {
-  return ['created', 'started', 'stopped', 'failed', 'destroyed'].includes(state)
+  return ['created', 'started', 'suspended', 'stopped', 'failed', 'destroyed'].includes(state)
 }

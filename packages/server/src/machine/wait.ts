@@ -69,6 +69,11 @@ async function look(
       `machine failed to reach desired state: version ${wait.instanceId} was replaced`,
     )
   }
+  if (state === 'stopped' && !canSuspend(machine))
+    throw new PlatformError(
+      'invalid',
+      `machine failed to reach desired state: ${machine.status?.reason ?? 'it was stopped'}`,
+    )
   const why = endedByItself(machine)
   if (why !== null && state === 'stopped')
     throw new PlatformError('invalid', `machine failed to reach desired state: ${why}`)
@@ -87,6 +92,12 @@ async function stateOf(
     throw new PlatformError('not_found', `machine not found: it has no version ${instanceId}`)
   const stillThere = status?.instanceId === instanceId && state !== 'destroyed'
   return stillThere && state !== 'created' ? 'replacing' : 'replaced'
+}
+
+/** False: it was to be suspended, and nothing of it runs that could be. */
+function canSuspend({ assignment, status }: StoredMachine): boolean {
+  if (assignment.goal !== 'suspended' || status === null) return true
+  return status.generation < assignment.generation
 }
 
 /** It was to be started, ended, and its restart policy leaves it so: waiting longer is no use. */

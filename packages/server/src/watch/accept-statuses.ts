@@ -1,5 +1,7 @@
 import {
+  assertNever,
   describeExit,
+  type Happening,
   HISTORY_MAX,
   type HostId,
   type Instant,
@@ -145,11 +147,7 @@ type NewEvent = Omit<MachineEvent, 'id'>
 /** From what the host wrote down, also while nobody heard it. */
 function newEvents(before: MachineStatus | null, history: MachineHistory): NewEvent[] {
   const { fresh, dropped } = newsIn(before?.history ?? null, history)
-  const events = fresh.map((one) =>
-    one.kind === 'started'
-      ? startEvent(one.at, one.restart)
-      : exitEvent(one.exit, one.restarting, one.restarts),
-  )
+  const events = fresh.map(eventOf)
   const [first] = events
   if (dropped === 0 || first === undefined) return events
   const lost: NewEvent = {
@@ -160,6 +158,27 @@ function newEvents(before: MachineStatus | null, history: MachineHistory): NewEv
     message: `${dropped} starts and exits before this were not told: its host keeps the last ${HISTORY_MAX} while the server is away`,
   }
   return [lost, ...events]
+}
+
+function eventOf(one: Happening): NewEvent {
+  switch (one.kind) {
+    case 'started':
+      return startEvent(one.at, one.restart)
+    case 'suspended':
+      return { type: 'suspend', status: 'suspended', source: 'flyd', timestamp: one.at }
+    case 'resumed':
+      return {
+        type: 'start',
+        status: 'started',
+        source: 'flyd',
+        timestamp: one.at,
+        message: 'resumed, with all that it had in memory',
+      }
+    case 'exited':
+      return exitEvent(one.exit, one.restarting, one.restarts)
+    default:
+      return assertNever(one)
+  }
 }
 
 /** From how things are, for a host that keeps no history. */
