@@ -36,6 +36,7 @@ import { ImageStore } from './containerd/image-store.ts'
 import { MachineDirs } from './containerd/machine-dir.ts'
 import { type HostDisks, openHostDisks } from './disk/host-disks.ts'
 import { createRoomyRuntime } from './disk/roomy-runtime.ts'
+import { processesOf } from './exec/processes.ts'
 import { placesOf } from './image/places.ts'
 import { ImagePuller, imageName } from './image/puller.ts'
 import { startCopierWatch } from './log/copier-watch.ts'
@@ -45,6 +46,7 @@ import { followControlPlane } from './machine/follow-control-plane.ts'
 import { createMachineKeeper } from './machine/keep-machines.ts'
 import { openRecordStore } from './machine/record-store.ts'
 import { HostNetwork } from './network/host-network.ts'
+import { registerAccessRoutes } from './rpc/access-routes.ts'
 import { createAgentListener } from './rpc/listener.ts'
 import { createServerClient } from './rpc/server-client.ts'
 import { registerUsageRoute } from './rpc/usage-route.ts'
@@ -121,13 +123,26 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   const builder = makeBuilder({ config, cache, tls, server, hostDisks, log })
   registerBuildRoutes(listener.app, { builder })
   registerUsageRoute(listener.app, () => hostDisks.usage())
+  const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, hostDisks, log })
+  const cgroups = openCgroups()
+  registerAccessRoutes(listener.app, {
+    runtime,
+    addresses: (id) =>
+      cache
+        .list('assignment')
+        .filter((assignment) => assignment.id === id)
+        .flatMap(({ privateIpv4, privateIpv6 }) => [privateIpv4, privateIpv6]),
+    listening: (id) => listeningIn(network.netnsPath(id)),
+    processes: (id) => processesOf(cgroups.processes(`${config.cgroupParent}/${id}`)),
+    region,
+    log,
+  })
   closers.push(
     () => builder?.close(),
     () => listener.close(),
   )
   await untilDone('listen', log, () => listener.listen([config.listen]))
 
-  const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, hostDisks, log })
   await untilDone('reach containerd', log, async () => {
     await client.version()
     await showLogFileSystemTo(config.containerd.address, rawDir)

@@ -53,6 +53,10 @@ export const YOUR_ERRORS = {
     status: 426,
     meaning: 'Server and command line are of versions that do not understand each other.',
   },
+  too_many: {
+    status: 429,
+    meaning: 'A limit on how many there may be at once was reached; the message names it.',
+  },
   timeout: {
     status: 408,
     meaning: 'What was waited for did not happen in the time that was given.',

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { WebSocketServer } from 'ws'
 import type { Logger } from './log.ts'
+import { MESSAGE_BYTES_MAX, type MessageSocket, messageSocket } from './message-socket.ts'
 import { describeError, PlatformError } from './platform-error.ts'
 
 export interface ListenerTls {
@@ -47,6 +49,8 @@ export interface HttpListener {
 }
 
 const CLOSING = Symbol('closing')
+/** Of a request that would become a WebSocket. */
+const UPGRADE = Symbol('upgrade')
 /** Of one listener; each costs some 50 KB with TLS. More are closed as they come. */
 const CONNECTIONS_MAX = 4096
 /** Lines that wait for the end of this turn of the event loop. */
@@ -110,6 +114,9 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
       for (const { address, port } of endpoints) {
         const server = makeServer(options)
         server.on('request', app.routing)
+        server.on('upgrade', (request, socket, head) =>
+          routeUpgrade(app, request, socket as Socket, head),
+        )
         server.maxConnections = CONNECTIONS_MAX
         server.on('clientError', (_error, socket) => socket.destroy())
         servers.push(server)
@@ -192,6 +199,60 @@ export async function sendLines(
   }
 }
 
+/** Whether a client asks for a WebSocket here. Any route may be asked; one that does not accept it answers as it always does. */
+export function wantsSocket(request: FastifyRequest): boolean {
+  return Reflect.has(request.raw, UPGRADE)
+}
+
+/** Answers with a WebSocket. What can be refused is refused before. The listener closes it when it closes itself. */
+export async function acceptSocket(reply: FastifyReply): Promise<MessageSocket> {
+  const { raw } = reply.request
+  const upgrade = Reflect.get(raw, UPGRADE) as Upgrade | undefined
+  if (upgrade === undefined)
+    throw new PlatformError('invalid', 'this is a WebSocket: ask for an upgrade to one')
+  const closing = Reflect.get(reply.server, CLOSING) as AbortSignal | undefined
+  const headers = Object.entries(reply.getHeaders()).map(([name, value]) => `${name}: ${value}`)
+  reply.hijack()
+  reply.raw.detachSocket(upgrade.socket)
+  const server = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: MESSAGE_BYTES_MAX,
+    perMessageDeflate: false,
+  })
+  server.on('headers', (lines) => lines.push(...headers))
+  const socket = await new Promise<MessageSocket>((resolve, reject) => {
+    upgrade.socket.once('close', () => reject(new PlatformError('unavailable', 'the client left')))
+    server.handleUpgrade(raw, upgrade.socket, upgrade.head, (ws) => resolve(messageSocket(ws)))
+  })
+  const close = () => socket.close('the server is going away')
+  closing?.addEventListener('abort', close, { once: true })
+  socket.closed.addEventListener('abort', () => closing?.removeEventListener('abort', close))
+  if (closing?.aborted) close()
+  return socket
+}
+
+interface Upgrade {
+  readonly socket: Socket
+  readonly head: Buffer
+}
+
+/** Through the same routes, hooks and errors as any other request; only an answer with a WebSocket leaves the connection open. */
+function routeUpgrade(
+  app: FastifyInstance,
+  request: IncomingMessage,
+  socket: Socket,
+  head: Buffer,
+): void {
+  socket.on('error', () => socket.destroy())
+  Reflect.set(request, UPGRADE, { socket, head } satisfies Upgrade)
+  const response = new ServerResponse(request)
+  response.shouldKeepAlive = false
+  response.assignSocket(socket)
+  response.on('finish', () => socket.end())
+  app.routing(request, response)
+}
+
 /** Who the client's certificate says it is: `roost://agent/<host id>`; null without one. Only checked ones reach a handler. */
 export function peerOf(request: FastifyRequest): string | null {
   const socket = request.raw.socket as Partial<TLSSocket>
@@ -212,6 +273,9 @@ function makeServer(options: ListenerOptions): Server {
     requestTimeout: options.requestTimeoutMs ?? 1_800_000,
     headersTimeout: 15_000,
     keepAliveTimeout: 65_000,
+    // Others that ask for another protocol (h2c) get their answer in this one.
+    shouldUpgradeCallback: (request: IncomingMessage) =>
+      request.method === 'GET' && request.headers.upgrade?.toLowerCase() === 'websocket',
   }
   if (options.tls === undefined) return createServer(timeouts)
   const { key, certificate, clientCa } = options.tls

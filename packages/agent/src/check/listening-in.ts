@@ -18,12 +18,18 @@ export function listeningOf(tables: string): readonly string[] {
   const found = new Set<string>()
   for (const line of tables.split('\n')) {
     const [, local, , state] = line.trim().split(/\s+/)
-    const [hex = '', port = ''] = local?.split(':') ?? []
-    if (state !== LISTEN || !/^([0-9A-F]{8}|[0-9A-F]{32})$/.test(hex)) continue
-    found.add(`${hex.length === 8 ? ipv4(hex) : `[${ipv6(hex)}]`}:${Number.parseInt(port, 16)}`)
+    const address = addressOf(local ?? '')
+    if (state === LISTEN && address !== null) found.add(address)
   }
   const isWide = (text: string) => text.startsWith('0.0.0.0:') || text.startsWith('[::]:')
   return [...found].sort((a, b) => Number(isWide(b)) - Number(isWide(a))).slice(0, SOCKETS_MAX)
+}
+
+/** Of what the kernel prints, `0100007F:1F90`; null: it is none. */
+export function addressOf(text: string): string | null {
+  const [hex = '', port = ''] = text.split(':')
+  if (!/^([0-9A-F]{8}|[0-9A-F]{32})$/.test(hex)) return null
+  return `${hex.length === 8 ? ipv4(hex) : `[${ipv6(hex)}]`}:${Number.parseInt(port, 16)}`
 }
 
 /** The kernel prints words of 32 bits in the order of the machine, which is little-endian wherever Roost runs. */

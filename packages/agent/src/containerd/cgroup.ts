@@ -26,6 +26,8 @@ export interface Cgroups {
    */
   shortages(path: string): number
   children(path: string): readonly string[]
+  /** All that is in this group or one below it. */
+  processes(path: string): readonly number[]
   /** Makes the group, or changes what it may use. Without the right to it nothing is limited. */
   limit(path: string, limits: { readonly memoryBytes: number; readonly pids: number }): void
   /**
@@ -81,6 +83,7 @@ export function openCgroups(root = ROOT): Cgroups {
       const names = hierarchies.flatMap((hierarchy) => subgroups(join(hierarchy, path)))
       return [...new Set(names)]
     },
+    processes: (path) => processesIn(join(version === 2 ? root : join(root, 'pids'), path)),
     limit(path, { memoryBytes, pids }) {
       if (version === 2) {
         let at = root
@@ -139,6 +142,21 @@ function subgroups(path: string): string[] {
   } catch {
     return []
   }
+}
+
+function processesIn(path: string): number[] {
+  const own = () => {
+    try {
+      const text = readFileSync(join(path, 'cgroup.procs'), 'utf8')
+      return text
+        .split('\n')
+        .filter((line) => line !== '')
+        .map(Number)
+    } catch {
+      return []
+    }
+  }
+  return [...own(), ...subgroups(path).flatMap((name) => processesIn(join(path, name)))]
 }
 
 function removeTree(path: string): void {
