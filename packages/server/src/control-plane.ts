@@ -149,7 +149,10 @@ export function createControlPlane(given: Deps): ControlPlane {
         await putSettings(tx, settings)
       }),
     addHost: (body) => store.transaction((tx) => addHost(tx, deps, body)),
-    watch: (peer, since, signal) => watch(deps, peer, since, signal),
+    watch: (peer, since, signal) => {
+      if (peer.program === 'edge') deps.presence.expectEdge(peer.host, deps.clock.now())
+      return watch(deps, peer, since, signal)
+    },
     refuseUnknown: async (peer) => {
       await known(peer)
     },

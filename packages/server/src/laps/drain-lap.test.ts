@@ -118,7 +118,8 @@ async function open(edges: readonly HostId[] = [AMS, IAD]) {
       applied,
       draining: sessions > 0 ? [{ machine: ID, sessions }] : [],
     })
-  return { clock, stop, drain, beat }
+  const watch = (edge: HostId) => presence.expectEdge(edge, clock.now())
+  return { clock, stop, drain, beat, watch }
 }
 
 test('a machine may be stopped when every edge has taken it out and nobody uses it', async () => {
@@ -160,5 +161,21 @@ test('a server that has just started waits for edges that it has not heard yet',
   expect(await drain()).toMatchObject({ done: false })
   await clock.advance(11_000)
   beat(AMS, revision)
+  expect(await drain()).toMatchObject({ done: true })
+})
+
+test('an edge that hears records, and has said nothing yet, may be sending requests by them', async () => {
+  const { stop, drain, beat, watch, clock } = await open()
+  beat(AMS, 0)
+  beat(IAD, 0)
+  await clock.advance(60_000)
+  beat(AMS, 0)
+  watch(IAD)
+  const revision = await stop()
+  beat(AMS, revision)
+  expect(await drain()).toMatchObject({ done: false })
+  beat(IAD, revision, 1)
+  expect(await drain()).toMatchObject({ done: false })
+  beat(IAD, revision)
   expect(await drain()).toMatchObject({ done: true })
 })

@@ -5,8 +5,9 @@ import type { EdgePresence, Presence } from '../watch/presence.ts'
 export const EDGE_SILENT_MS = 10_000
 
 /**
- * The edges that may send requests to machines now. `null` is one that this server, which has only just started, knows
- * of and has not heard yet: nothing may be concluded before it has spoken, or was silent for too long.
+ * The edges that may send requests to machines now. `null` is one that has not been heard: this server has only just started and
+ * knows of it, or it has only just begun to hear what there is. Nothing may be concluded before it has spoken, or was silent for
+ * too long.
  */
 export function edgesInCharge(
   presence: Presence,
@@ -16,8 +17,10 @@ export function edgesInCharge(
 ): readonly (EdgePresence | null)[] {
   return hosts.flatMap((host) => {
     const edge = presence.edge(host.id)
-    if (edge !== null) return now - edge.seenAt <= EDGE_SILENT_MS ? [edge] : []
-    const expected = host.edgeSeenAt !== null && now - startedAt <= EDGE_SILENT_MS
+    const isRecent = (at: Instant | null) => at !== null && now - at <= EDGE_SILENT_MS
+    if (edge !== null && isRecent(edge.seenAt)) return [edge]
+    const known = edge === null && host.edgeSeenAt !== null
+    const expected = (known && isRecent(startedAt)) || isRecent(presence.edgeExpectedAt(host.id))
     return expected ? [null] : []
   })
 }

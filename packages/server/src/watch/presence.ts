@@ -24,6 +24,10 @@ export interface Presence {
   edgeHeard(host: HostId, beat: EdgePresence): void
   /** A host has just joined: its silence counts from now on. */
   expectAgent(host: HostId, at: Instant): void
+  /** It begins to hear records: from now on it may send requests by them, before it has said anything. */
+  expectEdge(host: HostId, at: Instant): void
+  /** When it began to hear records last; null: not since this server started. */
+  edgeExpectedAt(host: HostId): Instant | null
   /** When the agent last spoke; before it did, when it joined or this server started. */
   agentSeenAt(host: HostId): Instant
   /** null: not since this server started. */
@@ -48,6 +52,7 @@ export function createPresence(startedAt: Instant): Presence {
   let movedMs = 0
   const agents = new Map<HostId, Instant>()
   const expected = new Map<HostId, Instant>()
+  const expectedEdges = new Map<HostId, Instant>()
   const disks = new Map<HostId, HostDisk>()
   const edges = new Map<HostId, EdgePresence>()
   const words = new Map<string, HeardWord>()
@@ -75,6 +80,10 @@ export function createPresence(startedAt: Instant): Presence {
     expectAgent: (host, at) => {
       expected.set(host, at)
     },
+    expectEdge: (host, at) => {
+      expectedEdges.set(host, at)
+    },
+    edgeExpectedAt: (host) => expectedEdges.get(host) ?? null,
     agentSeenAt: (host) => agents.get(host) ?? expected.get(host) ?? startedAt + movedMs,
     agentHeardAt: (host) => agents.get(host) ?? null,
     disk: (host) => disks.get(host) ?? null,
@@ -83,6 +92,7 @@ export function createPresence(startedAt: Instant): Presence {
     forget: (host) => {
       agents.delete(host)
       expected.delete(host)
+      expectedEdges.delete(host)
       disks.delete(host)
       edges.delete(host)
       for (const program of ['agent', 'edge']) words.delete(`${program}/${host}`)
@@ -90,7 +100,7 @@ export function createPresence(startedAt: Instant): Presence {
     movedMs: () => movedMs,
     move: (byMs) => {
       movedMs += byMs
-      for (const seen of [agents, expected])
+      for (const seen of [agents, expected, expectedEdges])
         for (const [host, at] of seen) seen.set(host, at + byMs)
       for (const [host, beat] of edges) edges.set(host, { ...beat, seenAt: beat.seenAt + byMs })
       for (const [program, word] of words)
