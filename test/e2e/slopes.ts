@@ -94,7 +94,7 @@ function lookAtProcesses(name: string, regions: readonly string[], add: Add): vo
 
 async function lookAtDisk(name: string, region: string, add: Add): Promise<void> {
   const folder = `/var/lib/roost/playground/${name}/${region}`
-  const sizes = await run(['du', '-s', '-k', '--max-depth=1', folder])
+  const sizes = await run(['du', '-k', '--max-depth=1', folder])
   for (const line of sizes.stdout.split('\n')) {
     const [kilobytes, path] = line.split('\t')
     if (path !== undefined && path !== folder)
