@@ -105,6 +105,24 @@ afterAll(async () => {
   rmSync(home, { recursive: true, force: true })
 })
 
+type Fire = Awaited<ReturnType<ReturnType<typeof fire>>>
+
+/** Does it under fire, and ends the fire also when it fails: the next test must not bear two. */
+async function underFire(
+  deed: () => Promise<void>,
+  options: { quick?: boolean } = {},
+): Promise<Fire> {
+  const cease = fire(options)
+  try {
+    await deed()
+  } catch (error) {
+    console.log(`failed under fire: ${error instanceof Error ? error.message : String(error)}`)
+    await cease()
+    throw error
+  }
+  return cease()
+}
+
 /** All kinds of requests to all apps from clients near all regions. Calling what it returns ends them: by app and region. */
 function fire(options: { quick?: boolean } = {}) {
   const flows = APPS.flatMap((app) =>
@@ -174,11 +192,11 @@ describe('under fire', () => {
   test('deploys, rollbacks, secret changes and scalings lose no request', {
     timeout: 3 * 3_600_000,
   }, async () => {
-    const cease = fire()
-    const begin = performance.now()
-    const done = new Map<string, number>()
-    const counts = await Promise.all(
-      APPS.map(async (app) => {
+    let total = 0
+    const reports = await underFire(async () => {
+      const begin = performance.now()
+      const done = new Map<string, number>()
+      const changes = async (app: string) => {
         let n = 0
         const due = () => n < CHANGES / APPS.length || performance.now() - begin < MINUTES * 60_000
         while (due()) {
@@ -188,37 +206,38 @@ describe('under fire', () => {
           done.set(kind, (done.get(kind) ?? 0) + 1)
         }
         return n
-      }),
-    )
-    const total = counts.reduce((sum, n) => sum + n, 0)
-    console.log(
-      `${total} changes in ${Math.round((performance.now() - begin) / 1000)} s: ${[...done].map(([kind, n]) => `${n} ${kind}`).join(', ')}`,
-    )
-    // Before anybody is killed: who starts anew begins with little.
-    grown = await slopes.finish(WARM_UP_MS)
-    for (const { who, report } of await cease()) expect(report.samples, who).toEqual([])
+      }
+      for (const n of await Promise.all(APPS.map(changes))) total += n
+      console.log(
+        `${total} changes in ${Math.round((performance.now() - begin) / 1000)} s: ${[...done].map(([kind, n]) => `${n} ${kind}`).join(', ')}`,
+      )
+      // Before anybody is killed: who starts anew begins with little.
+      grown = await slopes.finish(WARM_UP_MS)
+    })
+    for (const { who, report } of reports) expect(report.samples, who).toEqual([])
     expect(total).toBeGreaterThanOrEqual(CHANGES)
   })
 
   test('edges killed with -9 lose no request', { timeout: 600_000 }, async () => {
-    const cease = fire()
-    for (const region of [...REGIONS, ...REGIONS]) {
-      await ok(['playground', 'fault', 'kill', 'edge', '--region', region, ...PLAYGROUND])
-      await settled()
-    }
-    for (const { who, report } of await cease()) expect(report.samples, who).toEqual([])
+    const reports = await underFire(async () => {
+      for (const region of [...REGIONS, ...REGIONS]) {
+        await ok(['playground', 'fault', 'kill', 'edge', '--region', region, ...PLAYGROUND])
+        await settled()
+      }
+    })
+    for (const { who, report } of reports) expect(report.samples, who).toEqual([])
   })
 
   test('a HAProxy killed with -9 refuses nobody; only what was in its memory is cut', {
     timeout: 600_000,
   }, async () => {
-    const cease = fire()
     const victims = ['ams', 'iad', 'ams']
-    for (const region of victims) {
-      await ok(['playground', 'fault', 'kill', 'haproxy', '--region', region, ...PLAYGROUND])
-      await settled()
-    }
-    const reports = await cease()
+    const reports = await underFire(async () => {
+      for (const region of victims) {
+        await ok(['playground', 'fault', 'kill', 'haproxy', '--region', region, ...PLAYGROUND])
+        await settled()
+      }
+    })
     for (const { who, region, report } of reports) {
       if (!victims.includes(region)) expect(report.samples, who).toEqual([])
       // In its memory: 20 slow requests, 5 uploads, 8 WebSockets and the few quick ones of that moment, of each app.
@@ -232,15 +251,19 @@ describe('under fire', () => {
   test('the sole machine of a region killed: nobody who may ask twice sees a failure', {
     timeout: 600_000,
   }, async () => {
-    const cease = fire({ quick: true })
     const [app] = APPS
-    for (let n = 0; n < 5; n++) {
-      const status = await json(['status', '-a', app ?? ''])
-      const victim = status.machines.find(({ region }) => region === 'ams')
-      await killMachine('ams', victim?.id ?? '')
-      await settled()
-    }
-    for (const { who, report } of await cease()) {
+    const reports = await underFire(
+      async () => {
+        for (let n = 0; n < 5; n++) {
+          const status = await json(['status', '-a', app ?? ''])
+          const victim = status.machines.find(({ region }) => region === 'ams')
+          await killMachine('ams', victim?.id ?? '')
+          await settled()
+        }
+      },
+      { quick: true },
+    )
+    for (const { who, report } of reports) {
       const retriable = report.samples.filter(({ kind }) => kind.startsWith('GET'))
       expect(retriable, who).toEqual([])
       console.log(`${who}: slowest ${report.slowestMs} ms, median ${report.p50Ms} ms`)
