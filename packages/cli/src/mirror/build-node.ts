@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -7,14 +7,9 @@ import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { PlatformError, runCommand } from '@roost/base'
 import { extract, type Header, type Pack, pack } from 'tar-stream'
-import {
-  addLayer,
-  blobPath,
-  finishImage,
-  type ImageLayout,
-  type Layer,
-  MEDIA,
-} from './image-layout.ts'
+import { baseLayer } from './build-from-debian.ts'
+import { addLayer, blobPath, finishImage, type ImageLayout } from './image-layout.ts'
+import { buffer, entry } from './tar-entry.ts'
 
 /**
  * `node:22-slim` on top of our Debian image, from npm packages alone, laid out as the official image: node, npm, npx,
@@ -118,16 +113,6 @@ async function npmPack(
   return { file: join(folder, file), version }
 }
 
-async function baseLayer(debian: ImageLayout): Promise<Layer> {
-  const [config, layer] = debian.blobs
-  if (config === undefined || layer === undefined)
-    throw new PlatformError('image_unusable', `Debian image in ${debian.dir}`)
-  const document = JSON.parse(await readFile(blobPath(debian.dir, config.digest), 'utf8')) as {
-    rootfs: { diff_ids: string[] }
-  }
-  return { ...layer, mediaType: MEDIA.layer, diffId: document.rootfs.diff_ids[0] ?? '' }
-}
-
 /** Account files are the base image's with one line more. */
 async function addUser(layer: Pack, base: string): Promise<void> {
   const lines: Record<string, string> = {
@@ -195,22 +180,4 @@ async function copyPackage(
     )
   }
   await reading
-}
-
-async function buffer(source: AsyncIterable<unknown>): Promise<Buffer> {
-  const chunks: Uint8Array[] = []
-  for await (const chunk of source) chunks.push(chunk as Uint8Array)
-  return Buffer.concat(chunks)
-}
-
-function entry(layer: Pack, header: Partial<Header> & { name: string }, content?: string | Buffer) {
-  const full = { uid: 0, gid: 0, mtime: new Date(0), ...header } as Header
-  return new Promise<void>((resolve, reject) => {
-    const done = (error?: Error | null) => (error ? reject(error) : resolve())
-    const sink =
-      content === undefined
-        ? layer.entry(full, done)
-        : layer.entry({ ...full, size: Buffer.byteLength(content) }, content, done)
-    if (sink === null) reject(new PlatformError('internal', `write ${header.name}`))
-  })
 }

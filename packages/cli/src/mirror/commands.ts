@@ -12,13 +12,17 @@ import { caFileOf } from '../playground/up.ts'
 import { progressOn } from '../terminal/progress.ts'
 import { tableText } from '../terminal/table.ts'
 import { bytes, span } from '../terminal/time.ts'
+import { BASE_IMAGES, chooseImages, shortName } from './base-images.ts'
 import { listMirror, type MirrorOptions, seedMirror } from './seed.ts'
 
 interface Options {
   readonly playground?: string
   readonly refresh?: boolean
+  readonly all?: boolean
   readonly json?: boolean
 }
+
+const OTHERS = BASE_IMAGES.filter(({ always }) => !always).map(shortName)
 
 const PLAYGROUND = ['--playground <name>', 'that of a playground instead of this host'] as const
 
@@ -27,15 +31,21 @@ export const seedCommand: CommandModule = {
     const command = mirror
       .command('seed')
       .description(
-        'Bring debian:bookworm-slim and node:22-slim into the registry, from Docker Hub where it answers, else made of Debian and npm packages',
+        'Bring base images into the registry, from Docker Hub where it answers, else made of Debian and npm packages: debian:bookworm-slim and node:22-slim, and those that are named',
       )
+      .argument('[image...]', `more of them: ${OTHERS.join(', ')}`)
+      .option('--all', 'all of them')
       .option('--refresh', 'fetch or make them anew')
       .option(...PLAYGROUND)
     explained(command, {
-      examples: ['roost mirror seed', `roost mirror seed --playground ${DEFAULT_NAME} --refresh`],
+      examples: [
+        'roost mirror seed',
+        'roost mirror seed python:3.11-slim busybox',
+        `roost mirror seed --playground ${DEFAULT_NAME} --refresh`,
+      ],
       json: '[{name, digest, source: upstream|packages, sentBytes, ms}]',
     })
-    command.action((options: Options) => seed(context, options))
+    command.action((images: string[], options: Options) => seed(context, images, options))
   },
 }
 
@@ -51,18 +61,29 @@ export const listCommand: CommandModule = {
       if (options.json) return printJson(context, images)
       const rows = images.map(({ name, digest }) => [
         name,
-        digest ?? 'not there: roost mirror seed',
+        digest ?? `not there: roost mirror seed ${name.replace('docker.io/library/', '')}`,
       ])
       context.stdout.write(`${tableText(['IMAGE', 'DIGEST'], rows, context.stdout)}\n`)
     })
   },
 }
 
-async function seed(context: CliContext, options: Options): Promise<void> {
+async function seed(
+  context: CliContext,
+  names: readonly string[],
+  options: Options,
+): Promise<void> {
+  const { chosen, unknown } = chooseImages(options.all ? BASE_IMAGES.map(shortName) : names)
+  if (unknown.length > 0)
+    throw new Failure(`there is no recipe for ${unknown.join(', ')}`, {
+      why: 'it can be made of packages for some images only',
+      fix: `choose of ${BASE_IMAGES.map(shortName).join(', ')}; or build it elsewhere and push it to the registry`,
+    })
   const progress = progressOn(context, options.json ? context.stderr : context.stdout)
   try {
     const seeded = await seedMirror({
       ...registryOf(options),
+      images: chosen,
       refresh: options.refresh ?? false,
       signal: context.interrupted(),
       onProgress: (text) => progress.update('mirror', text),

