@@ -443,6 +443,28 @@ describe('machines', () => {
     expect((await get()).state).toBe('starting')
     await say(id, 'started')
 
+    expect(await call('POST', `${url}/suspend`)).toEqual({ status: 200, body: { ok: true } })
+    expect((await get()).state).toBe('suspending')
+    await say(id, 'suspended')
+    expect((await get()).state).toBe('suspended')
+    expect(await call('GET', `${url}/wait?state=suspended`)).toMatchObject({ status: 200 })
+    expect((await call('POST', `${url}/suspend`)).status).toBe(200)
+    expect((await call('POST', `${url}/start`)).body.previous_state).toBe('suspended')
+    expect(await refused(call('POST', `${url}/suspend`))).toEqual([
+      412,
+      'precondition_failed',
+      "unable to suspend machine from current state: 'starting'",
+    ])
+    await say(id, 'started')
+    // It ended before it could be suspended: nobody waits for that any longer.
+    await call('POST', `${url}/suspend`)
+    await say(id, 'stopped', { reason: 'exited with code 0: nothing is left to resume' })
+    expect((await refused(call('GET', `${url}/wait?state=suspended`)))[2]).toBe(
+      'machine failed to reach desired state: exited with code 0: nothing is left to resume',
+    )
+    await call('POST', `${url}/start`)
+    await say(id, 'started')
+
     const update = { config: { ...CONFIG, env: { A: '1' } }, current_version: instance_id }
     const updated = (await call('POST', url, update)).body
     expect(updated.instance_id).not.toBe(instance_id)
