@@ -561,6 +561,28 @@ primary_region = "ams"
     expect((await terminal.run('launch', '--yes', '--name', 'shop', '--force')).code).toBe(0)
   })
 
+  test('a fly.toml that names no app is gone by, and gets a name and a region', async () => {
+    dockerfile('FROM a\n')
+    writeFileSync(
+      join(folder, 'fly.toml'),
+      '# An example.\n[http_service]\n  internal_port = 4000\n',
+    )
+    const terminal = await terminalOn(working())
+    expect((await terminal.run('launch', '--yes', '--name', 'shop')).code).toBe(0)
+    expect(readFileSync(join(folder, 'fly.toml'), 'utf8')).toBe(
+      '# An example.\napp = "shop"\nprimary_region = "ams"\n[http_service]\n  internal_port = 4000\n',
+    )
+    expect(JSON.stringify(server?.of('createRelease')[0])).toContain('4000')
+    const refused = await terminal.run(
+      'launch',
+      '--yes',
+      '--copy-config',
+      '--vm-size',
+      'shared-cpu-2x',
+    )
+    expect(refused).toMatchObject({ code: 2 })
+  })
+
   const deletable = {
     appStatus: () => ({
       value: { name: 'shop', hostname: 'shop.roost.test', release: null, machines: [] },

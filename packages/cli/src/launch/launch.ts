@@ -4,6 +4,7 @@ import { type ApiClient, ApiError } from '@roost/api'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
+import { findConfig } from '../config/config-file.ts'
 import { readFlyToml } from '../config/fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, GUEST_SIZES, guestPreset } from '../config/guest.ts'
 import { nearest } from '../config/reader.ts'
@@ -29,6 +30,7 @@ import { untilInterrupted } from '../terminal/interrupt.ts'
 import { progressOn } from '../terminal/progress.ts'
 import { defaultRegions } from './default-regions.ts'
 import { exposedPort } from './exposed-port.ts'
+import { isLaunchable, withNames } from './kept-config.ts'
 import { newFlyToml } from './new-fly-toml.ts'
 import { nameFromFolder, withSuffix } from './suggested-name.ts'
 import { createMade, type Made } from './undo.ts'
@@ -42,6 +44,7 @@ interface Options extends BuildOptions {
   readonly ha?: boolean
   readonly yes?: boolean
   readonly force?: boolean
+  readonly copyConfig?: boolean
   readonly deploy?: boolean
   readonly json?: boolean
 }
@@ -69,6 +72,10 @@ export function register(parent: Command, context: CliContext): void {
     .option('--ha <yes>', 'false: one machine instead of two', yesOrNo, true)
     .option('-y, --yes', 'ask nothing: flags, else defaults')
     .option('--force', 'replace a fly.toml that is there')
+    .option(
+      '--copy-config',
+      'go by the fly.toml that is there, under another name; one that names no app is taken without asking',
+    )
     .option('--no-deploy', 'write fly.toml and create the app, and leave the rest to roost deploy')
   memoryOption(command)
   buildOptions(command)
@@ -87,22 +94,25 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   const folder = resolve(context.cwd, said ?? '.')
   if (!existsSync(folder)) throw usage(`there is no folder ${said}`)
   const build = buildFlags(options)
-  const dockerfile = dockerfileOf(folder, {}, build, context.cwd)
+  const path = join(folder, 'fly.toml')
+  const kept = keptConfig(folder, options)
+  const dockerfile = kept === null ? dockerfileOf(folder, {}, build, context.cwd) : ''
   const port =
-    portOf(options) ??
-    exposedPort(readFileSync(join(folder, dockerfile), 'utf8'), options.buildTarget)
+    kept === null
+      ? (portOf(options) ??
+        exposedPort(readFileSync(join(folder, dockerfile), 'utf8'), options.buildTarget))
+      : null
   const size = options.vmSize === undefined ? undefined : checkedSize(options.vmSize)
   const name = options.name === undefined ? undefined : checkedAppName(options.name)
-  const path = join(folder, 'fly.toml')
   const asks =
     options.yes !== true &&
-    (name === undefined || options.regions === undefined || size === undefined)
+    (name === undefined || options.regions === undefined || (size === undefined && kept === null))
   if (asks && !canAsk(context))
     throw usage('there is no terminal to ask for name, regions and size on', [
       'roost launch --yes   # takes the defaults',
       'roost launch --name NAME --regions ams,iad --vm-size shared-cpu-1x',
     ])
-  await mayWrite(context, path, options)
+  if (kept === null) await mayWrite(context, path, options)
 
   const client = connect(context)
   const signal = context.interrupted()
@@ -114,17 +124,19 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   const answers: Answers = {
     name: name ?? (asks ? await askedName(context, folder) : undefined),
     regions: regions ?? (await askedRegions(context, all, proposed)),
-    size: size ?? (asks ? await askedSize(context) : GUEST_SIZE_DEFAULT),
+    size: kept === null ? (size ?? (asks ? await askedSize(context) : GUEST_SIZE_DEFAULT)) : null,
   }
   const content = (app: string) =>
-    newFlyToml({
-      name: app,
-      primaryRegion: answers.regions[0] ?? '',
-      internalPort: port ?? 8080,
-      size: answers.size,
-      memoryMb: options.vmMemory,
-      dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
-    })
+    kept !== null
+      ? withNames(kept, { app, primaryRegion: answers.regions[0] ?? '' })
+      : newFlyToml({
+          name: app,
+          primaryRegion: answers.regions[0] ?? '',
+          internalPort: port ?? 8080,
+          size: answers.size ?? GUEST_SIZE_DEFAULT,
+          memoryMb: options.vmMemory,
+          dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
+        })
   const config = withMemory(readFlyToml(content('app')).config, options.vmMemory)
   checkRegions(answers.regions, all)
   checkRoom(answers.regions, all, config)
@@ -135,9 +147,11 @@ async function run(context: CliContext, said: string | undefined, options: Optio
     const reserved = made.app(createApp(client, answers.name, nameFromFolder(folder)))
     app = await untilInterrupted(signal, reserved)
     made.write(path, content(app))
-    progress.line(
-      `App ${app} in ${answers.regions.join(', ')}, ${answers.size}, port ${port ?? 8080}${port === null ? ' (the Dockerfile exposes none)' : ''}. Wrote fly.toml.`,
-    )
+    const settings =
+      kept === null
+        ? `${answers.size}, port ${port ?? 8080}${port === null ? ' (the Dockerfile exposes none)' : ''}. Wrote fly.toml.`
+        : 'by the fly.toml that is there.'
+    progress.line(`App ${app} in ${answers.regions.join(', ')}, ${settings}`)
     if (options.deploy === false) {
       if (options.json) printJson(context, { app, config: path })
       else progress.line('Deploy it: roost deploy')
@@ -163,10 +177,25 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   }
 }
 
+/** The fly.toml that is there, when launch goes by it; null when launch writes one. */
+function keptConfig(folder: string, options: Options): string | null {
+  if (options.force) return null
+  const file = findConfig(folder)
+  if (file === null || !isLaunchable(file, options.copyConfig === true)) return null
+  const said = options.vmSize !== undefined ? '--vm-size' : '--internal-port'
+  if (options.vmSize !== undefined || options.internalPort !== undefined)
+    throw usage(`${said} is for a fly.toml that launch writes, and there is one`, [
+      'change it in fly.toml',
+      'roost launch --force   # replaces fly.toml',
+    ])
+  return file.content
+}
+
 interface Answers {
   readonly name: string | undefined
   readonly regions: readonly string[]
-  readonly size: string
+  /** null: as the fly.toml that is there says. */
+  readonly size: string | null
 }
 
 /**
@@ -194,8 +223,8 @@ async function undone(
       cause: error,
     })
   const left = await made.undo()
-  const nothing =
-    left.length === 0 ? 'Nothing is left of it: no app, no machine, no fly.toml.' : null
+  const file = launch.answers.size === null ? 'and fly.toml is as it was' : 'no fly.toml'
+  const nothing = left.length === 0 ? `Nothing is left of it: no app, no machine, ${file}.` : null
   const again = exitCode === 130 || code === 'name_taken' ? [] : [commandOf(launch, why ?? '')]
   // The logs went with the app; the last lines were shown.
   const kept = code === RELEASE_FAILED ? [] : fixes.filter((fix) => !fix.startsWith('roost deploy'))
@@ -234,7 +263,9 @@ function commandOf(
   const line = [
     'roost launch',
     ...(said === undefined ? [] : [shellQuoted(said)]),
-    `--yes --name ${app} --regions ${answers.regions.join(',')} --vm-size ${answers.size}`,
+    `--yes --name ${app} --regions ${answers.regions.join(',')}`,
+    ...(answers.size === null ? [] : [`--vm-size ${answers.size}`]),
+    ...(options.copyConfig ? ['--copy-config'] : []),
     ...(memory === undefined ? [] : [`--vm-memory ${memory}`]),
     ...(port === undefined ? [] : [`--internal-port ${port}`]),
     ...(options.ha === false ? ['--ha=false'] : []),
@@ -253,6 +284,7 @@ async function mayWrite(context: CliContext, path: string, options: Options): Pr
   if (!existsSync(path) || options.force) return
   const advice = [
     'roost deploy   # deploys the app that it describes',
+    'roost launch --copy-config   # launches another app by it',
     'roost launch --force   # replaces it',
   ]
   if (options.yes || !canAsk(context))
