@@ -8,12 +8,17 @@ import { VERSION_HEADER } from './version.ts'
  * replies are checked. A browser uses it too, so `fetch` comes from outside and nothing here is Node's.
  */
 export type ApiClient = {
-  readonly [Name in RouteName]: (
+  readonly [Name in CallableRoute]: (
     ...args: CallArgs<Routes[Name]>
   ) => Routes[Name]['reply'] extends 'lines'
     ? AsyncIterable<LineOf<Routes[Name]>>
     : Promise<ReplyOf<Routes[Name]>>
 }
+
+/** All but WebSockets, which are opened in a way of their own. */
+type CallableRoute = {
+  [Name in RouteName]: Routes[Name]['reply'] extends 'socket' ? never : Name
+}[RouteName]
 
 export interface CallOptions {
   readonly signal?: Aborts | undefined

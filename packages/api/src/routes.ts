@@ -41,6 +41,8 @@ import {
   setSecretsBody,
   whoamiReply,
 } from './platform.ts'
+import { execBody, execReply, processQuery, sessionQuery, sessionReply } from './session/access.ts'
+import { processReply } from './session/agent-exec.ts'
 import { createTokenBody, newTokenReply, revokedReply, tokenReply } from './tokens.ts'
 
 /**
@@ -57,8 +59,8 @@ export interface RouteSpec {
   readonly query?: z.ZodType
   /** `stream`: the raw body. */
   readonly body?: z.ZodType | 'stream'
-  /** `lines`: newline-delimited JSON for as long as it takes. `none`: no body. */
-  readonly reply: z.ZodType | 'lines' | 'none'
+  /** `lines`: newline-delimited JSON for as long as it takes. `none`: no body. `socket`: a WebSocket, see `session/frames.ts`. */
+  readonly reply: z.ZodType | 'lines' | 'none' | 'socket'
   /** What each line is, where the reply is `lines`. */
   readonly line?: z.ZodType
   readonly status?: number
@@ -248,6 +250,49 @@ export const routes = {
     params: machine,
     query: waitQuery,
     reply: okReply,
+  },
+  execMachine: {
+    method: 'POST',
+    path: '/v1/apps/:app/machines/:id/exec',
+    action: 'machine:exec',
+    summary: 'Run a command in a machine, and answer with what came of it',
+    params: machine,
+    body: execBody,
+    reply: execReply,
+  },
+  listProcesses: {
+    method: 'GET',
+    path: '/v1/apps/:app/machines/:id/ps',
+    action: 'machine:read',
+    summary: 'Processes of a machine, and what they listen on',
+    params: machine,
+    query: processQuery,
+    reply: z.array(processReply),
+  },
+  openProgram: {
+    method: 'GET',
+    path: '/api/v1/apps/:app/machines/:id/session',
+    action: 'machine:exec',
+    summary: 'A program in a machine, with its input, output, terminal and signals',
+    params: machine,
+    reply: 'socket',
+  },
+  openPort: {
+    method: 'GET',
+    path: '/api/v1/apps/:app/proxy',
+    action: 'machine:connect',
+    summary: 'Connections to a port of a machine',
+    params: app,
+    reply: 'socket',
+  },
+  listSessions: {
+    method: 'GET',
+    path: '/api/v1/apps/:app/sessions',
+    action: 'session:list',
+    summary: 'Who was in which machine, when, and what ran there; newest first',
+    params: app,
+    query: sessionQuery,
+    reply: z.array(sessionReply),
   },
   platformRegions: {
     method: 'GET',

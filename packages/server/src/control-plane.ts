@@ -12,6 +12,7 @@ import {
 import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
 import { moveTimes, noticeSetting } from './clock-set.ts'
 import type { Deps } from './deps.ts'
+import { accessHandlers } from './http/access.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
 import { doctorHandlers } from './http/doctor.ts'
 import type { Handlers } from './http/handler.ts'
@@ -35,6 +36,7 @@ import { startPurgeLap } from './laps/purge-lap.ts'
 import { startReleaseLap } from './laps/release-lap.ts'
 import { agentRegistryToken } from './registry/agent-registry-token.ts'
 import { startImageLap } from './registry/image-keeper.ts'
+import { createSessionLog } from './session/record-sessions.ts'
 import { networkNumber } from './store/apps.ts'
 import { FileTrouble } from './store/file-trouble.ts'
 import { getHost, putHost } from './store/hosts.ts'
@@ -103,7 +105,9 @@ export function createControlPlane(given: Deps): ControlPlane {
       .catch((error: unknown) => log.warn('move what is compared with the clock', { error }))
   })
   const deps: Deps = { ...given, clock }
+  const sessions = createSessionLog(deps)
   const handlers = {
+    ...accessHandlers(deps, sessions),
     ...appHandlers(deps),
     ...machineHandlers(deps),
     ...leaseHandlers(deps),
@@ -197,6 +201,7 @@ export function createControlPlane(given: Deps): ControlPlane {
         lap: () => markHosts(deps),
       })
       const loops: Loop[] = [hosts, startDrainLap(deps), startReleaseLap(deps), startPurgeLap(deps)]
+      loops.push(sessions.start())
       if (deps.imageKeeper !== null) loops.push(startImageLap(deps.imageKeeper, deps))
       return async () => {
         await Promise.all(loops.map((loop) => loop.stop()))

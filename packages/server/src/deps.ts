@@ -1,4 +1,4 @@
-import type { Clock, Logger, PeerClient } from '@roost/base'
+import type { Clock, Logger, MessageSocket, PeerClient } from '@roost/base'
 import type { Host, Instant } from '@roost/core'
 import type { Authority } from './authority/authority.ts'
 import type { Ids } from './ids.ts'
@@ -26,6 +26,8 @@ export interface Deps {
   readonly imageKeeper: ImageKeeper | null
   /** A client for the agent of that host, kept open; the caller closes nothing. */
   agent(host: Host): PeerClient
+  /** A session with the agent of that host, by a path of its. */
+  agentSocket(host: Host, path: string, signal: AbortSignal): Promise<MessageSocket>
   readonly installation: Installation
 }
 

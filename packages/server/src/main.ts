@@ -150,6 +150,7 @@ async function serve(config: ServerConfig): Promise<void> {
     ),
     secrets: createSecrets(await openMasterKey(join(config.dataDir, 'master.key'))),
     agent: agents.agent,
+    agentSocket: agents.agentSocket,
     installation: {
       version: readVersion(),
       domain: config.domain,

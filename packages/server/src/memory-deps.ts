@@ -61,6 +61,7 @@ export function memoryDeps(options: {
     pushes: createPushActivity({ clock }),
     imageKeeper: null,
     agent: () => noAgent,
+    agentSocket: unreachable,
     installation: {
       version: '0.0.0',
       domain: 'roost.test',

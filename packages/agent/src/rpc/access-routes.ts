@@ -1,14 +1,16 @@
 import { agentExecBody, agentExecReply, type ProcessReply } from '@roost/api'
-import { acceptSocket, type Logger, PlatformError } from '@roost/base'
+import {
+  acceptSocket,
+  createSessionPlaces,
+  type Logger,
+  PlatformError,
+  SESSIONS_IN_ALL,
+  SESSIONS_PER_MACHINE,
+} from '@roost/base'
 import type { MachineId } from '@roost/core'
 import type { FastifyInstance } from 'fastify'
 import { serveConnections } from '../exec/serve-port.ts'
 import { serveProgram } from '../exec/serve-program.ts'
-import {
-  createSessionPlaces,
-  SESSIONS_PER_HOST,
-  SESSIONS_PER_MACHINE,
-} from '../exec/session-places.ts'
 import type { Runtime } from '../runtime.ts'
 
 export interface AccessRouteParts {
@@ -29,7 +31,7 @@ type Params = { Params: { id: string } }
  */
 export function registerAccessRoutes(app: FastifyInstance, parts: AccessRouteParts): void {
   const { runtime, region, log } = parts
-  const places = createSessionPlaces({ perKey: SESSIONS_PER_MACHINE, all: SESSIONS_PER_HOST })
+  const places = createSessionPlaces({ perKey: SESSIONS_PER_MACHINE, all: SESSIONS_IN_ALL })
 
   app.post<Params>(
     '/agent/v1/machines/:id/exec',

@@ -1,4 +1,5 @@
 import type { RouteName, Routes } from '@roost/api'
+import type { MessageSocket } from '@roost/base'
 import type { Policy, TokenId } from '@roost/core'
 import type { FastifyRequest } from 'fastify'
 import type { z } from 'zod'
@@ -33,12 +34,17 @@ type BodyOf<Spec> = Spec extends { body: 'stream' }
 type CallerOf<Spec> = Spec extends { action: 'open' } ? Caller | null : Caller
 type LineOf<Spec> = Spec extends { line: infer S extends z.ZodType } ? z.input<S> : unknown
 
-/** `lines` routes answer with a function that is run once all checks have passed: what can be refused is refused before. */
+/**
+ * `lines` and `socket` routes answer with a function that is run once all checks have passed: what can be refused is refused
+ * before. The function of a `socket` route returns when the session is over; it never throws.
+ */
 export type ReplyOf<Spec> = Spec extends { reply: 'lines' }
   ? (signal: AbortSignal) => AsyncIterable<LineOf<Spec>>
-  : Spec extends { reply: infer S extends z.ZodType }
-    ? z.input<S>
-    : undefined
+  : Spec extends { reply: 'socket' }
+    ? (socket: MessageSocket) => Promise<void>
+    : Spec extends { reply: infer S extends z.ZodType }
+      ? z.input<S>
+      : undefined
 
 export type Handler<K extends RouteName> = (call: Call<K>) => Promise<ReplyOf<Routes[K]>>
 

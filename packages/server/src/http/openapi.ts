@@ -29,7 +29,7 @@ function operation(name: string, spec: RouteSpec): Record<string, unknown> {
     parameters: [...parameters('path', spec.params), ...parameters('query', spec.query)],
     ...(spec.body === undefined ? {} : { requestBody: requestBody(spec.body) }),
     responses: {
-      [spec.status ?? 200]: success(spec),
+      [spec.reply === 'socket' ? 101 : (spec.status ?? 200)]: success(spec),
       ...Object.fromEntries(
         codes.map((status) => [
           status,
@@ -83,6 +83,7 @@ function requestBody(body: z.ZodType | 'stream'): unknown {
 
 function success(spec: RouteSpec): unknown {
   if (spec.reply === 'none') return { description: 'Done' }
+  if (spec.reply === 'socket') return { description: 'A WebSocket of the frames of a session' }
   if (spec.reply === 'lines')
     return {
       description: 'A JSON value a line',

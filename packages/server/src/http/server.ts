@@ -7,12 +7,16 @@ import {
   versionDifference,
 } from '@roost/api'
 import {
+  acceptSocket,
   createHttpListener,
+  describeError,
   type HttpListener,
   type ListenerTls,
   type Logger,
+  type MessageSocket,
   PlatformError,
   sendLines,
+  wantsSocket,
 } from '@roost/base'
 import { createTokenUse } from '../access/token-use.ts'
 import { createTokenWatch, type Hold, type TokenWatch } from '../access/token-watch.ts'
@@ -74,6 +78,13 @@ export function createApiListener(
             reply.header('www-authenticate', name === 'registryToken' ? BASIC : BEARER)
           throw error
         })
+        if (spec.reply === 'socket') {
+          if (!wantsSocket(request))
+            throw new PlatformError('invalid', 'this is a WebSocket: ask for an upgrade to one')
+          const serve = answer as (socket: MessageSocket) => Promise<void>
+          await serveSocket(await acceptSocket(reply), serve, hold)
+          return reply
+        }
         if (spec.reply === 'lines') {
           const lines = answer as Parameters<typeof sendLines>[1]
           await sendLines(reply, untilTokenEnds(lines, hold), {
@@ -92,7 +103,24 @@ export function createApiListener(
 
 /** What goes on for as long as it takes. */
 function isLong(spec: RouteSpec): boolean {
-  return spec.reply === 'lines' || spec.body === 'stream'
+  return spec.reply === 'lines' || spec.reply === 'socket' || spec.body === 'stream'
+}
+
+/** Until the session is over, or the token. */
+async function serveSocket(
+  socket: MessageSocket,
+  serve: (socket: MessageSocket) => Promise<void>,
+  hold: Hold | null,
+): Promise<void> {
+  const end = () => socket.close(describeError(hold?.signal.reason))
+  hold?.signal.addEventListener('abort', end, { once: true })
+  if (hold?.signal.aborted) end()
+  try {
+    await serve(socket)
+  } finally {
+    socket.close()
+    hold?.release()
+  }
 }
 
 type Lines = Parameters<typeof sendLines>[1]

@@ -4,6 +4,7 @@ import { DEFAULT_NETWORK } from '../http/apps.ts'
 import { listApps, listNetworks } from '../store/apps.ts'
 import { purgeLeases } from '../store/leases.ts'
 import { purgeReleases } from '../store/releases.ts'
+import { purgeSessions } from '../store/sessions.ts'
 import { publishSettings } from '../store/settings.ts'
 import type { Store, Tx } from '../store/store.ts'
 import { listTokens, moveMade } from '../store/tokens.ts'
@@ -46,6 +47,7 @@ export async function purge(
   await purgeMachines(store, now, kept.destroyed ?? DESTROYED_KEPT)
   await store.transaction(async (tx) => {
     await purgeLeases(tx, now)
+    await purgeSessions(tx, now)
     await tx.db
       .deleteFrom('join_tokens')
       .where('expires_at', '<', now - JOIN_TOKENS_KEPT_MS)

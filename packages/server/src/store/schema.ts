@@ -89,4 +89,12 @@ export interface Schema {
     revoked_at: number | null
   }
   join_tokens: { hash: string; created_at: number; expires_at: number; used_by: string | null }
+  sessions: {
+    id: string
+    app: string
+    machine: string | null
+    begun_at: number
+    ended_at: number | null
+    value: string
+  }
 }

@@ -1,10 +1,11 @@
-import { PlatformError } from '@roost/base'
+import { PlatformError } from './platform-error.ts'
 
 /** Each session costs a shell, tini and the program beside it, and counts among the machine's own processes. */
 export const SESSIONS_PER_MACHINE = 128
-export const SESSIONS_PER_HOST = 512
+/** That go through one program: an agent, or a server. */
+export const SESSIONS_IN_ALL = 512
 
-/** How many sessions may be open; one more is refused, by name. */
+/** How many sessions may be open; one more is refused with `too_many`, by the name of the limit. */
 export function createSessionPlaces(max: { readonly perKey: number; readonly all: number }) {
   const open = new Map<string, number>()
   const state = { all: 0 }
