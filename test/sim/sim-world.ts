@@ -640,6 +640,7 @@ function addStray(host: SimHost, id: MachineId, clock: Clock): void {
     runs: 1,
     environment: {},
     ended: new AbortController(),
+    containers: null,
     due: null,
   })
 }

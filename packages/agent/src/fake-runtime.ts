@@ -1,6 +1,17 @@
 import { type Clock, PlatformError } from '@roost/base'
-import type { Instant, MachineConfig, MachineId } from '@roost/core'
+import { type Instant, type MachineConfig, type MachineId, mainContainer } from '@roost/core'
 import { collectSession } from './exec/collect.ts'
+import {
+  containerOf,
+  type FakeContainer,
+  type FakeTools,
+  fakeContainersOf,
+  resetContainers,
+  shownContainers,
+  startFakeContainer,
+  stopFakeContainer,
+  stopFakeContainers,
+} from './fake-containers.ts'
 import { startFakeProgram } from './fake-exec.ts'
 import type { Environment, MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
 
@@ -59,7 +70,7 @@ export interface FakeHost {
   readonly faults: Map<string, number>
 }
 
-interface FakeMachine {
+export interface FakeMachine {
   readonly spec: MachineSpec
   state: RuntimeMachine['state']
   startedAt: Instant | null
@@ -68,6 +79,8 @@ interface FakeMachine {
   environment: Environment
   /** Aborts when this run ends. */
   ended: AbortController
+  /** null: it is one program itself. */
+  readonly containers: FakeContainer[] | null
   /** Its program would have ended while it was suspended: what happens at once when it goes on. */
   due: (() => void) | null
 }
@@ -136,7 +149,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
   }
   function end(machine: FakeMachine, exit: { code: number; signal: number; oomKilled: boolean }) {
     machine.state = 'exited'
-    machine.exit = { cause: null, ...exit, at: clock.now() }
+    machine.exit = { cause: null, at: clock.now(), ...exit }
     machine.ended.abort()
     hint(machine.spec.id)
   }
@@ -168,11 +181,17 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     due?.()
   }
 
+  const tools: FakeTools = { clock, hostClock, hint, count, pause, failIf }
+
   const openSession: Runtime['openSession'] = async (id, request, signal) => {
     await pause(1, signal)
     const machine = existing(host, id, 'exec')
-    if (request.container !== undefined)
-      throw new PlatformError('not_found', `machine ${id} has no container "${request.container}"`)
+    const named = request.container ?? mainContainer(machine.spec.config)?.name
+    if (named !== undefined && machine.containers === null)
+      throw new PlatformError('not_found', `machine ${id} has no container "${named}"`)
+    const first = machine.containers?.[0]?.name
+    const name = named ?? first
+    const container = name === undefined ? null : containerOf(machine, name)
     if (machine.state === 'suspended')
       throw new PlatformError(
         'precondition_failed',
@@ -183,7 +202,12 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
         'precondition_failed',
         `machine ${id} does not run; start it first: roost machine start ${id}`,
       )
-    return startFakeProgram(request, hostClock, machine.ended.signal)
+    if (container !== null && container.state !== 'running')
+      throw new PlatformError(
+        'precondition_failed',
+        `container ${container.name} of machine ${id} does not run`,
+      )
+    return startFakeProgram(request, hostClock, (container ?? machine).ended.signal)
   }
 
   return {
@@ -231,6 +255,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
         runs: 0,
         environment: {},
         ended: new AbortController(),
+        containers: fakeContainersOf(spec),
         due: null,
       }
       host.machines.set(spec.id, machine)
@@ -254,9 +279,23 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       machine.environment = environment
       machine.ended = new AbortController()
       machine.runs++
+      resetContainers(machine.containers ?? [])
       host.starts.push({ id, stamp: machine.spec.stamp, at: clock.now() })
       hint(id)
-      void exitLater(machine)
+      if (machine.containers === null) void exitLater(machine)
+    },
+
+    async startContainer(id, name, start, signal) {
+      const machine = existing(host, id, 'start')
+      refuseFull(`start ${id}`, 'no space for a container')
+      await startFakeContainer(machine, name, start, tools, signal)
+    },
+
+    async stopContainer(id, name, how, signal) {
+      const machine = host.machines.get(id)
+      if (machine === undefined) return
+      const number = SIGNAL_NUMBERS[how.signal] ?? 15
+      await stopFakeContainer(machine, name, { number, timeoutMs: how.timeoutMs }, tools, signal)
     },
 
     async suspend(id) {
@@ -289,6 +328,12 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       if (machine?.state !== 'running') return
       host.stops.push({ id, signal: how.signal, at: clock.now() })
       const run = machine.runs
+      if (machine.containers !== null) {
+        const numberOf = (name: string) => SIGNAL_NUMBERS[name] ?? 15
+        const exit = await stopFakeContainers(machine, how, numberOf, tools, signal)
+        if (machine.state === 'running' && machine.runs === run) end(machine, exit)
+        return
+      }
       const { ignoresStop = false, stopTakesMs = 1 } = behaviour(id)
       const number = SIGNAL_NUMBERS[how.signal] ?? 15
       const deaf = ignoresStop && number !== 9
@@ -305,6 +350,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       if (!host.machines.has(id)) return
       failIf(id, 'remove', behaviour(id).removeFails)
       host.machines.get(id)?.ended.abort()
+      resetContainers(host.machines.get(id)?.containers ?? [])
       host.machines.delete(id)
       hint(id)
     },
@@ -321,8 +367,9 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
   }
 }
 
-function shown({ spec, state, startedAt, exit }: FakeMachine): RuntimeMachine {
-  return { id: spec.id, stamp: spec.stamp, state, startedAt, exit }
+function shown({ spec, state, startedAt, exit, containers }: FakeMachine): RuntimeMachine {
+  const machine = { id: spec.id, stamp: spec.stamp, state, startedAt, exit }
+  return containers === null ? machine : { ...machine, containers: shownContainers(containers) }
 }
 
 const isAlive = ({ state }: FakeMachine) => state === 'running' || state === 'suspended'
@@ -354,5 +401,6 @@ export function powerOff(host: FakeHost): void {
     machine.ended.abort()
     // What still waits for this run to end finds another.
     machine.runs++
+    resetContainers(machine.containers ?? [])
   }
 }

@@ -272,6 +272,7 @@ function makeRuntime(parts: {
     cgroupParent: config.cgroupParent,
     shimCgroup: config.shimCgroup,
     runDir: config.runDir,
+    tempDir: join(config.dataDir, 'temp'),
     nameservers: config.nameservers,
     clock,
   })

@@ -139,6 +139,8 @@ export const agentLogsQuery = z.object({
   lines: z.coerce.number().int().min(0).max(10_000).default(100),
   follow: z.enum(['true', 'false']).default('false'),
   after: z.string().optional(),
+  /** Only what that one said. */
+  container: z.string().optional(),
 })
 
 /** What a host keeps on its disks. */

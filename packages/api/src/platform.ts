@@ -172,6 +172,8 @@ export const logLine = z.object({
   /** RFC 3339 with microseconds: no two lines of a machine have the same. */
   timestamp: z.string(),
   machine: z.string(),
+  /** Of a machine that has several: which one said it. */
+  container: z.string().optional(),
   region: z.string(),
   host: z.string(),
   message: z.string(),

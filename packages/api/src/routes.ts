@@ -408,6 +408,8 @@ export const routes = {
       lines: z.coerce.number().int().min(0).max(10_000).default(100),
       /** Also one that has gone, for as long as its host keeps its logs. */
       machine: machineId.optional(),
+      /** Only what containers of that name say. */
+      container: z.string().optional(),
       region: z.string().optional(),
       /** Only later lines. */
       since: z.iso.datetime().optional(),

@@ -9,6 +9,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import type { MachineGuest } from '@roost/core'
+import { CPU_PERIOD_US, machineLimits } from './limits.ts'
 
 const CGROUP2_MAGIC = 0x63677270
 const ROOT = '/sys/fs/cgroup'
@@ -30,6 +32,8 @@ export interface Cgroups {
   processes(path: string): readonly number[]
   /** Makes the group, or changes what it may use. Without the right to it nothing is limited. */
   limit(path: string, limits: { readonly memoryBytes: number; readonly pids: number }): void
+  /** Makes the group of a machine that has several below it, with what all of them together may use. */
+  limitMachine(path: string, guest: MachineGuest): void
   /**
    * Gives a group, and each above it, the weight of so many processors against whatever else this machine runs. Otherwise all
    * that is in it together weighs as much as a single process outside, and what machines are guaranteed is nothing.
@@ -99,6 +103,32 @@ export function openCgroups(root = ROOT): Cgroups {
       for (const name of ['memory', 'pids']) makeFolder(join(root, name, path))
       attempt(join(memory, path, 'memory.limit_in_bytes'), memoryBytes)
       attempt(join(root, 'pids', path, 'pids.max'), pids)
+    },
+    limitMachine(path, guest) {
+      const { memoryBytes, cpuShares, cpuQuotaUs, pids } = machineLimits(guest)
+      if (version === 2) {
+        let at = root
+        for (const part of path.split('/').filter((name) => name !== '')) {
+          attempt(join(at, 'cgroup.subtree_control'), '+memory +pids +cpu')
+          at = join(at, part)
+          makeFolder(at)
+        }
+        attempt(join(at, 'cgroup.subtree_control'), '+memory +pids +cpu')
+        attempt(join(at, 'memory.max'), memoryBytes)
+        attempt(join(at, 'memory.swap.max'), 0)
+        attempt(join(at, 'pids.max'), pids)
+        // As runc turns shares into a weight.
+        attempt(join(at, 'cpu.weight'), 1 + Math.floor(((cpuShares - 2) * 9999) / 262142))
+        attempt(join(at, 'cpu.max'), `${cpuQuotaUs} ${CPU_PERIOD_US}`)
+        return
+      }
+      for (const hierarchy of hierarchies) makeFolder(join(hierarchy, path))
+      attempt(join(memory, path, 'memory.limit_in_bytes'), memoryBytes)
+      attempt(join(memory, path, 'memory.memsw.limit_in_bytes'), memoryBytes)
+      attempt(join(root, 'pids', path, 'pids.max'), pids)
+      attempt(join(root, 'cpu', path, 'cpu.shares'), cpuShares)
+      attempt(join(root, 'cpu', path, 'cpu.cfs_period_us'), CPU_PERIOD_US)
+      attempt(join(root, 'cpu', path, 'cpu.cfs_quota_us'), cpuQuotaUs)
     },
     share(path, cpus) {
       let at = version === 2 ? root : join(root, 'cpu')

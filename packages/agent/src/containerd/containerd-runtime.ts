@@ -2,10 +2,20 @@ import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism, uptime } from 'node:os'
 import { join } from 'node:path'
 import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
-import type { MachineId } from '@roost/core'
+import { containersOf, type MachineId } from '@roost/core'
+import { type ContainerId, machineOf, partsOf } from '../container-id.ts'
 import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from '../exec/exec-session.ts'
 import { type ImagePuller, imageName } from '../image/puller.ts'
-import type { Environment, MachineSpec, Runtime, RuntimeMachine } from '../runtime.ts'
+import type {
+  ContainerStart,
+  Environment,
+  FileContent,
+  ImageToPull,
+  MachineSpec,
+  Runtime,
+  RuntimeMachine,
+  StopHow,
+} from '../runtime.ts'
 import { clearSwaps } from '../secret/clear-swap.ts'
 import { writeEnvironmentFile } from '../secret/environment-file.ts'
 import type { Cgroups } from './cgroup.ts'
@@ -32,9 +42,13 @@ import {
   type StoredImage,
 } from './image-store.ts'
 import { lookInto } from './look.ts'
+import { type ContainerPlan, MachineContainers } from './machine-containers.ts'
 import type { MachineDirs } from './machine-dir.ts'
+import { fileMounts, writeFiles } from './machine-files.ts'
+import { recordable } from './recordable.ts'
 import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
 import { CAPABILITIES, machineSpec, programOf } from './spec.ts'
+import { TempDirs } from './temp-dirs.ts'
 import { type ImageUser, resolveUser } from './user.ts'
 
 /** What the runtime needs of the host's network. All of it is idempotent. */
@@ -51,8 +65,8 @@ export interface MachineNetwork {
 
 /** What the runtime needs of the keeper of logs. */
 export interface MachineLogs {
-  /** Where a machine's output goes. */
-  file(id: MachineId): string
+  /** Where a container's output goes. */
+  file(id: ContainerId): string
   /** Takes in what the machine said last and removes the file. */
   close(id: MachineId): Promise<void>
   ids(): readonly MachineId[]
@@ -73,6 +87,8 @@ export interface ContainerdRuntimeOptions {
   readonly shimCgroup?: string | undefined
   /** On tmpfs: runc's own state, and what looks into images need. */
   readonly runDir: string
+  /** On disk: temporary folders of machines. */
+  readonly tempDir: string
   readonly nameservers: readonly string[]
   readonly clock: Clock
   readonly log: Logger
@@ -124,6 +140,7 @@ export class ContainerdRuntime implements Runtime {
   readonly #options: ContainerdRuntimeOptions
   readonly #client: ContainerdClient
   readonly #exec: ContainerdExec
+  readonly #several: MachineContainers
   readonly #seccomp: (with32Bit: boolean) => OciSeccomp
   readonly #openFilesHardMax: number
   readonly #coreHardMax: number
@@ -135,6 +152,12 @@ export class ContainerdRuntime implements Runtime {
   constructor(options: ContainerdRuntimeOptions) {
     this.#options = options
     this.#client = options.client
+    this.#several = new MachineContainers({
+      ...options,
+      tempDirs: new TempDirs(options.dirs, options.tempDir),
+      labels: { stamp: STAMP, started: STARTED, exit: EXIT, cause: CAUSE },
+      deeds: this.#deeds(),
+    })
     this.#exec = new ContainerdExec(options)
     const profile = JSON.parse(readFileSync(SECCOMP, 'utf8')) as SeccompProfile
     const host = {
@@ -160,14 +183,34 @@ export class ContainerdRuntime implements Runtime {
       this.#client.call(tasks.TasksService.list, { filter: '' }),
     ])
     const byId = new Map(running.tasks.map((task) => [task.id, task]))
-    return Promise.all(
-      found.containers.map((container) => this.#shown(container, byId.get(container.id))),
-    )
+    const parts = found.containers.filter((container) => this.#several.isPart(container))
+    const alone = found.containers.filter((container) => !this.#several.isPart(container))
+    const machines = new Map(alone.map((container) => [container.id, container]))
+    const without = new Set(parts.map(({ id }) => machineOf(id)).filter((id) => !machines.has(id)))
+    const partsOfMachine = (id: string) =>
+      parts
+        .filter((part) => machineOf(part.id) === id)
+        .map((container) => ({ container, task: byId.get(container.id) }))
+    return Promise.all([
+      ...alone.map((container) =>
+        this.#several.isMachine(container)
+          ? this.#shownSeveral(machineOf(container.id), container, partsOfMachine(container.id))
+          : this.#shown(container, byId.get(container.id)),
+      ),
+      ...[...without].map((id) => this.#shownSeveral(id, undefined, partsOfMachine(id))),
+    ])
   }
 
   async look(id: MachineId): Promise<RuntimeMachine | null> {
     const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
-    return container ? this.#shown(container, task) : null
+    if (container && !this.#several.isMachine(container)) return this.#shown(container, task)
+    const parts = await this.#parts(id)
+    if (!container && parts.length === 0) return null
+    const withTasks = parts.map(async (part) => ({
+      container: part,
+      task: await this.#task(part.id),
+    }))
+    return this.#shownSeveral(id, container, await Promise.all(withTasks))
   }
 
   async pull(image: MachineSpec['image'], signal: AbortSignal): Promise<void> {
@@ -184,27 +227,45 @@ export class ContainerdRuntime implements Runtime {
           retry: 'later',
         })
       }
-      const image = await this.#options.store.find(imageName(spec.image))
-      if (!image)
-        throw new PlatformError('image_not_found', `create machine ${spec.id}`, {
-          cause: new Error(`image ${imageName(spec.image)} is not here yet`),
-          retry: 'later',
-        })
+      const { dirs, network } = this.#options
+      if (containersOf(spec.config) !== null) {
+        dirs.write(spec, this.#options.nameservers)
+        await network.makeNamespace(spec)
+        await this.#several.create(spec, signal)
+        return
+      }
+      const image = await this.#find(spec.image)
+      const plan: ContainerPlan = {
+        id: spec.id,
+        image,
+        imageName: imageName(spec.image),
+        init: spec.config.init,
+        user: undefined,
+        roostDir: dirs.secretDir(spec.id),
+        mounts: fileMounts(dirs.fileDir(spec.id), spec.config.files ?? []),
+        annotations: {},
+        labels: { [STAMP]: spec.stamp },
+      }
       // Refuses what can't run before anything is made.
-      programOf(spec.config.init, image.run)
+      programOf(plan.init, image.run)
       signal.throwIfAborted()
-      this.#options.dirs.write(spec, this.#options.nameservers)
+      dirs.write(spec, this.#options.nameservers)
       const [mounts] = await Promise.all([
         this.#prepare(spec.id, image.chainId),
-        this.#options.network.makeNamespace(spec),
+        network.makeNamespace(spec),
       ])
       // Goes on meanwhile; the start waits for it, and says what went wrong.
-      this.#options.network.attach(spec).catch(() => {})
-      await this.#createContainer(spec, image, await this.#lookInto(spec, image, mounts))
+      network.attach(spec).catch(() => {})
+      await this.#createContainer(spec, plan, await this.#lookInto(plan, mounts))
     })
   }
 
-  start(id: MachineId, environment: Environment, signal: AbortSignal): Promise<void> {
+  start(
+    id: MachineId,
+    environment: Environment,
+    signal: AbortSignal,
+    files: readonly FileContent[] = [],
+  ): Promise<void> {
     return this.#inTurn(id, async () => {
       const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
       if (!container)
@@ -212,6 +273,7 @@ export class ContainerdRuntime implements Runtime {
           cause: new Error('it was not created'),
           retry: 'later',
         })
+      if (this.#several.isMachine(container)) return this.#several.start(container)
       if (task && isRunning(task)) return
       if (task) await this.#deleteTask(id)
       const { spec, user, chainId } = recordOf(container)
@@ -220,6 +282,7 @@ export class ContainerdRuntime implements Runtime {
       const { dirs, network, nameservers, cgroups } = this.#options
       dirs.write(spec, nameservers)
       writeEnvironmentFile(dirs.secretDir(id), environment, user)
+      writeFiles(dirs.fileDir(id), spec.config.files ?? [], files, user)
       await network.makeNamespace(spec)
       const ready = network.attach(spec)
       ready.catch(() => {})
@@ -242,11 +305,7 @@ export class ContainerdRuntime implements Runtime {
       try {
         await ready
         signal.throwIfAborted()
-        await this.#client.call(
-          tasks.TasksService.start,
-          { containerId: id, execId: '' },
-          { timeoutMs: START_MS },
-        )
+        await this.#startTask(id)
       } catch (error) {
         await this.#deleteTask(id).catch(() => {})
         throw error
@@ -256,8 +315,9 @@ export class ContainerdRuntime implements Runtime {
 
   suspend(id: MachineId): Promise<void> {
     return this.#inTurn(id, async () => {
-      const task = await this.#task(id)
-      if (!task || !isRunning(task))
+      const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
+      const several = container && this.#several.isMachine(container)
+      if (several ? !this.#several.isRunning(container) : !task || !isRunning(task))
         throw new PlatformError('precondition_failed', `suspend machine ${id}`, {
           cause: new Error('it does not run'),
           retry: 'later',
@@ -270,16 +330,41 @@ export class ContainerdRuntime implements Runtime {
     return this.#inTurn(id, async () => this.#options.freezer.thaw(this.#cgroupPath(id)))
   }
 
-  stop(
+  startContainer(
     id: MachineId,
-    how: { readonly signal: string; readonly timeoutMs: number },
+    name: string,
+    start: ContainerStart,
+    signal: AbortSignal,
+  ): Promise<void> {
+    return this.#inTurn(id, async () => {
+      const machine = await this.#container(id)
+      if (machine && this.#several.isMachine(machine))
+        return this.#several.startContainer(machine, name, start, signal)
+      throw new PlatformError('not_found', `start container ${name} of machine ${id}`, {
+        cause: new Error('the machine has no containers'),
+        retry: 'later',
+      })
+    })
+  }
+
+  stopContainer(
+    id: MachineId,
+    name: string,
+    how: Omit<StopHow, 'exit'>,
     signal?: AbortSignal,
   ): Promise<void> {
-    const number = SIGNALS[how.signal]
-    if (number === undefined)
-      throw new PlatformError('invalid', `stop machine ${id}: unknown signal ${how.signal}`)
+    const number = signalNumber(id, how.signal)
+    return this.#inTurn(id, () =>
+      this.#several.stopContainer(id, name, number, how.timeoutMs, signal),
+    )
+  }
+
+  stop(id: MachineId, how: StopHow, signal?: AbortSignal): Promise<void> {
+    const number = signalNumber(id, how.signal)
     return this.#inTurn(id, async () => {
-      const task = await this.#task(id)
+      const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
+      if (container && this.#several.isMachine(container))
+        return this.#several.stop(container, how, (name) => signalNumber(id, name), signal)
       if (!task) return
       if (isRunning(task)) {
         this.#options.freezer.thaw(this.#cgroupPath(id))
@@ -297,7 +382,7 @@ export class ContainerdRuntime implements Runtime {
   }
 
   /** What runs just now, with its first process. What is suspended does not: nothing of it has anything to say. */
-  async runs(): Promise<readonly { id: MachineId; startedAt: number; pid: number }[]> {
+  async runs(): Promise<readonly { id: ContainerId; startedAt: number; pid: number }[]> {
     const [found, running] = await Promise.all([
       this.#client.call(containers.ContainersService.list, { filters: [] }),
       this.#client.call(tasks.TasksService.list, { filter: '' }),
@@ -306,7 +391,7 @@ export class ContainerdRuntime implements Runtime {
     return running.tasks.flatMap((task) => {
       const at = startedAt.get(task.id)
       return task.status === taskType.Status.RUNNING && at && !this.#isFrozen(task.id)
-        ? [{ id: task.id as MachineId, startedAt: at, pid: task.pid }]
+        ? [{ id: task.id, startedAt: at, pid: task.pid }]
         : []
     })
   }
@@ -315,8 +400,8 @@ export class ContainerdRuntime implements Runtime {
    * Ends a run that can't go on through no fault of its program: its exit bears the cause, so that it is started again, and
    * counts for no limit, unless its restart policy is `no`. Nothing happens to a machine whose run is another by now.
    */
-  endRun(id: MachineId, cause: string, startedAt: number): Promise<void> {
-    return this.#inTurn(id, async () => {
+  endRun(id: ContainerId, cause: string, startedAt: number): Promise<void> {
+    return this.#inTurn(machineOf(id), async () => {
       const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
       if (!container || !task || !isRunning(task)) return
       if (Number(container.labels[STARTED]) !== startedAt || this.#isFrozen(id)) return
@@ -379,7 +464,7 @@ export class ContainerdRuntime implements Runtime {
       try {
         for await (const envelope of stream) {
           failures = 0
-          const id = machineOf(envelope as Parameters<typeof machineOf>[0])
+          const id = machineOfEvent(envelope as Parameters<typeof machineOfEvent>[0])
           if (id !== null) for (const heard of this.#listeners) heard(id)
         }
       } catch (error) {
@@ -421,6 +506,26 @@ export class ContainerdRuntime implements Runtime {
     return { id, stamp, state: 'exited', startedAt, exit: this.#exitOf(container, undefined) }
   }
 
+  async #shownSeveral(
+    id: MachineId,
+    machine: Container | undefined,
+    parts: readonly { readonly container: Container; readonly task: Task | undefined }[],
+  ): Promise<RuntimeMachine> {
+    const shown = this.#several.shown(id, machine, parts)
+    // As with those that are alone: a task that is over is noted and goes, unless somebody is at it.
+    const over = parts.filter(({ task }) => task?.status === taskType.Status.STOPPED)
+    if (over.length > 0 && !this.#turns.has(id))
+      await this.#inTurn(id, async () => {
+        for (const { container } of over) await this.#reap(container.id)
+      }).catch(() => {})
+    return shown
+  }
+
+  async #parts(id: MachineId): Promise<readonly Container[]> {
+    const request = { filters: [`id~=^${id}\\.`] }
+    return (await this.#client.call(containers.ContainersService.list, request)).containers
+  }
+
   #refuseSuspended(id: MachineId): void {
     if (!this.#isFrozen(id)) return
     throw new PlatformError(
@@ -430,7 +535,7 @@ export class ContainerdRuntime implements Runtime {
   }
 
   #isFrozen(id: string): boolean {
-    return this.#options.freezer.isFrozen(this.#cgroupPath(id))
+    return this.#options.freezer.isFrozen(this.#cgroupPath(machineOf(id)))
   }
 
   /** By its task, by what we noted when that was deleted, or, when it was lost, as killed. */
@@ -456,24 +561,26 @@ export class ContainerdRuntime implements Runtime {
 
   /** What ran when the host went down: noted once, so that it is the same exit each time it is looked at. */
   async #noteLost(container: Container): Promise<void> {
+    const several = this.#several.isMachine(container)
     const startedAt = Number(container.labels[STARTED]) || null
     if (startedAt === null || container.labels[EXIT]) return
     const now = this.#options.clock.now()
     const bootedAt = now - uptime() * 1000
     const rebooted = startedAt < bootedAt
-    await this.#label(container, {
-      [EXIT]: JSON.stringify({
-        code: 137,
-        signal: 9,
-        oomKilled: false,
-        cause: rebooted ? 'its host was restarted or lost power' : LOST,
-        at: Math.round(rebooted ? bootedAt : now),
-      } satisfies Exit),
-    })
+    const exit: Exit = {
+      code: 137,
+      signal: 9,
+      oomKilled: false,
+      cause: rebooted ? 'its host was restarted or lost power' : LOST,
+      at: Math.round(rebooted ? bootedAt : now),
+    }
+    if (!several) await this.#label(container, { [EXIT]: JSON.stringify(exit) })
+    // Its record never has a task: what that means its containers say, unless all of them went down with the host.
+    else if (rebooted) await this.#several.noteReboot(container, exit)
   }
 
   /** Notes how a task ended, then deletes it. Looks for itself: what the caller saw may be over by now. */
-  async #reap(id: MachineId): Promise<void> {
+  async #reap(id: ContainerId): Promise<void> {
     const [container, task] = await Promise.all([this.#container(id), this.#task(id)])
     if (!container || task?.status !== taskType.Status.STOPPED) return
     await this.#label(container, { [EXIT]: JSON.stringify(this.#exitOf(container, task)) })
@@ -492,18 +599,28 @@ export class ContainerdRuntime implements Runtime {
 
   // ── making ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  async #createContainer(spec: MachineSpec, image: StoredImage, seen: Seen): Promise<void> {
+  async #find(image: ImageToPull): Promise<StoredImage> {
+    const found = await this.#options.store.find(imageName(image))
+    if (found) return found
+    throw new PlatformError('image_not_found', `find image ${imageName(image)}`, {
+      cause: new Error('it is not here yet'),
+      retry: 'later',
+    })
+  }
+
+  async #createContainer(spec: MachineSpec, plan: ContainerPlan, seen: Seen): Promise<void> {
     const { user } = seen
-    const { dirs, network, cgroups, cgroupParent, runDir } = this.#options
+    const { dirs, network, cgroups, cgroupParent } = this.#options
     // Each time: the group goes with its last machine.
     cgroups.share(cgroupParent, availableParallelism())
     const oci = machineSpec({
-      config: spec.config,
-      image: image.run,
+      ...plan,
+      guest: spec.config.guest,
+      image: plan.image.run,
       user,
       hostname: spec.hostname,
       netnsPath: network.netnsPath(spec.id),
-      cgroupPath: this.#cgroupPath(spec.id),
+      cgroupPath: this.#cgroupPath(plan.id),
       machineDir: dirs.path(spec.id),
       tiniPath: TINI,
       busyboxPath: BUSYBOX,
@@ -514,37 +631,52 @@ export class ContainerdRuntime implements Runtime {
       // The second version takes no swap at all where it is limited to nothing more than memory.
       neverSwap: cgroups.version === 1 && clearSwaps().length > 0,
     })
-    const record: MachineRecord = {
-      spec: { ...spec, config: { ...spec.config, env: {} } },
-      user,
-      chainId: image.chainId,
-    }
+    await this.#writeContainer(oci, {
+      id: plan.id,
+      labels: plan.labels,
+      image: plan.imageName,
+      snapshotter: SNAPSHOTTER,
+      snapshotKey: plan.id,
+      extensions: {
+        [EXTENSION]: json(EXTENSION, {
+          spec: recordable(spec),
+          user,
+          chainId: plan.image.chainId,
+        } satisfies MachineRecord),
+      },
+    })
+  }
+
+  async #writeContainer(
+    oci: object,
+    rest: Partial<Container> & Pick<Container, 'id'>,
+  ): Promise<void> {
+    const root = join(this.#options.runDir, 'runc')
     const container = containers.Container.fromPartial({
-      id: spec.id,
-      labels: { [STAMP]: spec.stamp },
-      image: imageName(spec.image),
+      ...rest,
       runtime: {
         name: RUNTIME,
         options: {
           typeUrl: 'containerd.runc.v1.Options',
           // runc's state holds the whole spec; on tmpfs it is gone with the power.
           value: runcOptions.Options.encode(
-            runcOptions.Options.fromPartial({ root: join(runDir, 'runc'), systemdCgroup: false }),
+            runcOptions.Options.fromPartial({ root, systemdCgroup: false }),
           ).finish(),
         },
       },
       spec: json('types.containerd.io/opencontainers/runtime-spec/1/Spec', oci),
-      snapshotter: SNAPSHOTTER,
-      snapshotKey: spec.id,
-      extensions: { [EXTENSION]: json(EXTENSION, record) },
     })
     await this.#client.call(containers.ContainersService.create, { container })
   }
 
-  /** Whom the machine runs as; refuses a program that is not in the image. One look per image and program. */
-  async #lookInto(spec: MachineSpec, image: StoredImage, mounts: readonly Mount[]): Promise<Seen> {
-    const program = programOf(spec.config.init, image.run)[0] ?? ''
-    const key = `${image.digest} ${program}`
+  /** Whom it runs as; refuses a program that is not in the image. One look per image, program and user. */
+  async #lookInto(
+    { init, image, imageName: name, user: wanted }: ContainerPlan,
+    mounts: readonly Mount[],
+  ): Promise<Seen> {
+    const program = programOf(init, image.run)[0] ?? ''
+    const as = wanted ?? image.run.user
+    const key = `${image.digest} ${as} ${program}`
     const known = this.#looks.get(key)
     if (known) return known
     const path = image.run.env.find((line) => line.startsWith('PATH='))?.slice('PATH='.length)
@@ -558,11 +690,10 @@ export class ContainerdRuntime implements Runtime {
         workingDir: image.run.workingDir,
       })
       if (!seen.executable)
-        throw new PlatformError('image_unusable', `image ${imageName(spec.image)}`, {
+        throw new PlatformError('image_unusable', `image ${name}`, {
           cause: new Error(`it has no program "${program}"`),
         })
-      const user = resolveUser(image.run.user, seen.passwd, seen.group)
-      return { user, has32Bit: seen.has32Bit }
+      return { user: resolveUser(as, seen.passwd, seen.group), has32Bit: seen.has32Bit }
     })()
     if (this.#looks.size >= LOOKS_MAX) this.#looks.clear()
     this.#looks.set(key, look)
@@ -571,7 +702,7 @@ export class ContainerdRuntime implements Runtime {
   }
 
   /** A writable snapshot on top of the image. Rooted by its label until we remove it, so no lease is needed. */
-  async #prepare(id: MachineId, parent: string): Promise<readonly Mount[]> {
+  async #prepare(id: ContainerId, parent: string): Promise<readonly Mount[]> {
     try {
       const prepared = await this.#client.call(snapshots.SnapshotsService.prepare, {
         snapshotter: SNAPSHOTTER,
@@ -594,7 +725,7 @@ export class ContainerdRuntime implements Runtime {
     return (await orAbsent(call))?.mounts
   }
 
-  async #createTask(id: MachineId, rootfs: readonly Mount[]): Promise<void> {
+  async #createTask(id: ContainerId, rootfs: readonly Mount[]): Promise<void> {
     const output = `file://${this.#options.logs.file(id)}`
     const request = tasks.CreateTaskRequest.fromPartial({
       containerId: id,
@@ -616,6 +747,11 @@ export class ContainerdRuntime implements Runtime {
       await this.#deleteTask(id)
       await make()
     }
+  }
+
+  async #startTask(id: ContainerId): Promise<void> {
+    const request = { containerId: id, execId: '' }
+    await this.#client.call(tasks.TasksService.start, request, { timeoutMs: START_MS })
   }
 
   async #label(container: Container, labels: Readonly<Record<string, string>>): Promise<void> {
@@ -650,7 +786,7 @@ export class ContainerdRuntime implements Runtime {
 
   async #killAll(id: string): Promise<void> {
     // What is frozen does not even die.
-    this.#options.freezer.thaw(this.#cgroupPath(id))
+    this.#options.freezer.thaw(this.#cgroupPath(machineOf(id)))
     // The shim may know of processes in the cgroup only after the first signal; and a second one does no harm.
     await this.#kill(id, 9, true).catch(() => this.#kill(id, 9, false))
     if (await this.#waitForExit(id, KILL_MS)) return
@@ -674,6 +810,7 @@ export class ContainerdRuntime implements Runtime {
 
   async #remove(id: MachineId): Promise<void> {
     await this.#deleteTask(id)
+    await this.#several.remove(id)
     await orAbsent(this.#client.call(containers.ContainersService.delete, { id }))
     await this.#removeSnapshot(id)
     await this.#removeTraces(id)
@@ -685,6 +822,7 @@ export class ContainerdRuntime implements Runtime {
     await network.detach(id)
     await logs.close(id)
     cgroups.remove(this.#cgroupPath(id))
+    await this.#several.removeShared(id)
     dirs.remove(id)
   }
 
@@ -717,8 +855,11 @@ export class ContainerdRuntime implements Runtime {
       ...logs.ids(),
       ...cgroups.children(cgroupParent),
       ...(await network.attached()),
+      ...this.#several.sharedIds(),
     ])
-    const left = [...traces].filter((id) => /^[0-9a-f]{14}$/.test(id) && !known.has(id))
+    // Of one with containers there may be these and no record yet, or none any more: that is for `remove` to end.
+    const machines = new Set<string>([...known].map(machineOf))
+    const left = [...traces].filter((id) => isMachineId(id) && !machines.has(id))
     if (left.length > 0) log.info('swept what a crash had left', { machines: left })
     for (const id of left) await this.#removeTraces(id as MachineId)
   }
@@ -738,18 +879,21 @@ export class ContainerdRuntime implements Runtime {
       .filter(({ kind }) => kind === snapshots.Kind.ACTIVE)
       .map(({ name }) => name)
     const traces = new Set<string>([
-      ...active,
+      ...active.map(machineOf),
       ...dirs.ids(),
       ...logs.ids(),
       ...cgroups.children(cgroupParent),
       ...(await network.attached()),
+      ...this.#several.sharedIds(),
     ])
+    const isThere = async (id: MachineId) =>
+      (await this.#container(id)) !== undefined || (await this.#parts(id)).length > 0
     for (const id of [...traces].filter(isMachineId)) {
-      if (this.#turns.has(id) || (await this.#container(id))) continue
+      if (this.#turns.has(id) || (await isThere(id))) continue
       await this.#inTurn(id, async () => {
         // It may have been created while we waited for our turn.
-        if ((await this.#container(id)) || (await this.#task(id))) return
-        await this.#removeSnapshot(id)
+        if ((await isThere(id)) || (await this.#task(id))) return
+        for (const name of active) if (machineOf(name) === id) await this.#removeSnapshot(name)
         await this.#removeTraces(id)
         log.info('removed what a failed deed had left', { machine: id })
       })
@@ -770,8 +914,61 @@ export class ContainerdRuntime implements Runtime {
 
   // ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #cgroupPath(id: string): string {
-    return `${this.#options.cgroupParent}/${id}`
+  #cgroupPath(id: ContainerId): string {
+    const name = partsOf(id)?.name ?? null
+    const path = `${this.#options.cgroupParent}/${machineOf(id)}`
+    return name === null ? path : `${path}/${name}`
+  }
+
+  /** What is done to one container, for machines that have several. */
+  #deeds(): ConstructorParameters<typeof MachineContainers>[0]['deeds'] {
+    return {
+      container: (id) => this.#container(id),
+      containersOf: (id) => this.#parts(id),
+      task: (id) => this.#task(id),
+      find: (image) => this.#find(image),
+      refuseUnrunnable: ({ init, image }) => {
+        programOf(init, image.run)
+      },
+      prepare: (id, chainId) => this.#prepare(id, chainId),
+      mounts: (id) => this.#mounts(id),
+      removeSnapshot: (id) => this.#removeSnapshot(id),
+      make: async (spec, plan, mounts) =>
+        this.#createContainer(spec, plan, await this.#lookInto(plan, mounts)),
+      makeRecord: (spec, labels) =>
+        this.#writeContainer(
+          {},
+          {
+            id: spec.id,
+            labels: { [STAMP]: spec.stamp, ...labels },
+            image: imageName(spec.image),
+            extensions: { [EXTENSION]: json(EXTENSION, { spec: recordable(spec) }) },
+          },
+        ),
+      recordOf,
+      label: (container, labels) => this.#label(container, labels),
+      run: async (id, mounts, signal) => {
+        await this.#createTask(id, mounts)
+        signal.throwIfAborted()
+        await this.#startTask(id)
+      },
+      exitOf: (container, task) => this.#exitOf(container, task),
+      reap: (id) => this.#reap(id),
+      signal: (id, number) => this.#kill(id, number, false),
+      waitForExit: (id, timeoutMs, signal) => this.#waitForExit(id, timeoutMs, signal),
+      killAll: (id) => this.#killAll(id),
+      deleteTask: (id) => this.#deleteTask(id),
+      deleteContainer: async (id) => {
+        await orAbsent(this.#client.call(containers.ContainersService.delete, { id }))
+      },
+      cgroupPath: (id) => this.#cgroupPath(id),
+      thaw: (id) => this.#options.freezer.thaw(this.#cgroupPath(id)),
+      isFrozen: (id) => this.#isFrozen(id),
+      attach: async (spec) => {
+        this.#options.dirs.write(spec, this.#options.nameservers)
+        await this.#options.network.attach(spec)
+      },
+    }
   }
 
   /** One deed at a time for each machine. */
@@ -811,6 +1008,12 @@ function recordOf(container: Container): MachineRecord {
   return JSON.parse(Buffer.from(value).toString('utf8')) as MachineRecord
 }
 
+function signalNumber(id: MachineId, name: string): number {
+  const number = SIGNALS[name]
+  if (number !== undefined) return number
+  throw new PlatformError('invalid', `stop machine ${id}: unknown signal ${name}`)
+}
+
 const isMachineId = (name: string): name is MachineId => /^[0-9a-f]{14}$/.test(name)
 
 const isRunning = (task: Task): boolean =>
@@ -842,7 +1045,7 @@ function lowerDirs(mounts: readonly Mount[]): readonly string[] {
   return option ? option.slice('lowerdir='.length).split(':') : []
 }
 
-function machineOf(envelope: {
+function machineOfEvent(envelope: {
   topic: string
   event: { typeUrl: string; value: Uint8Array } | undefined
 }): MachineId | null {
@@ -850,13 +1053,13 @@ function machineOf(envelope: {
   const { value } = envelope.event
   switch (envelope.topic) {
     case '/tasks/start':
-      return taskEvents.TaskStart.decode(value).containerId as MachineId
+      return machineOf(taskEvents.TaskStart.decode(value).containerId)
     case '/tasks/exit':
-      return taskEvents.TaskExit.decode(value).containerId as MachineId
+      return machineOf(taskEvents.TaskExit.decode(value).containerId)
     case '/tasks/oom':
-      return taskEvents.TaskOOM.decode(value).containerId as MachineId
+      return machineOf(taskEvents.TaskOOM.decode(value).containerId)
     case '/tasks/delete':
-      return taskEvents.TaskDelete.decode(value).containerId as MachineId
+      return machineOf(taskEvents.TaskDelete.decode(value).containerId)
     default:
       return null
   }

@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { MachineId } from '@roost/core'
+import { containersOf, type MachineId } from '@roost/core'
 import type { MachineSpec } from '../runtime.ts'
 
 /**
@@ -18,9 +18,18 @@ export class MachineDirs {
     return join(this.#root, id)
   }
 
-  /** Where the machine's environment file lies. */
-  secretDir(id: MachineId): string {
-    return join(this.path(id), 'roost')
+  /** Where the environment file of the machine, or of one of its containers, lies. */
+  secretDir(id: MachineId, container: string | null = null): string {
+    return join(this.#of(id, container), 'roost')
+  }
+
+  /** Where the files lie that are put into the machine, or into one of its containers. */
+  fileDir(id: MachineId, container: string | null = null): string {
+    return join(this.#of(id, container), 'files')
+  }
+
+  #of(id: MachineId, container: string | null): string {
+    return container === null ? this.path(id) : join(this.path(id), 'containers', container)
   }
 
   ids(): readonly MachineId[] {
@@ -28,14 +37,16 @@ export class MachineDirs {
   }
 
   write(
-    spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv4' | 'ipv6'>,
+    spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv4' | 'ipv6' | 'config'>,
     nameservers: readonly string[],
   ): void {
-    const secrets = this.secretDir(spec.id)
-    // Root's, but every user of the machine may go through.
-    mkdirSync(secrets, { recursive: true, mode: 0o711 })
-    for (const mountPoint of ['tini', 'busybox'])
-      writeFileSync(join(secrets, mountPoint), '', { mode: 0o755 })
+    const names = containersOf(spec.config)?.map(({ name }) => name) ?? [null]
+    for (const secrets of names.map((name) => this.secretDir(spec.id, name))) {
+      // Root's, but every user of the machine may go through.
+      mkdirSync(secrets, { recursive: true, mode: 0o711 })
+      for (const mountPoint of ['tini', 'busybox'])
+        writeFileSync(join(secrets, mountPoint), '', { mode: 0o755 })
+    }
     writeFileSync(join(this.path(spec.id), 'hosts'), hostsFile(spec), { mode: 0o644 })
     writeFileSync(join(this.path(spec.id), 'resolv.conf'), resolvConf(nameservers), { mode: 0o644 })
   }

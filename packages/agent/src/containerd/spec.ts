@@ -1,5 +1,6 @@
 import { PlatformError } from '@roost/base'
 import type { MachineConfig, MachineGuest } from '@roost/core'
+import { CPU_PERIOD_US, machineLimits } from './limits.ts'
 import type { OciSeccomp } from './seccomp.ts'
 import type { ImageUser } from './user.ts'
 
@@ -30,19 +31,23 @@ export const CAPABILITIES: readonly string[] = [
   'CAP_SYS_CHROOT',
 ]
 
-const PIDS_MAX = 4096
 const OPEN_FILES_MAX = 65_536
-const CPU_PERIOD_US = 100_000
 
 export interface SpecInput {
-  readonly config: Pick<MachineConfig, 'init' | 'guest'>
+  readonly init: MachineConfig['init']
+  readonly guest: MachineGuest
   readonly image: ImageRun
   readonly user: ImageUser
   readonly hostname: string
   readonly netnsPath: string
   readonly cgroupPath: string
-  /** On tmpfs: `roost/` with the environment, `hosts`, `resolv.conf`. */
+  /** On tmpfs: `hosts`, `resolv.conf`. */
   readonly machineDir: string
+  /** On tmpfs: the environment, and what stands between. */
+  readonly roostDir: string
+  /** More mounts, after all others. */
+  readonly mounts: readonly object[]
+  readonly annotations: Readonly<Record<string, string>>
   readonly tiniPath: string
   readonly busyboxPath: string
   readonly seccomp: OciSeccomp
@@ -72,7 +77,7 @@ export function programOf(init: MachineConfig['init'], image: ImageRun): readonl
 const OOM_SCORE_ADJ = 300
 
 export function machineSpec(input: SpecInput): object {
-  const { config, image, user, machineDir } = input
+  const { init, image, user, machineDir } = input
   const root = user.uid === 0
   // A dump of a program that crashed has its secrets, and would lie on the disk. 1 and not 0: with that the kernel does not
   // hand it to a program either (core_pattern with a pipe).
@@ -83,7 +88,7 @@ export function machineSpec(input: SpecInput): object {
     process: {
       terminal: false,
       user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
-      args: [...PREFIX, ...programOf(config.init, image)],
+      args: [...PREFIX, ...programOf(init, image)],
       env: withDefaults(image.env, {
         PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
         HOME: user.home,
@@ -108,12 +113,14 @@ export function machineSpec(input: SpecInput): object {
     hostname: input.hostname,
     mounts: [
       ...FILE_SYSTEMS,
-      bind(`${machineDir}/roost`, '/.roost'),
+      bind(input.roostDir, '/.roost'),
       bind(input.tiniPath, '/.roost/tini'),
       bind(input.busyboxPath, '/.roost/busybox'),
       bind(`${machineDir}/hosts`, '/etc/hosts', 'rw'),
       bind(`${machineDir}/resolv.conf`, '/etc/resolv.conf', 'rw'),
+      ...input.mounts,
     ],
+    annotations: input.annotations,
     linux: {
       cgroupsPath: input.cgroupPath,
       namespaces: [
@@ -124,7 +131,7 @@ export function machineSpec(input: SpecInput): object {
         { type: 'cgroup' },
         { type: 'network', path: input.netnsPath },
       ],
-      resources: resources(config.guest, input),
+      resources: resources(input.guest, input),
       sysctl: {
         'net.ipv4.ip_unprivileged_port_start': '0',
         'net.ipv4.ping_group_range': '0 2147483647',
@@ -159,7 +166,7 @@ function resources(
   guest: MachineGuest,
   { swapAccounting, neverSwap }: Pick<SpecInput, 'swapAccounting' | 'neverSwap'>,
 ): object {
-  const memory = guest.memory_mb * 1024 * 1024
+  const { memoryBytes: memory, cpuShares, cpuQuotaUs, pids } = machineLimits(guest)
   return {
     devices: [
       { allow: false, access: 'rwm' },
@@ -170,12 +177,8 @@ function resources(
       ...(swapAccounting ? { swap: memory } : {}),
       ...(neverSwap ? { swappiness: 0 } : {}),
     },
-    cpu: {
-      shares: guest.cpus * (guest.cpu_kind === 'shared' ? 64 : 1024),
-      quota: guest.cpus * CPU_PERIOD_US,
-      period: CPU_PERIOD_US,
-    },
-    pids: { limit: PIDS_MAX },
+    cpu: { shares: cpuShares, quota: cpuQuotaUs, period: CPU_PERIOD_US },
+    pids: { limit: pids },
   }
 }
 

@@ -90,6 +90,9 @@ export async function raiseTrialHost(
   const runDir = mkdtempSync(`/dev/shm/${name}-`)
   const disk = join(dir, 'disk')
   mkdirSync(disk)
+  // What is mounted below it must be seen where containerd runs.
+  await runCommand(['mount', '--bind', runDir, runDir])
+  await runCommand(['mount', '--make-shared', runDir])
   const diskFile = options.diskMb === undefined ? null : join(dir, 'disk.ext4')
   if (diskFile !== null) {
     await runCommand(['truncate', '-s', `${options.diskMb}M`, diskFile])
@@ -206,6 +209,7 @@ export async function raiseTrialHost(
         dirs: new MachineDirs(runDir),
         cgroupParent,
         runDir,
+        tempDir: join(dataDir, 'temp'),
         nameservers: ['198.18.0.53'],
         clock,
         log,
@@ -248,6 +252,7 @@ export async function raiseTrialHost(
       for (const pid of processesIn(name)) if (pid !== process.pid) process.kill(pid, 'SIGKILL')
       leave()
       await runCommand(['umount', rawLogs]).catch(() => {})
+      await runCommand(['umount', '--lazy', runDir])
       await runCommand(['ip', 'netns', 'del', name])
       // Other mount namespaces may hold the file system for logs, which lies on it, for a while.
       if (diskFile !== null) await runCommand(['umount', '--lazy', disk])

@@ -35,8 +35,16 @@ export function createRoomyRuntime(options: {
     onChange: (heard) => runtime.onChange(heard),
     pull: (image, signal) => roomy(`pull ${image.repository}`, () => runtime.pull(image, signal)),
     create: (spec, signal) => held(`create machine ${spec.id}`, () => runtime.create(spec, signal)),
-    start: (id, environment, signal) =>
-      held(`start machine ${id}`, () => runtime.start(id, environment, signal)),
+    start: (id, environment, signal, files) =>
+      held(`start machine ${id}`, () => runtime.start(id, environment, signal, files)),
+    startContainer: (id, name, start, signal) =>
+      held(`start container ${name} of machine ${id}`, () =>
+        runtime.startContainer(id, name, start, signal),
+      ),
+    stopContainer: (id, name, how, signal) =>
+      held(`stop container ${name} of machine ${id}`, () =>
+        runtime.stopContainer(id, name, how, signal),
+      ),
     suspend: (id) => runtime.suspend(id),
     resume: (id) => runtime.resume(id),
     stop: (id, how, signal) => held(`stop machine ${id}`, () => runtime.stop(id, how, signal)),

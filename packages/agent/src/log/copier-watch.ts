@@ -10,12 +10,12 @@ import {
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, type Logger, type Loop, runCommand, startLoop } from '@roost/base'
-import type { MachineId } from '@roost/core'
+import type { ContainerId } from '../container-id.ts'
 import { type Mark, newMark } from './copier-mark.ts'
 
-/** What runs just now. */
+/** What runs just now, with an output of its own. */
 export interface MachineRun {
-  readonly id: MachineId
+  readonly id: ContainerId
   readonly startedAt: number
   /** Its first process: our own init, which holds the machine's output open. */
   readonly pid: number
@@ -25,7 +25,7 @@ export interface CopierWatchOptions {
   readonly rawDir: string
   readonly runs: () => Promise<readonly MachineRun[]>
   /** Shown what arrived in a log with a mark in it. */
-  readonly watchMarks: (heard: (id: MachineId, data: Buffer) => void) => void
+  readonly watchMarks: (heard: (id: ContainerId, data: Buffer) => void) => void
   readonly onDead: (run: MachineRun) => Promise<void>
   readonly clock: Clock
   readonly log: Logger
@@ -59,7 +59,7 @@ interface Trial {
 export function startCopierWatch(options: CopierWatchOptions): Loop {
   const { rawDir, clock, log } = options
   const { periodMs = 10_000, arrivalMs = 10_000, triedMs = 60_000 } = options
-  const trials = new Map<MachineId, Trial>()
+  const trials = new Map<ContainerId, Trial>()
   const awaited = new Map<string, () => void>()
   options.watchMarks((id, data) => {
     for (const [key, arrived] of awaited) {
@@ -69,7 +69,7 @@ export function startCopierWatch(options: CopierWatchOptions): Loop {
   })
 
   /** False: it did not come. */
-  async function arrives(id: MachineId, mark: Mark, signal: AbortSignal): Promise<boolean> {
+  async function arrives(id: ContainerId, mark: Mark, signal: AbortSignal): Promise<boolean> {
     const came = new AbortController()
     let arrived = false
     const key = `${id} ${mark.toString('base64')}`

@@ -1,6 +1,5 @@
 import {
   closeSync,
-  existsSync,
   type FSWatcher,
   fstatSync,
   openSync,
@@ -15,6 +14,7 @@ import { join } from 'node:path'
 import type { LogLine } from '@roost/api'
 import { type Clock, type Logger, runCommand } from '@roost/base'
 import type { MachineId } from '@roost/core'
+import { type ContainerId, machineOf, partsOf } from '../container-id.ts'
 import type { MachineLogs } from '../containerd/containerd-runtime.ts'
 import { hasMark, withoutMarks } from './copier-mark.ts'
 import {
@@ -26,9 +26,9 @@ import {
 } from './segments.ts'
 
 export interface LogKeeperOptions {
-  /** Raw logs, on their file system: `<machine>.log`. */
+  /** Raw logs, on their file system: `<machine>.log`, or `<machine>.<container>.log`. */
   readonly rawDir: string
-  /** What was read, in segments: `<machine>/`. */
+  /** What was read, in segments: `<machine>/`, or `<machine>.<container>/`. */
   readonly storeDir: string
   readonly region: string
   readonly host: string
@@ -82,10 +82,11 @@ const DISK_FREE_MIN = 0.05
 /** The same complaint of all machines, at most so often. */
 const WARN_MS = 60_000
 
-interface Machine {
-  readonly id: MachineId
+/** What has an output of its own: a machine, or each of its containers. */
+interface Source {
+  readonly id: ContainerId
+  readonly machine: Machine
   readonly segments: Segments
-  readonly followers: Set<Follower>
   /** Up to where the raw log's space was given back. */
   punched: number
   /** Size when it was last seen growing, and when: for lines without an end. */
@@ -100,8 +101,19 @@ interface Machine {
   reading: Promise<boolean> | null
 }
 
+/** What all outputs of a machine have in common. */
+interface Machine {
+  readonly followers: Set<Follower>
+  /** Of the last line of any of them. */
+  at: number
+}
+
+type SaidLine = StoredLine & { readonly container: string | null }
+
 interface Follower {
-  readonly queue: StoredLine[]
+  /** null: of all of them. */
+  readonly container: string | null
+  readonly queue: SaidLine[]
   bytes: number
   dropped: number
   wake: () => void
@@ -113,34 +125,40 @@ interface Follower {
  */
 export class LogKeeper implements MachineLogs {
   readonly #options: LogKeeperOptions
+  readonly #sources = new Map<ContainerId, Source>()
   readonly #machines = new Map<MachineId, Machine>()
   readonly #stopped = new AbortController()
   #watcher: FSWatcher | null = null
-  #dirty = new Set<MachineId>()
+  #dirty = new Set<ContainerId>()
   #wake: () => void = () => {}
   #running: Promise<void> | null = null
   #warnedAt = 0
   /** Hears of marks that came through a machine's copiers. */
-  #onMark: (id: MachineId, data: Buffer) => void = () => {}
+  #onMark: (id: ContainerId, data: Buffer) => void = () => {}
 
   constructor(options: LogKeeperOptions) {
     this.#options = options
   }
 
-  file(id: MachineId): string {
+  file(id: ContainerId): string {
     return join(this.#options.rawDir, `${id}.log`)
   }
 
   ids(): readonly MachineId[] {
+    return [...new Set(this.#rawSources().map(machineOf))]
+  }
+
+  #rawSources(): readonly ContainerId[] {
     return readdirSync(this.#options.rawDir)
-      .filter((name) => /^[0-9a-f]{14}\.log$/.test(name))
-      .map((name) => name.slice(0, 14) as MachineId)
+      .filter((name) => name.endsWith('.log'))
+      .map((name) => name.slice(0, -4))
+      .filter((id) => partsOf(id) !== null)
   }
 
   start(): void {
     try {
       this.#watcher = watch(this.#options.rawDir, (_event, name) => {
-        const id = name?.endsWith('.log') ? (name.slice(0, -4) as MachineId) : null
+        const id = name?.endsWith('.log') ? name.slice(0, -4) : null
         if (id !== null) {
           this.#dirty.add(id)
           this.#wake()
@@ -161,18 +179,24 @@ export class LogKeeper implements MachineLogs {
   }
 
   /** `heard` is shown what is read, where there is a copier's mark in it. */
-  watchMarks(heard: (id: MachineId, data: Buffer) => void): void {
+  watchMarks(heard: (id: ContainerId, data: Buffer) => void): void {
     this.#onMark = heard
   }
 
-  /** Takes in the rest, then lets the raw log go. What was stored stays. */
+  /** Takes in the rest, then lets the raw logs of a machine go. What was stored stays. */
   async close(id: MachineId): Promise<void> {
-    const machine = this.#machine(id)
-    while (await this.#read(machine, true));
-    machine.segments.seek(0)
-    rmSync(this.file(id), { force: true })
-    machine.punched = 0
-    machine.seenSize = 0
+    // Also one that was never written to: its end is at its beginning.
+    const known = [...this.#sources.keys(), ...this.#rawSources(), id]
+    for (const one of new Set(known.filter((name) => machineOf(name) === id)))
+      await this.#close(this.#source(one))
+  }
+
+  async #close(source: Source): Promise<void> {
+    while (await this.#read(source, true));
+    source.segments.seek(0)
+    rmSync(this.file(source.id), { force: true })
+    source.punched = 0
+    source.seenSize = 0
   }
 
   /**
@@ -184,27 +208,42 @@ export class LogKeeper implements MachineLogs {
     const { blocks, bavail, bsize } = statfsSync(storeDir)
     const bytesMax = this.#options.storeBytesMax ?? storeBound(blocks * bsize)
     const all = readdirSync(storeDir).map((name) => ({ name, ...sizeAndAge(join(storeDir, name)) }))
-    const gone = all.filter(({ name }) => !ids.has(name as MachineId)).sort((a, b) => a.at - b.at)
+    const isThere = ({ name }: { readonly name: string }) => ids.has(machineOf(name))
+    const gone = all.filter((one) => !isThere(one)).sort((a, b) => a.at - b.at)
     let bytes = all.reduce((sum, one) => sum + one.bytes, 0)
     let missing = DISK_FREE_MIN * blocks * bsize - bavail * bsize
     for (const one of gone) {
       const old = clock.now() - one.at > GONE_MS_MAX
       if (!old && bytes <= bytesMax && missing <= 0) continue
-      this.#machines.delete(one.name as MachineId)
+      this.#forget(one.name)
       rmSync(join(storeDir, one.name), { recursive: true, force: true })
       bytes -= one.bytes
       missing -= one.bytes
     }
     if (bytes <= bytesMax) return
-    const living = all.filter(({ name }) => ids.has(name as MachineId))
+    const living = all.filter(isThere)
     const files = Math.floor(bytesMax / (living.length * SEGMENT_BYTES))
     for (const { name } of living)
-      this.#machine(name as MachineId).segments.trim(Math.min(SEGMENTS_MAX, Math.max(2, files)))
+      this.#source(name).segments.trim(Math.min(SEGMENTS_MAX, Math.max(2, files)))
+  }
+
+  #forget(id: ContainerId): void {
+    this.#sources.delete(id)
+    const machine = machineOf(id)
+    const known = this.#machines.get(machine)
+    const others = [...this.#sources.keys()].some((one) => machineOf(one) === machine)
+    if (!others && known?.followers.size === 0) this.#machines.delete(machine)
   }
 
   /** Whether it ever said something here. */
   has(id: MachineId): boolean {
-    return existsSync(join(this.#options.storeDir, id)) || existsSync(this.file(id))
+    return this.#sourcesOf(id).length > 0
+  }
+
+  /** All outputs that the machine has, or ever had, here. */
+  #sourcesOf(id: MachineId): readonly ContainerId[] {
+    const names = [...readdirSync(this.#options.storeDir), ...this.#idsOrNone()]
+    return [...new Set(names.filter((name) => machineOf(name) === id))]
   }
 
   /**
@@ -217,15 +256,17 @@ export class LogKeeper implements MachineLogs {
     readonly follow: boolean
     /** RFC 3339. */
     readonly after?: string | undefined
+    /** Only of that one. */
+    readonly container?: string | undefined
     readonly signal: AbortSignal
   }): AsyncGenerator<LogLine | null> {
-    const { machine: id, signal } = options
+    const { machine: id, container = null, signal } = options
     const machine = this.#machine(id)
-    const follower: Follower = { queue: [], bytes: 0, dropped: 0, wake: () => {} }
+    const follower: Follower = { container, queue: [], bytes: 0, dropped: 0, wake: () => {} }
     // No line can come between these two.
     if (options.follow) machine.followers.add(follower)
     const after = options.after === undefined ? 0 : instantOf(options.after)
-    const stored = machine.segments.tail(Math.max(0, Math.min(LINES_MAX, options.lines)), after)
+    const stored = this.#tail(id, Math.max(0, Math.min(LINES_MAX, options.lines)), after, container)
     const wake = () => follower.wake()
     signal.addEventListener('abort', wake)
     try {
@@ -235,7 +276,7 @@ export class LogKeeper implements MachineLogs {
         if (follower.dropped > 0) {
           const message = `[roost] ${follower.dropped} lines left out: they came faster than they were read`
           follower.dropped = 0
-          yield this.#logLine(id, { at: this.#options.clock.now(), message })
+          yield this.#logLine(id, { at: this.#options.clock.now(), message, container })
         }
         const line = follower.queue.shift()
         if (line) {
@@ -253,6 +294,20 @@ export class LogKeeper implements MachineLogs {
     }
   }
 
+  /** The last lines of all of them, in the order in which they were said. */
+  #tail(id: MachineId, count: number, after: number, container: string | null): SaidLine[] {
+    return this.#sourcesOf(id)
+      .map((source) => ({ source, name: partsOf(source)?.name ?? null }))
+      .filter(({ name }) => container === null || name === container)
+      .flatMap(({ source, name }) =>
+        this.#source(source)
+          .segments.tail(count, after)
+          .map((line) => ({ ...line, container: name })),
+      )
+      .sort((a, b) => a.at - b.at)
+      .slice(-count || Infinity)
+  }
+
   async #run(): Promise<void> {
     const { signal } = this.#stopped
     while (!signal.aborted) {
@@ -262,7 +317,7 @@ export class LogKeeper implements MachineLogs {
       this.#dirty = new Set()
       for (const id of ids) {
         try {
-          if (await this.#read(this.#machine(id), false)) this.#dirty.add(id)
+          if (await this.#read(this.#source(id), false)) this.#dirty.add(id)
         } catch (error) {
           this.#warn('read the log of a machine', { machine: id, error })
         }
@@ -286,21 +341,30 @@ export class LogKeeper implements MachineLogs {
     if (woken.signal.aborted) await this.#options.clock.sleep(15, this.#stopped.signal)
   }
 
-  #idsOrNone(): readonly MachineId[] {
+  #idsOrNone(): readonly ContainerId[] {
     try {
-      return this.ids()
+      return this.#rawSources()
     } catch {
       return []
     }
   }
 
   #machine(id: MachineId): Machine {
-    const known = this.#machines.get(id)
+    const known = this.#machines.get(id) ?? { followers: new Set(), at: 0 }
+    this.#machines.set(id, known)
+    return known
+  }
+
+  #source(id: ContainerId): Source {
+    const known = this.#sources.get(id)
     if (known) return known
-    const machine: Machine = {
+    const segments = new Segments(join(this.#options.storeDir, id))
+    const machine = this.#machine(machineOf(id))
+    machine.at = Math.max(machine.at, segments.at)
+    const source: Source = {
       id,
-      segments: new Segments(join(this.#options.storeDir, id)),
-      followers: new Set(),
+      machine,
+      segments,
       punched: 0,
       seenSize: 0,
       seenAt: 0,
@@ -310,105 +374,112 @@ export class LogKeeper implements MachineLogs {
       allowedAt: this.#options.clock.now(),
       reading: null,
     }
-    this.#machines.set(id, machine)
-    return machine
+    this.#sources.set(id, source)
+    return source
   }
 
   /** One turn of one machine; true if there is more. */
-  async #read(machine: Machine, last: boolean): Promise<boolean> {
-    while (machine.reading) await machine.reading.catch(() => {})
-    machine.reading = this.#readNow(machine, last)
+  async #read(source: Source, last: boolean): Promise<boolean> {
+    while (source.reading) await source.reading.catch(() => {})
+    source.reading = this.#readNow(source, last)
     try {
-      return await machine.reading
+      return await source.reading
     } finally {
-      machine.reading = null
+      source.reading = null
     }
   }
 
-  async #readNow(machine: Machine, last: boolean): Promise<boolean> {
+  async #readNow(source: Source, last: boolean): Promise<boolean> {
     let fd: number
     try {
-      fd = openSync(this.file(machine.id), 'r')
+      fd = openSync(this.file(source.id), 'r')
     } catch {
       return false
     }
     try {
       const { size } = fstatSync(fd)
-      if (size < machine.segments.offset) machine.segments.seek(0)
-      if (size !== machine.seenSize) {
-        machine.seenSize = size
-        machine.seenAt = this.#options.clock.now()
+      if (size < source.segments.offset) source.segments.seek(0)
+      if (size !== source.seenSize) {
+        source.seenSize = size
+        source.seenAt = this.#options.clock.now()
       }
-      this.#dropBacklog(machine, fd, size)
+      this.#dropBacklog(source, fd, size)
       let more = true
       // Whoever writes more than may be kept wakes us again by that, and one that stops is read a second later.
       for (let n = 0; more && n < CHUNKS_PER_TURN; n++)
-        more = (last || this.#mayKeep(machine)) && this.#readChunk(machine, fd, size, last)
-      await this.#punch(machine)
+        more = (last || this.#mayKeep(source)) && this.#readChunk(source, fd, size, last)
+      await this.#punch(source)
       return more
     } finally {
       closeSync(fd)
     }
   }
 
-  #mayKeep(machine: Machine): boolean {
+  #mayKeep(source: Source): boolean {
     const now = this.#options.clock.now()
-    const since = Math.max(0, now - machine.allowedAt)
-    machine.allowedAt = now
-    machine.allowed = Math.min(
+    const since = Math.max(0, now - source.allowedAt)
+    source.allowedAt = now
+    source.allowed = Math.min(
       KEPT_BURST_BYTES,
-      machine.allowed + (since / 1000) * KEPT_BYTES_PER_SECOND,
+      source.allowed + (since / 1000) * KEPT_BYTES_PER_SECOND,
     )
-    return machine.allowed > 0
+    return source.allowed > 0
   }
 
   /** True if there is more to read. */
-  #readChunk(machine: Machine, fd: number, size: number, last: boolean): boolean {
+  #readChunk(source: Source, fd: number, size: number, last: boolean): boolean {
     const { clock } = this.#options
-    const from = machine.segments.offset
+    const from = source.segments.offset
     const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - from))
     const bytes = chunk.length === 0 ? 0 : readSync(fd, chunk, 0, chunk.length, from)
     if (bytes === 0) return false
     const data = chunk.subarray(0, bytes)
-    machine.allowed -= bytes
-    if (hasMark(data)) this.#onMark(machine.id, data)
+    source.allowed -= bytes
+    if (hasMark(data)) this.#onMark(source.id, data)
     const now = clock.now()
     const atEnd = from + bytes >= size
-    const stale = now - machine.seenAt >= PARTIAL_MS
+    const stale = now - source.seenAt >= PARTIAL_MS
     const lines = splitLines(data, from, atEnd && (last || stale))
     if (lines.length === 0) return false
-    this.#take(machine, lines, now)
-    return machine.segments.offset < size
+    this.#take(source, lines, now)
+    return source.segments.offset < size
   }
 
   /** Stores lines and tells those who follow, with what had to be left out before them. */
-  #take(machine: Machine, lines: readonly Cut[], now: number): void {
-    const { segments } = machine
+  #take(source: Source, lines: readonly Cut[], now: number): void {
+    const { segments } = source
     const begin = segments.offset
     const notices = [
-      ...(machine.dropped > 0
-        ? [`${machine.dropped} lines dropped: they came faster than they could be kept`]
+      ...(source.dropped > 0
+        ? [`${source.dropped} lines dropped: they came faster than they could be kept`]
         : []),
-      ...(machine.homeless > 0 ? [`${machine.homeless} lines not kept: the disk was full`] : []),
+      ...(source.homeless > 0 ? [`${source.homeless} lines not kept: the disk was full`] : []),
     ].map((text) => ({ message: `[roost] ${text}`, offset: begin }))
     // Later than all before: a reader that was cut off goes on by the time of the last line it had.
-    let at = segments.at - now > CLOCK_BACK_MS ? 0 : segments.at
+    let at = source.machine.at - now > CLOCK_BACK_MS ? 0 : source.machine.at
     const stamped = [...notices, ...lines].map(({ message, offset }): ReadLine => {
       at = Math.max(now, Math.round(at * 1000 + 1) / 1000)
       return { at, offset, message }
     })
+    source.machine.at = at
     const spoken = stamped.filter((line): line is ReadLine & StoredLine => line.message !== null)
-    for (const follower of machine.followers) tell(follower, spoken)
+    const container = partsOf(source.id)?.name ?? null
+    for (const follower of source.machine.followers)
+      if (follower.container === null || follower.container === container)
+        tell(follower, spoken, container)
     if (segments.append(stamped)) {
-      machine.dropped = 0
-      machine.homeless = 0
+      source.dropped = 0
+      source.homeless = 0
       return
     }
-    machine.homeless += spoken.length - notices.length
-    this.#warn('no room to keep the logs of machines', { machine: machine.id })
+    source.homeless += spoken.length - notices.length
+    this.#warn('no room to keep the logs of machines', { machine: source.id })
   }
 
-  #warn(message: string, fields: { readonly machine: MachineId; readonly error?: unknown }): void {
+  #warn(
+    message: string,
+    fields: { readonly machine: ContainerId; readonly error?: unknown },
+  ): void {
     const now = this.#options.clock.now()
     if (Math.abs(now - this.#warnedAt) < WARN_MS) return
     this.#warnedAt = now
@@ -416,38 +487,38 @@ export class LogKeeper implements MachineLogs {
   }
 
   /** Keeps room: a full file system would stop the machine for ever. */
-  #dropBacklog(machine: Machine, fd: number, size: number): void {
-    const backlog = size - machine.segments.offset
+  #dropBacklog(source: Source, fd: number, size: number): void {
+    const backlog = size - source.segments.offset
     if (backlog <= BACKLOG_KEPT_BYTES) return
     const { blocks, bavail } = statfsSync(this.#options.rawDir)
     if (backlog <= BACKLOG_BYTES_MAX && bavail / blocks >= FREE_SHARE_MIN) return
     const target = size - BACKLOG_KEPT_BYTES
     const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
-    let at = machine.segments.offset
+    let at = source.segments.offset
     // Up to the first line that begins after the target.
     for (let found = false; !found; ) {
       const bytes = readSync(fd, buffer, 0, buffer.length, at)
       if (bytes === 0) break
-      if (hasMark(buffer.subarray(0, bytes))) this.#onMark(machine.id, buffer.subarray(0, bytes))
+      if (hasMark(buffer.subarray(0, bytes))) this.#onMark(source.id, buffer.subarray(0, bytes))
       let end = -1
       for (
         let newline = buffer.indexOf(10);
         newline !== -1 && newline < bytes && !found;
         newline = buffer.indexOf(10, newline + 1)
       ) {
-        machine.dropped++
+        source.dropped++
         end = newline
         found = at + newline >= target
       }
       at += found ? end + 1 : bytes
     }
-    machine.segments.seek(at)
+    source.segments.seek(at)
   }
 
-  async #punch(machine: Machine): Promise<void> {
-    const upTo = Math.floor(machine.segments.offset / 4096) * 4096
-    if (upTo < machine.punched) machine.punched = 0
-    const length = upTo - machine.punched
+  async #punch(source: Source): Promise<void> {
+    const upTo = Math.floor(source.segments.offset / 4096) * 4096
+    if (upTo < source.punched) source.punched = 0
+    const length = upTo - source.punched
     if (length <= 0) return
     const { blocks, bavail, bsize } = statfsSync(this.#options.rawDir)
     const step = PUNCH_SHARES.find(({ freeMin }) => bavail / blocks >= freeMin)
@@ -457,23 +528,18 @@ export class LogKeeper implements MachineLogs {
       'fallocate',
       '--punch-hole',
       '--offset',
-      String(machine.punched),
+      String(source.punched),
       '--length',
       String(length),
-      this.file(machine.id),
+      this.file(source.id),
     ])
-    machine.punched = upTo
+    source.punched = upTo
   }
 
-  #logLine(machine: MachineId, line: StoredLine): LogLine {
+  #logLine(machine: MachineId, { at, message, container }: SaidLine): LogLine {
     const { region, host } = this.#options
-    return {
-      timestamp: timestampOf(line.at),
-      machine,
-      region,
-      host,
-      message: line.message,
-    }
+    const said = { timestamp: timestampOf(at), machine, region, host, message }
+    return container === null ? said : { ...said, container }
   }
 }
 
@@ -563,12 +629,12 @@ function text(line: Buffer): string {
   return said.toString('utf8', 0, said.length - (said.at(-1) === 13 ? 1 : 0))
 }
 
-function tell(follower: Follower, lines: readonly StoredLine[]): void {
+function tell(follower: Follower, lines: readonly StoredLine[], container: string | null): void {
   for (const line of lines) {
     const full = follower.queue.length >= QUEUE_LINES_MAX || follower.bytes >= QUEUE_BYTES_MAX
     if (full) follower.dropped++
     else {
-      follower.queue.push(line)
+      follower.queue.push({ ...line, container })
       follower.bytes += line.message.length
     }
   }

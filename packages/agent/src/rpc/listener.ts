@@ -47,13 +47,13 @@ export function createAgentListener(options: AgentListenerOptions): HttpListener
       throw new PlatformError('invalid', `logs: ${query.error.issues[0]?.message}`)
     if (!/^[0-9a-f]{14}$/.test(machine) || !logs.has(machine))
       throw new PlatformError('not_found', `machine ${machine} has said nothing on this host`)
-    const { lines, follow, after } = query.data
+    const { lines, follow, after, container } = query.data
     await sendLines(
       reply,
       (signal) =>
         follow === 'true'
-          ? withSigns(logs, { machine, lines, after, signal }, clock)
-          : logs.readLogs({ machine, lines, after, follow: false, signal }),
+          ? withSigns(logs, { machine, lines, after, container, signal }, clock)
+          : logs.readLogs({ machine, lines, after, container, follow: false, signal }),
       { log },
     )
     return reply
@@ -64,7 +64,7 @@ export function createAgentListener(options: AgentListenerOptions): HttpListener
 /** What there was, `{}`, then what comes, with `{}` whenever nothing came for 10 s. */
 async function* withSigns(
   logs: Pick<LogKeeper, 'readLogs'>,
-  asked: { machine: MachineId; lines: number; after: string | undefined; signal: AbortSignal },
+  asked: Omit<Parameters<LogKeeper['readLogs']>[0], 'follow'>,
   clock: Clock,
 ): AsyncIterable<LogLine | Record<string, never>> {
   const lines = logs.readLogs({ ...asked, follow: true })[Symbol.asyncIterator]()

@@ -16,6 +16,7 @@ interface Options extends AppOptions {
   /** RFC 3339. */
   readonly since?: string
   readonly machine?: string
+  readonly container?: string
   readonly region?: string
   readonly json?: boolean
 }
@@ -33,6 +34,7 @@ export function register(parent: Command, context: CliContext): void {
       timeOf,
     )
     .option('--machine <id>', 'only of one machine, also one that has gone')
+    .option('--container <name>', 'only of one container, in machines that have several')
     .option('--region <code>', 'only of one region')
   explained(command, {
     examples: [
@@ -41,7 +43,7 @@ export function register(parent: Command, context: CliContext): void {
       'roost logs --since 10m --no-tail',
       'roost logs --json | jq -r .message',
     ],
-    json: 'one object a line: {timestamp, machine, region, host, message}',
+    json: 'one object a line: {timestamp, machine, container?, region, host, message}',
   })
   command.action((options: Options) =>
     withApp(context, options, async ({ client, params }) => {
@@ -50,7 +52,9 @@ export function register(parent: Command, context: CliContext): void {
         if (options.json) return context.stdout.write(`${JSON.stringify(line)}\n`)
         // To the millisecond: the rest only keeps them apart.
         const at = line.timestamp.replace(/(\.\d{3})\d+Z$/, '$1Z')
-        const from = `${at} ${line.region} [${line.machine}]`
+        const who =
+          line.container === undefined ? line.machine : `${line.machine} ${line.container}`
+        const from = `${at} ${line.region} [${who}]`
         return context.stdout.write(
           `${style.dim(from)} ${harmless(line.message, context.stdout)}\n`,
         )
@@ -79,7 +83,9 @@ const LINES_MAX = 10_000
 export async function readLogs(
   client: ApiClient,
   app: string,
-  options: Pick<Options, 'follow' | 'machine' | 'region' | 'since'> & { readonly lines: number },
+  options: Pick<Options, 'follow' | 'machine' | 'container' | 'region' | 'since'> & {
+    readonly lines: number
+  },
   print: (line: LogLine) => unknown,
   run: {
     readonly signal: AbortSignal
@@ -98,6 +104,7 @@ export async function readLogs(
       lines,
       ...(options.follow ? { follow: 'true' as const } : {}),
       ...(options.machine === undefined ? {} : { machine: checkedMachineId(options.machine) }),
+      ...(options.container === undefined ? {} : { container: options.container }),
       ...(options.region === undefined ? {} : { region: options.region }),
       ...(options.since === undefined ? {} : { since: options.since }),
     }

@@ -26,6 +26,7 @@ export function logHandlers(
       const request = {
         app,
         machine,
+        container: query.container,
         lines: query.lines,
         follow: query.follow === 'true',
         region: query.region,

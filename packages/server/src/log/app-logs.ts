@@ -18,6 +18,8 @@ export interface AppLogsRequest {
   /** By its name, it may have gone long ago. */
   readonly machine?: MachineId | undefined
   readonly region?: string | undefined
+  /** Of machines that have several: only this one. */
+  readonly container?: string | undefined
 }
 
 type LogDeps = Pick<Deps, 'store' | 'clock' | 'agent'> & { readonly hub: LogHub }
@@ -198,7 +200,7 @@ function createReaders(deps: LogDeps, request: AppLogsRequest, to: ReadFor): Rea
       const ended = new AbortController()
       known.set(machine.id, ended)
       const follow = request.follow && !machine.gone
-      const how = { lines, follow, since: request.since }
+      const how = { lines, follow, since: request.since, container: request.container }
       const signal = AbortSignal.any([to.signal, ended.signal])
       void readMachine(deps, machine, how, { ...to, signal }, silent)
       return true
@@ -222,7 +224,12 @@ function createReaders(deps: LogDeps, request: AppLogsRequest, to: ReadFor): Rea
 async function readMachine(
   deps: LogDeps,
   { id, host }: LoggedMachine,
-  how: { readonly lines: number; readonly follow: boolean; readonly since: string | undefined },
+  how: {
+    readonly lines: number
+    readonly follow: boolean
+    readonly since: string | undefined
+    readonly container: string | undefined
+  },
   { queue, left, signal }: ReadFor,
   silent: Set<HostId>,
 ): Promise<void> {
@@ -259,6 +266,7 @@ async function readMachine(
       follow: false,
       // After a break everything that was missed is wanted.
       lines: heardPast ? 10_000 : how.lines,
+      container: how.container,
       ...(last === null ? {} : { after: last }),
     }
     for await (const line of machineLogs(deps.agent(host), request, signal)) {
@@ -274,6 +282,8 @@ async function readMachine(
     ? deps.hub.follow(id, host, {
         line: (line) => {
           silent.delete(host.id)
+          // One stream for all who follow the machine, whatever of it they want.
+          if (how.container !== undefined && line.container !== how.container) return
           if (held === null) tell(line)
           else if (held.length < QUEUE_MAX) held.push(line)
           else left.add(id, line)

@@ -7,6 +7,8 @@ export interface LogRequest {
   readonly lines: number
   readonly follow: boolean
   readonly after?: string
+  /** Only what that one says. */
+  readonly container?: string | undefined
 }
 
 /** Silence of a follower's connection that means that its host is gone: the agent says something every 10 s. */
@@ -22,6 +24,7 @@ export async function* machineLogs(
     lines: String(request.lines),
     follow: String(request.follow),
     ...(request.after === undefined ? {} : { after: request.after }),
+    ...(request.container === undefined ? {} : { container: request.container }),
   })
   const path = `/agent/v1/machines/${request.machine}/logs?${query}`
   for await (const value of agent.lines<unknown>('GET', path, { signal, idleMs: IDLE_MS })) {
