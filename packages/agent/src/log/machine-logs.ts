@@ -296,16 +296,15 @@ export class LogKeeper implements MachineLogs {
 
   /** The last lines of all of them, in the order in which they were said. */
   #tail(id: MachineId, count: number, after: number, container: string | null): SaidLine[] {
-    return this.#sourcesOf(id)
+    const all = this.#sourcesOf(id)
       .map((source) => ({ source, name: partsOf(source)?.name ?? null }))
       .filter(({ name }) => container === null || name === container)
-      .flatMap(({ source, name }) =>
+      .map(({ source, name }) =>
         this.#source(source)
           .segments.tail(count, after)
           .map((line) => ({ ...line, container: name })),
       )
-      .sort((a, b) => a.at - b.at)
-      .slice(-count || Infinity)
+    return count === 0 ? [] : inOrder(all).slice(-count)
   }
 
   async #run(): Promise<void> {
@@ -541,6 +540,20 @@ export class LogKeeper implements MachineLogs {
     const said = { timestamp: timestampOf(at), machine, region, host, message }
     return container === null ? said : { ...said, container }
   }
+}
+
+/** Each list stays in its own order, also where a clock was set back. */
+function inOrder(lists: readonly (readonly SaidLine[])[]): SaidLine[] {
+  const heads = lists.filter((list) => list.length > 0).map((list) => ({ list, next: 0 }))
+  const merged: SaidLine[] = []
+  while (heads.length > 0) {
+    const first = heads.reduce((a, b) =>
+      (b.list[b.next]?.at ?? 0) < (a.list[a.next]?.at ?? 0) ? b : a,
+    )
+    merged.push(first.list[first.next++] as SaidLine)
+    if (first.next === first.list.length) heads.splice(heads.indexOf(first), 1)
+  }
+  return merged
 }
 
 /** Of the disk that the store lies on. */
