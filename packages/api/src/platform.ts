@@ -41,6 +41,31 @@ export const hostReply = z.object({
   edge_seen_at: z.string().nullable(),
 })
 
+/** Of a process group: what may be part of a host name, since `<group>.process.<app>.internal` is one. */
+export const groupName = z
+  .string()
+  .regex(/^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i, 'a name of a process group')
+const scaleByRegion = z.record(regionCode, z.int().min(0).max(500))
+
+/** How many machines, or of which size, by process group; what is not named stays as it is. */
+export const setScaleBody = z.object({
+  /** Of the default group. */
+  scale: scaleByRegion.optional(),
+  group_scale: z.record(groupName, scaleByRegion).optional(),
+  /** Replaces all machines of these groups. */
+  guests: z
+    .record(
+      groupName,
+      z.object({
+        cpu_kind: z.enum(['shared', 'performance']).optional(),
+        cpus: z.int().min(1).max(128).optional(),
+        memory_mb: z.int().min(64).max(1_048_576).optional(),
+      }),
+    )
+    .optional(),
+  plan_only: z.boolean().default(false),
+})
+
 /** Fly's words, and `recreate` for machines that can't run twice. */
 export const deployStrategy = z.enum(DEPLOY_STRATEGIES)
 
@@ -60,10 +85,15 @@ const howToRelease = {
  * several are asked for); `ha: false` makes it one.
  */
 export const createReleaseBody = z.object({
+  /** Of the default process group: `metadata.fly_process_group` is its name, else `app`. */
   config: machineConfigInput,
+  /** Of the other process groups, by name. Their image is that of `config`. */
+  groups: z.record(groupName, machineConfigInput).optional(),
   primary_region: regionCode.optional(),
   regions: z.array(regionCode).optional(),
-  scale: z.record(regionCode, z.int().min(0).max(500)).optional(),
+  scale: scaleByRegion.optional(),
+  /** The same by process group; `scale` is the default group's. */
+  group_scale: z.record(groupName, scaleByRegion).optional(),
   ha: z.boolean().default(true),
   /** Seconds to wait for the machines to become ready. */
   wait_timeout: z.number().min(1).max(3600).default(300),
@@ -84,6 +114,8 @@ export const releasePlanStep = z.object({
   /** `update`: the same machine gets a new version in place, and does not serve meanwhile. */
   kind: z.enum(['create', 'replace', 'update', 'destroy']),
   region: z.string(),
+  /** Process group. */
+  group: z.string().default('app'),
   /** Name of the host of the new machine. */
   host: z.string().nullable(),
   /** The new machine, or the one that is destroyed. In a plan that is only shown new machines have no lasting ids. */
@@ -110,6 +142,8 @@ export const releaseReply = z.object({
   /** The release that serves on after a failure, or that served before it; null: none. */
   before: z.number().nullable().default(null),
   image: z.string(),
+  /** Its process groups, the default group first. */
+  groups: z.array(z.string()).default(['app']),
   reason: z.string().nullable(),
   created_at: z.string(),
   updated_at: z.string(),
@@ -205,6 +239,7 @@ export const appStatusReply = z.object({
       id: z.string(),
       state: z.string(),
       region: z.string(),
+      group: z.string().default('app'),
       host: z.string(),
       image: z.string(),
       checks: z.array(z.object({ name: z.string(), status: z.string(), output: z.string() })),

@@ -38,6 +38,7 @@ import {
   rollbackBody,
   rollbackReply,
   secretReply,
+  setScaleBody,
   setSecretsBody,
   whoamiReply,
 } from './platform.ts'
@@ -493,12 +494,9 @@ export const routes = {
     method: 'POST',
     path: '/api/v1/apps/:app/scale',
     action: 'release:create',
-    summary: 'Machines per region, from the release that serves',
+    summary: 'Number and size of machines, from the release that serves',
     params: app,
-    body: z.object({
-      scale: z.record(z.string(), z.int().min(0).max(500)),
-      plan_only: z.boolean().default(false),
-    }),
+    body: setScaleBody,
     reply: releaseReply,
   },
   imageStore: {

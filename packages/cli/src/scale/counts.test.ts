@@ -29,6 +29,7 @@ test.each<[string[], string | undefined, RegExp]>([
 test('machines that go are not counted', () => {
   const machine = {
     id: '',
+    group: 'app',
     host: '',
     image: '',
     checks: [],

@@ -6,6 +6,7 @@ import type { MachineConfig } from '../machine/config.ts'
 import { describeListening } from '../machine/listening.ts'
 import type { Assignment, MachineStatus } from '../machine/machine.ts'
 import { firstAssignment, type MachineCommand, request } from '../machine/request.ts'
+import { groupOf } from './group.ts'
 import {
   LEAVING_MS,
   nextReleaseStep,
@@ -13,7 +14,7 @@ import {
   RELEASE_STEPS,
   releasesAtWork,
 } from './next-release-step.ts'
-import { planRelease, replacedAtATime } from './plan-release.ts'
+import { planRelease } from './plan-release.ts'
 import { planReturn } from './plan-return.ts'
 import {
   configOfRelease,
@@ -23,8 +24,10 @@ import {
   type Release,
   type Replacement,
   releaseOf,
+  type Scale,
 } from './release.ts'
 import { isServing, type ReleaseMachine } from './release-machine.ts'
+import { replacedAtATime } from './waves.ts'
 
 const CONFIG: MachineConfig = {
   image: 'registry.internal/shop@sha256:1',
@@ -48,6 +51,12 @@ const CONFIG: MachineConfig = {
   stop_config: { signal: 'SIGINT', timeout_ms: 5_000 },
   metadata: {},
   auto_destroy: false,
+}
+/** What works in the background: nobody outside reaches it. */
+const WORKER: MachineConfig = {
+  ...CONFIG,
+  services: [],
+  metadata: { fly_process_group: 'worker' },
 }
 const id = (name: string) => name as MachineId
 const ams = 'ams' as RegionCode
@@ -537,6 +546,8 @@ function rollOut(input: {
   /** Machines by region, before and wanted. */
   readonly before: readonly [number, number]
   readonly wanted: readonly [number, number]
+  /** Of a second process group, in the first region, before and wanted; 0: that release has no such group. */
+  readonly workers?: readonly [number, number]
   /** How many more than those there are fit on each region's host. */
   readonly spare: number
   /** Of the new machines, in the order in which they are made; those of the old release are well. */
@@ -545,6 +556,11 @@ function rollOut(input: {
 }) {
   const regions = ['ams', 'iad'] as RegionCode[]
   const count = (counts: readonly number[]) => counts.reduce((sum, n) => sum + n, 0)
+  const { workers = [0, 0] } = input
+  const madeFrom = (version: number) => ({
+    ...{ app: 'shop' as AppName, version, config: CONFIG },
+    groups: (workers[version - 1] ?? 0) === 0 ? {} : { worker: { config: WORKER } },
+  })
   const hosts = regions.map(
     (code, n): Host => ({
       id: `h-${code}` as HostId,
@@ -556,7 +572,11 @@ function rollOut(input: {
       sealingKey: '',
       capacity: {
         cpus: 4,
-        memoryMb: 256 * (Math.max(input.before[n] ?? 0, input.wanted[n] ?? 0) + input.spare),
+        memoryMb:
+          256 *
+          (Math.max(input.before[n] ?? 0, input.wanted[n] ?? 0) +
+            (n === 0 ? Math.max(...workers) : 0) +
+            input.spare),
       },
       builder: false,
       availability: 'active',
@@ -574,8 +594,15 @@ function rollOut(input: {
     const old = world.get(id) ?? { upAt: 0, fate: 'ok', goneAt: Number.POSITIVE_INFINITY }
     world.set(id, { ...old, ...change })
   }
-  const newMachine = (id: MachineId, region: RegionCode, version: number, launch: boolean) => {
-    const first = assignment(id, version)
+  const newMachine = (
+    id: MachineId,
+    region: RegionCode,
+    version: number,
+    launch: boolean,
+    group?: string,
+  ) => {
+    const config = configOfRelease(madeFrom(version), group)
+    const first = { ...assignment(id, version), config }
     const base = { ...first, region, host: `h-${region}` as HostId }
     const made: Assignment = launch ? base : { ...base, goal: 'created', routed: false }
     return machine(id, { region, host: base.host, assignment: made, status: null, readyMs: null })
@@ -587,6 +614,11 @@ function rollOut(input: {
       const name = ids(born++)
       put(name, { machine: newMachine(name, region, 1, true), upAt: -60_000 })
     }
+  for (let k = 0; k < workers[0]; k++) {
+    const name = ids(born++)
+    const [region = 'ams' as RegionCode] = regions
+    put(name, { machine: newMachine(name, region, 1, true, 'worker'), upAt: -60_000 })
+  }
   const used = () => {
     const taken = new Map<HostId, { cpus: number; memoryMb: number }>()
     for (const { machine: m, goneAt } of world.values())
@@ -625,15 +657,19 @@ function rollOut(input: {
     cause: 'deploy',
     ask: {
       scale: Object.fromEntries(regions.map((code, n) => [code, input.wanted[n] ?? 0])),
+      ...(workers[1] === 0 ? {} : { groups: { worker: { ams: workers[1] } as Scale } }),
       regions: [],
       ha: true,
     },
     strategy: input.strategy,
     maxUnavailable: input.maxUnavailable,
     primaryRegion: null,
-    guest: CONFIG.guest,
+    groups: ['app', ...(workers[1] === 0 ? [] : ['worker'])].map((name) => ({
+      ...{ name, guest: CONFIG.guest, served: name === 'app' },
+    })),
     machines: [...world.values()].map(({ machine: m }) => ({
       id: m.id,
+      group: groupOf(m.assignment.config),
       region: m.region,
       host: m.host,
       guest: CONFIG.guest,
@@ -645,11 +681,17 @@ function rollOut(input: {
   })
   if (plan.kind === 'refused') return null
   const swaps = plan.replacements.filter((r) => r.source !== null && r.target !== null)
-  const atATime = replacedAtATime(input.strategy, input.maxUnavailable, swaps.length)
+  const groups = [
+    { name: 'app', floor: Math.min(count(input.before), count(input.wanted)) },
+    { name: 'worker', floor: Math.min(...workers) },
+  ].map(({ name, floor }) => {
+    const own = swaps.filter((r) => r.group === name)
+    const atATime = replacedAtATime(input.strategy, input.maxUnavailable, own.length)
+    return { name, floor, atATime }
+  })
   /** Nothing can be brought back to a host that doesn't answer. */
   const silent = input.fates.some(({ fate }) => fate === 'silent')
   const diesLater = input.fates.some(({ fate }) => fate === 'dies later')
-  const floor = Math.min(count(input.before), count(input.wanted))
   let at = release({
     strategy: input.strategy,
     maxUnavailable: input.maxUnavailable,
@@ -675,19 +717,24 @@ function rollOut(input: {
   for (let steps = 0; !isFinal(at.status); steps++) {
     expect(steps).toBeLessThan(3_000)
     const machines = new Map([...world].map(([id, live]) => [id, see(live)]))
-    const serving = [...machines.values()].filter(
-      (m) => m.assignment.goal === 'started' && m.readyMs !== null,
-    ).length
-    if (input.strategy === 'recreate' && !diesLater && at.status !== 'reverting')
-      expect(serving).toBeGreaterThanOrEqual(floor - atATime)
-    else if (
-      input.strategy !== 'recreate' &&
-      input.strategy !== 'immediate' &&
-      !diesLater &&
-      !(silent && at.status === 'reverting')
-    )
-      // On the way back one at a time is replaced in place where there is no room beside it.
-      expect(serving).toBeGreaterThanOrEqual(floor - (at.undo.some(isInPlace) ? 1 : 0))
+    for (const { name, floor, atATime } of groups) {
+      const serving = [...machines.values()].filter(
+        (m) =>
+          m.assignment.goal === 'started' &&
+          m.readyMs !== null &&
+          groupOf(m.assignment.config) === name,
+      ).length
+      if (input.strategy === 'recreate' && !diesLater && at.status !== 'reverting')
+        expect(serving).toBeGreaterThanOrEqual(floor - atATime)
+      else if (
+        input.strategy !== 'recreate' &&
+        input.strategy !== 'immediate' &&
+        !diesLater &&
+        !(silent && at.status === 'reverting')
+      )
+        // On the way back one at a time is replaced in place where there is no room beside it.
+        expect(serving).toBeGreaterThanOrEqual(floor - (at.undo.some(isInPlace) ? 1 : 0))
+    }
     for (const { id, capacity } of hosts)
       expect(used().get(id)?.memoryMb ?? 0).toBeLessThanOrEqual(capacity.memoryMb)
     const step = nextReleaseStep(at, { machines, earlier: null, supersededBy: null }, now)
@@ -696,13 +743,13 @@ function rollOut(input: {
     const touched = { updatedAt: now, deadline: now + 120_000 }
     switch (step.kind) {
       case 'create':
-        for (const { target, region, wave } of step.replacements) {
+        for (const { target, region, wave, group } of step.replacements) {
           if (target === null) continue
           expect(world.has(target)).toBe(false)
           const launch = wave === step.wave
           const { fate = 'ok', startMs = 0 } = nextFate(from) ?? {}
           const upAt = launch ? now + startMs : startMs
-          let born = newMachine(target, region, from, launch)
+          let born = newMachine(target, region, from, launch, group)
           if (at.strategy === 'bluegreen' && at.status === 'starting')
             born = { ...born, assignment: { ...born.assignment, cordoned: true, routed: false } }
           put(target, { machine: born, fate, upAt })
@@ -717,7 +764,10 @@ function rollOut(input: {
           if (step.kind === 'update')
             change(id, {
               kind: 'update',
-              config: configOfRelease({ app: at.app, version: from, config: CONFIG }),
+              config: configOfRelease(
+                madeFrom(from),
+                [...at.plan, ...at.undo].findLast((r) => isInPlace(r) && r.target === id)?.group,
+              ),
               imageDigest: 'sha256:2',
               instanceId: 'i-2' as InstanceId,
             })
@@ -734,9 +784,9 @@ function rollOut(input: {
         at = { ...at, status: 'draining', updatedAt: now }
         break
       case 'revert': {
-        const { guest } = CONFIG
+        const guestOf = () => CONFIG.guest
         const back = planReturn({
-          ...{ release: at, to: { guest }, machines, hosts, used: used() },
+          ...{ release: at, to: { guestOf }, machines, hosts, used: used() },
           newId: () => ids(born++),
         })
         if (!silent) expect(back.lost).toEqual([])
@@ -770,10 +820,13 @@ function rollOut(input: {
   if (!complete && silent) return { complete, now }
   const versions = wantedMachines().map(({ machine: m }) => releaseOf(m.assignment.config))
   expect(new Set(versions)).toEqual(new Set(versions.length === 0 ? [] : [complete ? 2 : 1]))
-  for (const [n, region] of regions.entries())
-    expect(wantedMachines().filter(({ machine: m }) => m.region === region)).toHaveLength(
-      (complete ? input.wanted : input.before)[n] ?? 0,
+  const of = (group: string, region: string) =>
+    wantedMachines().filter(
+      ({ machine: m }) => m.region === region && groupOf(m.assignment.config) === group,
     )
+  for (const [n, region] of regions.entries())
+    expect(of('app', region)).toHaveLength((complete ? input.wanted : input.before)[n] ?? 0)
+  expect(of('worker', 'ams')).toHaveLength(workers[complete ? 1 : 0])
   if (!complete)
     for (const live of wantedMachines()) expect(see(live).readyMs).toBeGreaterThanOrEqual(0)
   return { complete, now }
@@ -788,6 +841,7 @@ test('a release ends with all machines of the new release or all of the old one,
         maxUnavailable: fc.constantFrom(null, 0.33, 0.5, 1, 2, 5),
         before: fc.tuple(fc.integer({ min: 0, max: 4 }), fc.nat(3)),
         wanted: fc.tuple(fc.integer({ min: 0, max: 4 }), fc.nat(3)),
+        workers: fc.tuple(fc.constantFrom(0, 0, 1, 3), fc.constantFrom(0, 0, 1, 2)),
         spare: fc.constantFrom(0, 1, 2, 9),
         fates: fc.array(
           fc.record({

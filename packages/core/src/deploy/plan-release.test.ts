@@ -27,9 +27,14 @@ function host(name: string, change: Partial<Host> = {}): Host {
   }
 }
 
-function machine(id: string, hostName: string, change: Partial<PlannedMachine> = {}) {
+function machine(
+  id: string,
+  hostName: string,
+  change: Partial<PlannedMachine> = {},
+): PlannedMachine {
   return {
     id: id as MachineId,
+    group: 'app',
     region: region(hostName.split('-')[0] ?? ''),
     host: hostName as HostId,
     guest: GUEST,
@@ -38,7 +43,9 @@ function machine(id: string, hostName: string, change: Partial<PlannedMachine> =
   }
 }
 
-function plan(change: Partial<PlanRequest> = {}) {
+type Change = Partial<PlanRequest> & { readonly guest?: MachineGuest }
+
+function plan({ guest = GUEST, ...change }: Change = {}) {
   let next = 0
   return planRelease({
     cause: 'deploy',
@@ -46,7 +53,7 @@ function plan(change: Partial<PlanRequest> = {}) {
     strategy: 'rolling',
     maxUnavailable: null,
     primaryRegion: null,
-    guest: GUEST,
+    groups: [{ name: 'app', guest, served: true }],
     machines: [],
     hosts: [host('ams-1'), host('iad-1'), host('syd-1')],
     used: new Map(),
@@ -62,7 +69,7 @@ const ask = (change: Partial<PlanRequest['ask']>) => ({
   ...change,
 })
 
-function planned(change: Partial<PlanRequest> = {}) {
+function planned(change: Change = {}) {
   const result = plan(change)
   if (result.kind !== 'planned') throw new Error(`${result.code}: ${result.message}`)
   return result

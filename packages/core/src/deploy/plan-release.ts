@@ -1,19 +1,21 @@
 import type { Host } from '../host/host.ts'
-import { assertNever, type HostId, type MachineId, type RegionCode } from '../id.ts'
+import type { HostId, MachineId, RegionCode } from '../id.ts'
 import type { MachineGuest } from '../machine/config.ts'
 import { addReserved, describePlacementRefusal, place, reservedBy } from '../placement/place.ts'
 import type { PlacementRefusal, Reserved } from '../placement/placement.ts'
+import { GROUP_DEFAULT, groupTakingOver } from './group.ts'
+import { type GroupCounts, unknownRegion, wantedCounts } from './plan-scale.ts'
 import {
   type DeployStrategy,
   isInPlace,
   type ReleaseAsk,
   type ReleaseCause,
   type Replacement,
-  type Scale,
 } from './release.ts'
+import { inWaves } from './waves.ts'
 
 /**
- * From "how many where" and "what runs now" to a list of replacements, each new machine with its id and host.
+ * From "how many of which process group where" and "what runs now" to a list of replacements, each new machine with its id and host.
  *
  * Every new machine is placed beside the one that it replaces. Where there is no room for all, the plan has rounds: what
  * fits comes first, then its sources go, then what fits in their place comes, and so on. When nothing at all fits beside
@@ -26,7 +28,10 @@ export interface PlanRequest {
   readonly strategy: DeployStrategy
   readonly maxUnavailable: number | null
   readonly primaryRegion: RegionCode | null
-  readonly guest: MachineGuest
+  /** At least one; the default group first. */
+  readonly groups: readonly PlannedGroup[]
+  /** What the default group was called in the release that serves. Default `app`. */
+  readonly formerDefault?: string
   /** Machines of this app that releases look after and nobody has told to go. */
   readonly machines: readonly PlannedMachine[]
   readonly hosts: readonly Host[]
@@ -36,8 +41,17 @@ export interface PlanRequest {
   readonly newId: () => MachineId
 }
 
+export interface PlannedGroup {
+  readonly name: string
+  readonly guest: MachineGuest
+  /** It has services: strangers reach it. */
+  readonly served: boolean
+}
+
 export interface PlannedMachine {
   readonly id: MachineId
+  /** As its metadata says. */
+  readonly group: string
   readonly region: RegionCode
   readonly host: HostId
   readonly guest: MachineGuest
@@ -59,32 +73,22 @@ export type ReleasePlan =
       readonly message: string
     }
 
-type Refusal = Extract<ReleasePlan, { kind: 'refused' }>
+export type PlanRefusal = Extract<ReleasePlan, { kind: 'refused' }>
 interface Draft {
+  /** Of the machine that goes, where its group was removed. */
+  readonly group: string
   readonly region: RegionCode
   readonly source: PlannedMachine | null
   readonly wantsTarget: boolean
 }
 
-const MACHINES_MAX = 500
-/** Fly's. */
-const MAX_UNAVAILABLE = 0.33
-
 export function planRelease(request: PlanRequest): ReleasePlan {
-  const scale = wantedScale(request)
-  if ('kind' in scale) return scale
-  const known = new Set(request.hosts.map((h) => h.region))
-  for (const [region, count] of Object.entries(scale.counts)) {
-    if (count > 0 && !known.has(region as RegionCode)) return unknownRegion(region, known)
-  }
-  const total = Object.values(scale.counts).reduce((sum, n) => sum + n, 0)
-  if (total > MACHINES_MAX)
-    return {
-      kind: 'refused',
-      code: 'invalid',
-      message: `${total} machines are more than the ${MACHINES_MAX} that one app may have`,
-    }
-  const drafts = draftsOf(request, scale.counts)
+  const owners = ownersOf(request)
+  const wanted = wantedCounts(request, (group) =>
+    request.machines.filter((m) => owners.get(m.id) === group),
+  )
+  if ('kind' in wanted) return wanted
+  const drafts = draftsOf(request, owners, wanted.counts)
   const placed = placeInRounds(request, drafts)
   if ('kind' in placed) return placed
   const rounds = placed.replacements.reduce((most, r) => Math.max(most, r.round + 1), 1)
@@ -104,140 +108,56 @@ export function planRelease(request: PlanRequest): ReleasePlan {
   }
 }
 
-/** How many of `count` machines are replaced at a time. */
-export function replacedAtATime(
-  strategy: DeployStrategy,
-  maxUnavailable: number | null,
-  count: number,
-): number {
-  switch (strategy) {
-    case 'bluegreen':
-    case 'immediate':
-      return Math.max(1, count)
-    case 'recreate':
-      return boundOf(maxUnavailable ?? 1, count)
-    case 'rolling':
-    case 'canary':
-      return boundOf(maxUnavailable ?? MAX_UNAVAILABLE, count)
-    default:
-      return assertNever(strategy)
-  }
+/** The group that each machine is taken over by; those of a group that was removed are missing. */
+function ownersOf({ machines, groups, formerDefault }: PlanRequest): Map<MachineId, string> {
+  const names = groups.map(({ name }) => name)
+  return new Map(
+    machines.flatMap((machine) => {
+      const group = groupTakingOver(machine.group, names, formerDefault ?? GROUP_DEFAULT)
+      return group === null ? [] : [[machine.id, group] as const]
+    }),
+  )
 }
 
-/** As Fly reads `max_unavailable`. */
-function boundOf(said: number, count: number): number {
-  return Math.max(1, said < 1 ? Math.ceil(said * count) : Math.floor(said))
-}
-
-/**
- * What takes over at a time, round by round. Regions take turns, so that no region is replaced as a whole before another has
- * begun. What comes or goes without a counterpart does so with the last wave of its round, when the others have proved themselves.
- */
-function inWaves(replacements: readonly Replacement[], request: PlanRequest): Replacement[] {
-  const swaps = replacements.filter((r) => r.source !== null && r.target !== null)
-  const size = replacedAtATime(request.strategy, request.maxUnavailable, swaps.length)
-  const waveOf = new Map<Replacement, number>()
-  const rounds = replacements.reduce((most, r) => Math.max(most, r.round), 0)
-  let wave = 0
-  for (let round = 0; round <= rounds; round++) {
-    let room = request.strategy === 'canary' && round === 0 ? 1 : size
-    for (const swap of inTurns(swaps.filter((r) => r.round === round))) {
-      if (room === 0) {
-        wave++
-        room = size
-      }
-      room--
-      waveOf.set(swap, wave)
-    }
-    for (const other of replacements)
-      if (other.round === round && !waveOf.has(other)) waveOf.set(other, wave)
-    wave++
-  }
-  return replacements.map((r) => ({ ...r, wave: waveOf.get(r) ?? 0 }))
-}
-
-function inTurns(replacements: readonly Replacement[]): Replacement[] {
-  const seen = new Map<RegionCode, number>()
-  return replacements
-    .map((replacement) => {
-      const turn = seen.get(replacement.region) ?? 0
-      seen.set(replacement.region, turn + 1)
-      return { replacement, turn }
-    })
-    .sort((a, b) => a.turn - b.turn)
-    .map(({ replacement }) => replacement)
-}
-
-/** `spread`: nobody named a region, so the machines of a first release may go to hosts anywhere. */
-function wantedScale(request: PlanRequest): Refusal | { counts: Scale; spread: boolean } {
-  const { ask, cause, machines, primaryRegion, hosts } = request
-  const now: Record<RegionCode, number> = {}
-  for (const machine of machines) now[machine.region] = (now[machine.region] ?? 0) + 1
-
-  if (ask.scale !== null) {
-    return { counts: cause === 'scale' ? { ...now, ...ask.scale } : ask.scale, spread: false }
-  }
-  if (machines.length > 0) {
-    for (const region of ask.regions) now[region] ??= 1
-    return { counts: now, spread: false }
-  }
-  const regions = [...new Set(ask.regions)]
-  if (regions.length === 0 && primaryRegion !== null) regions.push(primaryRegion)
-  if (regions.length > 1) {
-    return { counts: Object.fromEntries(regions.map((r) => [r, 1])), spread: false }
-  }
-  const count = ask.ha ? 2 : 1
-  const [region] = regions
-  if (region !== undefined) return { counts: { [region]: count }, spread: false }
-  return spreadOver(hosts, count)
-}
-
-/** One machine after the other where it has most company of free hosts: in one region while that has hosts of its own for each. */
-function spreadOver(
-  hosts: readonly Host[],
-  count: number,
-): Refusal | { counts: Scale; spread: boolean } {
-  const usable = hosts.filter((h) => h.availability === 'active' && h.status === 'ok')
-  if (usable.length === 0)
-    return {
-      kind: 'refused',
-      code: 'host_unreachable',
-      message: hosts.length === 0 ? 'there is no host yet: join one first' : 'no host answers',
-    }
-  const byRegion = new Map<RegionCode, number>()
-  for (const host of usable) byRegion.set(host.region, (byRegion.get(host.region) ?? 0) + 1)
-  const regions = [...byRegion].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))
-  const counts: Record<RegionCode, number> = {}
-  let left = count
-  for (const [region, hostCount] of regions) {
-    const here = Math.min(left, hostCount)
-    if (here > 0) counts[region] = here
-    left -= here
-  }
-  const [first] = regions
-  if (left > 0 && first !== undefined) counts[first[0]] = (counts[first[0]] ?? 0) + left
-  return { counts, spread: true }
-}
-
-function draftsOf(request: PlanRequest, counts: Scale): Draft[] {
-  const regions = [...new Set([...Object.keys(counts), ...request.machines.map((m) => m.region)])]
+function draftsOf(
+  request: PlanRequest,
+  owners: ReadonlyMap<MachineId, string>,
+  wanted: GroupCounts,
+): Draft[] {
   const reachable = new Set(request.hosts.filter((h) => h.status === 'ok').map((h) => h.id))
-  return (regions as RegionCode[]).flatMap((region) => {
-    const wanted = counts[region] ?? 0
-    // Those that are missed least come last: they are the ones that go when fewer are wanted.
-    const sources = leastMissedLast(
-      request.machines.filter((m) => m.region === region),
-      reachable,
-    )
-    const drafts: Draft[] = []
-    for (let n = 0; n < Math.max(wanted, sources.length); n++) {
-      const source = sources[n] ?? null
-      if (n >= wanted) drafts.push({ region, source, wantsTarget: false })
-      else if (source === null || request.cause !== 'scale')
-        drafts.push({ region, source, wantsTarget: true })
-    }
-    return drafts
+  const kept = request.groups.flatMap(({ name }) => {
+    const own = request.machines.filter((m) => owners.get(m.id) === name)
+    const counts = wanted.get(name) ?? {}
+    const regions = [...new Set([...Object.keys(counts), ...own.map((m) => m.region)])]
+    return (regions as RegionCode[]).flatMap((region) => {
+      const count = counts[region] ?? 0
+      // Those that are missed least come last: they are the ones that go when fewer are wanted.
+      const sources = leastMissedLast(
+        own.filter((m) => m.region === region),
+        reachable,
+      )
+      const drafts: Draft[] = []
+      for (let n = 0; n < Math.max(count, sources.length); n++) {
+        const source = sources[n] ?? null
+        if (n >= count) drafts.push({ group: name, region, source, wantsTarget: false })
+        else if (source === null || isReplaced(request, name))
+          drafts.push({ group: name, region, source, wantsTarget: true })
+      }
+      return drafts
+    })
   })
+  const removed = request.machines
+    .filter((m) => !owners.has(m.id))
+    .map((source): Draft => {
+      const { group, region } = source
+      return { group, region, source, wantsTarget: false }
+    })
+  return [...kept, ...removed]
+}
+
+/** A change of the number of machines replaces none of them; one of their size does. */
+function isReplaced({ cause, ask }: PlanRequest, group: string): boolean {
+  return cause !== 'scale' || ask.guests?.[group] !== undefined
 }
 
 /** Serving on a host that answers first; among those, one on each host before a second on any. */
@@ -261,9 +181,8 @@ function leastMissedLast(
 function placeInRounds(
   request: PlanRequest,
   drafts: readonly Draft[],
-): Refusal | { replacements: Replacement[] } {
+): PlanRefusal | { replacements: Replacement[] } {
   const used = new Map(request.used)
-  const needed = reservedBy(request.guest)
   const take = (host: HostId, amount: Reserved) =>
     used.set(host, addReserved(used.get(host) ?? { cpus: 0, memoryMb: 0 }, amount))
   const give = ({ host, guest }: PlannedMachine) => {
@@ -272,17 +191,17 @@ function placeInRounds(
   }
   const replacements: Replacement[] = []
   const inPlace = drafts.filter((d) => isRecreated(request, d))
-  for (const { source } of inPlace) {
+  for (const { group, source } of inPlace) {
     if (source === null) continue
+    const needed = neededBy(request, group)
     give(source)
     const refusal = refusalInPlace(request, source, needed, used)
     if (refusal !== null) return refusal
     take(source.host, needed)
     const { id, region, host } = source
-    replacements.push({ region, source: id, target: id, host, wave: 0, round: 0 })
+    replacements.push({ group, region, source: id, target: id, host, wave: 0, round: 0 })
   }
-  const gone = new Set(drafts.flatMap((d) => (isRecreated(request, d) ? [] : (d.source?.id ?? []))))
-  const siblings = request.machines.filter((m) => !gone.has(m.id)).map((m) => m.host)
+  const siblings = siblingsOf(request, drafts)
   let open = drafts.filter((d) => d.wantsTarget && !isRecreated(request, d))
   let leaving = drafts.filter((d) => !d.wantsTarget)
 
@@ -291,33 +210,39 @@ function placeInRounds(
     const freed: PlannedMachine[] = []
     let refusal: PlacementRefusal | null = null
     for (const draft of open) {
-      const placement = place({ region: draft.region, ...needed, siblings }, request.hosts, used)
+      const { group, region, source } = draft
+      const needed = neededBy(request, group)
+      const beside = siblings.get(group) ?? []
+      const placement = place({ region, ...needed, siblings: beside }, request.hosts, used)
       if (placement.kind !== 'placed') {
         refusal ??= placement
         later.push(draft)
         continue
       }
-      take(placement.host, needed)
-      siblings.push(placement.host)
-      if (draft.source !== null) freed.push(draft.source)
-      replacements.push({
-        region: draft.region,
-        source: draft.source?.id ?? null,
-        target: request.newId(),
-        host: placement.host,
-        wave: 0,
-        round,
-      })
+      const { host } = placement
+      take(host, needed)
+      siblings.set(group, [...beside, host])
+      if (source !== null) freed.push(source)
+      const target = request.newId()
+      replacements.push({ group, region, source: source?.id ?? null, target, host, wave: 0, round })
     }
     // Those that go without a successor go last, or earlier where the others need their room.
     const stuck = refusal !== null && freed.length === 0
     const going = leaving.filter(
       (d) => later.length === 0 || (stuck && later.some((other) => other.region === d.region)),
     )
-    for (const { region, source } of going) {
+    for (const { group, region, source } of going) {
       if (source === null) continue
       freed.push(source)
-      replacements.push({ region, source: source.id, target: null, host: null, wave: 0, round })
+      replacements.push({
+        group,
+        region,
+        source: source.id,
+        target: null,
+        host: null,
+        wave: 0,
+        round,
+      })
     }
     if (refusal !== null && freed.length === 0) return refusalOf(refusal, request)
     leaving = leaving.filter((d) => !going.includes(d))
@@ -325,6 +250,24 @@ function placeInRounds(
     for (const machine of freed) give(machine)
   }
   return { replacements }
+}
+
+function neededBy({ groups }: PlanRequest, group: string): Reserved {
+  const found = groups.find(({ name }) => name === group) ?? groups[0]
+  return found === undefined ? { cpus: 0, memoryMb: 0 } : reservedBy(found.guest)
+}
+
+/** Where machines of each group are that stay: others of the group rather come elsewhere. */
+function siblingsOf(request: PlanRequest, drafts: readonly Draft[]): Map<string, HostId[]> {
+  const gone = new Set(drafts.flatMap((d) => (isRecreated(request, d) ? [] : (d.source?.id ?? []))))
+  const owners = ownersOf(request)
+  const siblings = new Map<string, HostId[]>()
+  for (const { id, host } of request.machines) {
+    const group = owners.get(id)
+    if (group === undefined || gone.has(id)) continue
+    siblings.set(group, [...(siblings.get(group) ?? []), host])
+  }
+  return siblings
 }
 
 function isRecreated(request: PlanRequest, draft: Draft): boolean {
@@ -337,7 +280,7 @@ function refusalInPlace(
   { id, region, host: hostId }: PlannedMachine,
   needed: Reserved,
   used: ReadonlyMap<HostId, Reserved>,
-): Refusal | null {
+): PlanRefusal | null {
   const host = hosts.find((h) => h.id === hostId)
   if (host === undefined || host.status !== 'ok')
     return {
@@ -356,7 +299,7 @@ function refusalInPlace(
   }
 }
 
-function refusalOf(refusal: PlacementRefusal, request: PlanRequest): Refusal {
+function refusalOf(refusal: PlacementRefusal, request: PlanRequest): PlanRefusal {
   const { region } = refusal
   if (refusal.kind === 'unknown-region') return unknownRegion(region, new Set(refusal.known))
   const silent = request.hosts.filter((h) => h.region === region && h.status !== 'ok')
@@ -378,26 +321,20 @@ function refusalOf(refusal: PlacementRefusal, request: PlanRequest): Refusal {
   }
 }
 
-function unknownRegion(region: string, known: ReadonlySet<string>): Refusal {
-  const list = [...known].sort().join(', ')
-  return {
-    kind: 'refused',
-    code: 'unknown_region',
-    message: `no host is in region ${region}; there are: ${list === '' ? 'none' : list}`,
-  }
-}
-
 function describe(request: PlanRequest, replacements: readonly Replacement[]): string[] {
   const names = new Map(request.hosts.map((h) => [h.id, h.name]))
+  const several =
+    request.groups.length > 1 || replacements.some((r) => r.group !== request.groups[0]?.name)
   const lines = replacements.map((replacement) => {
-    const { region, source, target, host } = replacement
+    const { region, source, target, host, group } = replacement
+    const machine = several ? `machine (${group})` : 'machine'
     const where = `${region} on ${(host && names.get(host)) ?? host}`
-    if (target === null) return `destroy machine ${source} in ${region}`
+    if (target === null) return `destroy ${machine} ${source} in ${region}`
     if (isInPlace(replacement))
-      return `replace machine ${source} in place in ${where}: it stops first`
+      return `replace ${machine} ${source} in place in ${where}: it stops first`
     return source === null
-      ? `create machine ${target} in ${where}`
-      : `replace machine ${source} by ${target} in ${where}`
+      ? `create ${machine} ${target} in ${where}`
+      : `replace ${machine} ${source} by ${target} in ${where}`
   })
   return lines.length === 0 ? ['nothing to do: the machines are as asked for'] : lines
 }

@@ -3,9 +3,10 @@ import type { HostId, MachineId, RegionCode } from '../id.ts'
 import type { MachineGuest } from '../machine/config.ts'
 import { addReserved, place, reservedBy } from '../placement/place.ts'
 import type { Reserved } from '../placement/placement.ts'
-import { replacedAtATime } from './plan-release.ts'
+import { GROUP_DEFAULT, groupOf } from './group.ts'
 import { isInPlace, type Release, type Replacement, releaseOf } from './release.ts'
 import { HOST_SILENT_MS, isServing, type ReleaseMachine } from './release-machine.ts'
+import { replacedAtATime } from './waves.ts'
 
 /**
  * The way back from a release that was given up: from what its plan has made of the machines by now to the machines of the
@@ -17,7 +18,7 @@ import { HOST_SILENT_MS, isServing, type ReleaseMachine } from './release-machin
 export interface ReturnRequest {
   readonly release: Pick<Release, 'plan' | 'version' | 'strategy' | 'maxUnavailable'>
   /** The release that served; null when there was none, or what it needs is no longer there. */
-  readonly to: { readonly guest: MachineGuest } | null
+  readonly to: { guestOf(group: string): MachineGuest } | null
   /** Those of the plan that exist or have existed, by id. */
   readonly machines: ReadonlyMap<MachineId, ReleaseMachine>
   readonly hosts: readonly Host[]
@@ -47,17 +48,27 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
   const surplus: Replacement[] = []
   const lost: string[] = []
   /** Regions that lack a machine and have no room beside what runs. */
-  const lacking: RegionCode[] = []
+  const lacking: { readonly region: RegionCode; readonly group: string }[] = []
   const base = { wave: 0, round: 0 } as const
+  /** Of the machine that it was before, as far as that is still known. */
+  const groupBefore = ({ source, group = GROUP_DEFAULT }: Replacement): string => {
+    const machine = source === null ? undefined : machines.get(source)
+    const version = machine === undefined ? null : releaseOf(machine.assignment.config)
+    return machine === undefined || version === release.version
+      ? group
+      : groupOf(machine.assignment.config)
+  }
   const removal = (machine: ReleaseMachine): Replacement => ({
     ...base,
+    group: groupOf(machine.assignment.config),
     region: machine.region,
     source: machine.id,
     target: null,
     host: null,
   })
-  const inPlace = (machine: ReleaseMachine): Replacement => ({
+  const inPlace = (machine: ReleaseMachine, group: string): Replacement => ({
     ...base,
+    group,
     region: machine.region,
     source: machine.id,
     target: machine.id,
@@ -72,12 +83,17 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
     (m) => m.assignment.goal === 'destroyed' && m.status?.state !== 'destroyed',
   )
   /** A machine of the old release on a host that has room for it, or will have when those that were told to go are gone. */
-  const beside = (region: RegionCode, source: MachineId | null): Replacement | null => {
+  const beside = (
+    region: RegionCode,
+    source: MachineId | null,
+    group: string,
+  ): Replacement | null => {
     if (to === null) return null
     const siblings = [...machines.values()]
       .filter((m) => m.assignment.goal !== 'destroyed')
+      .filter((m) => groupOf(m.assignment.config) === group)
       .map((m) => m.host)
-    const needed = reservedBy(to.guest)
+    const needed = reservedBy(to.guestOf(group))
     for (const round of [0, 1]) {
       if (round === 1)
         for (const m of leaving) add(m.host, reservedBy(m.assignment.config.guest), -1)
@@ -87,27 +103,28 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
       if (placement.kind !== 'placed') continue
       const { host } = placement
       add(host, needed, 1)
-      return { ...base, region, source, target: request.newId(), host, round }
+      return { ...base, group, region, source, target: request.newId(), host, round }
     }
     return null
   }
   const answers = (machine: ReleaseMachine) =>
     machine.hostSilentMs <= HOST_SILENT_MS && hosts.some((h) => h.id === machine.host)
-  const missing = (region: RegionCode) => {
-    const again = beside(region, null)
-    if (again === null) lacking.push(region)
+  const missing = (region: RegionCode, group: string) => {
+    const again = beside(region, null, group)
+    if (again === null) lacking.push({ region, group })
     else first.push(again)
   }
 
   for (const replacement of release.plan) {
     const { region } = replacement
     const target = wanted(replacement.target)
+    const group = groupBefore(replacement)
     if (isInPlace(replacement)) {
-      if (target === null) missing(region)
+      if (target === null) missing(region, group)
       else if (releaseOf(target.assignment.config) === release.version) {
         if (to === null) lost.push(keepsText(target, release.version))
-        else if (isServing(target)) later.push(inPlace(target))
-        else first.push(inPlace(target))
+        else if (isServing(target)) later.push(inPlace(target, group))
+        else first.push(inPlace(target, group))
       }
       continue
     }
@@ -117,7 +134,7 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
       continue
     }
     if (target === null) {
-      missing(region)
+      missing(region, group)
       continue
     }
     // Without what was before, a machine of this release is better than none.
@@ -125,14 +142,14 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
       lost.push(keepsText(target, release.version))
       continue
     }
-    const other = isServing(target) || !answers(target) ? beside(region, target.id) : null
+    const other = isServing(target) || !answers(target) ? beside(region, target.id, group) : null
     if (other !== null) later.push(other)
     else if (!answers(target)) lost.push(`host ${target.hostName} in ${region} does not answer`)
-    else if (isServing(target)) later.push(inPlace(target))
-    else first.push(inPlace(target))
+    else if (isServing(target)) later.push(inPlace(target, group))
+    else first.push(inPlace(target, group))
   }
 
-  for (const region of lacking) {
+  for (const { region, group } of lacking) {
     // One that would be taken away becomes the one that is missing.
     const spare = [...first, ...surplus].find((r) => {
       const machine = r.target === null ? wanted(r.source) : null
@@ -145,7 +162,7 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
     }
     for (const list of [first, surplus])
       if (list.includes(spare)) list.splice(list.indexOf(spare), 1)
-    first.push(inPlace(machine))
+    first.push(inPlace(machine, group))
   }
 
   // What serves goes a few at a time, as it came.

@@ -44,9 +44,11 @@ const ELSEWHERE_PATIENCE_MS = 20_000
 const SETTLING_MS = 5_000
 const HOST_PATIENCE_MS = 30_000
 
-/** It has been ready long enough, and strangers can reach it. */
+/** It has been ready long enough, and strangers can reach it, if it is there for them. */
 export function isServing(machine: ReleaseMachine): boolean {
-  return machine.readyMs !== null && machine.readyMs >= READY_HOLD_MS && machine.carried
+  const { readyMs, carried, assignment } = machine
+  if (readyMs === null || readyMs < READY_HOLD_MS) return false
+  return carried || assignment.config.services.length === 0
 }
 
 /** The status that is about what is wanted now: an older one says nothing of a new version. */

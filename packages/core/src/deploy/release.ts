@@ -1,6 +1,7 @@
 import type { AppName, HostId, Instant, MachineId, RegionCode } from '../id.ts'
-import type { MachineConfig } from '../machine/config.ts'
+import type { MachineConfig, MachineGuest } from '../machine/config.ts'
 import type { ContainerDigests } from '../machine/machine.ts'
+import { groupIn, groupOf, type ReleasedGroup } from './group.ts'
 
 /** One release: what to run where, and how far its roll-out has come. Stored whole, so that any server can go on with it. */
 export interface Release {
@@ -15,7 +16,10 @@ export interface Release {
   readonly imageDigest: string
   /** As in `Assignment`. */
   readonly containerDigests?: ContainerDigests
+  /** Of the default process group. */
   readonly config: MachineConfig
+  /** Of the other process groups, by name. All have the same image. Absent: there are none. */
+  readonly groups?: Readonly<Record<string, ReleasedGroup>>
   readonly primaryRegion: RegionCode | null
   readonly ask: ReleaseAsk
   readonly strategy: DeployStrategy
@@ -93,7 +97,13 @@ export type ReleaseStatus =
 export interface ReleaseAsk {
   /** null: as now. In a `deploy` regions that it does not name get none, in a `scale` they stay as they are. */
   readonly scale: Scale | null
-  /** Regions that must have a machine. */
+  /** The same for each process group that is named here; `scale` is the default group's. */
+  readonly groups?: Readonly<Record<string, Scale>>
+  /** Of a `scale`: another size for the machines of these groups, all of which are replaced. */
+  readonly guests?: Readonly<Record<string, Partial<MachineGuest>>>
+  /** Of a `deploy`: groups whose size nobody named. They keep the one that they have in the release that serves. */
+  readonly keepGuests?: readonly string[]
+  /** Regions that must have a machine: of the default group, and of those with services. */
   readonly regions: readonly RegionCode[]
   /** A first release with one region makes two machines, or one without `ha`. */
   readonly ha: boolean
@@ -105,6 +115,8 @@ export interface ReleaseAsk {
  */
 export interface Replacement {
   readonly region: RegionCode
+  /** Process group of the machine that comes, or of the one that goes. Absent: the default group. */
+  readonly group?: string
   /** The machine of the earlier release that goes. */
   readonly source: MachineId | null
   /** The machine of this release that comes; its id is fixed by the plan, so that a repeated step makes no second one. */
@@ -143,16 +155,18 @@ export function isOfRelease(config: Pick<MachineConfig, 'metadata'>): boolean {
   return metadata['fly_release_version'] !== undefined || metadata['fly_platform_version'] === 'v2'
 }
 
-/** The configuration of a machine of this release: the release's, with the metadata by which it is known again. */
+/** The configuration of a machine of this release: its group's, with the metadata by which it is known again. */
 export function configOfRelease(
-  release: Pick<Release, 'app' | 'version' | 'config'>,
+  release: Pick<Release, 'app' | 'version' | 'config' | 'groups'>,
+  group?: string,
 ): MachineConfig {
+  const { config } = groupIn(release, group)
   return {
-    ...release.config,
+    ...config,
     metadata: {
-      ...release.config.metadata,
+      ...config.metadata,
       fly_platform_version: 'v2',
-      fly_process_group: 'app',
+      fly_process_group: groupOf(config),
       fly_release_id: `${release.app}-v${release.version}`,
       fly_release_version: String(release.version),
     },

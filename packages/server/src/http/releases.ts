@@ -1,13 +1,17 @@
-import type { ReleaseEvent } from '@roost/api'
+import type { createReleaseBody, ReleaseEvent } from '@roost/api'
 import { type Clock, PlatformError } from '@roost/base'
 import {
   type AppName,
   type DeployStrategy,
+  GROUPS_MAX,
+  groupOf,
   isFinal,
   type RegionCode,
   type Release,
+  type ReleasedGroup,
   type Scale,
 } from '@roost/core'
+import type { z } from 'zod'
 import type { Deps } from '../deps.ts'
 import { machineConfig } from '../machine/config.ts'
 import { resolveImages } from '../machine/resolve-images.ts'
@@ -39,11 +43,24 @@ export function releaseHandlers(
       await store.read((reader) => appOr404(reader, app))
       // Before the store is asked to wait: the registry may be slow.
       const { config, ...digests } = await resolveImages(images, machineConfig(body.config), signal)
+      const first = groupOf(config)
+      const groups = await otherGroups(
+        images,
+        body.groups,
+        { name: first, image: config.image, digest: digests.imageDigest },
+        signal,
+      )
       const request: ReleaseRequest = {
         app,
         cause: 'deploy',
         ask: {
           scale: (body.scale as Scale | undefined) ?? null,
+          ...(body.group_scale === undefined
+            ? {}
+            : { groups: body.group_scale as Record<string, Scale> }),
+          keepGuests: [[first, body.config] as const, ...Object.entries(body.groups ?? {})].flatMap(
+            ([name, { guest, size }]) => (guest == null && !size ? [name] : []),
+          ),
           regions: (body.regions ?? []) as RegionCode[],
           ha: body.ha,
         },
@@ -51,6 +68,7 @@ export function releaseHandlers(
           image: withDigest(config.image, digests.imageDigest),
           ...digests,
           config,
+          ...(groups === null ? {} : { groups }),
           primaryRegion: (body.primary_region as RegionCode | undefined) ?? null,
           source: body.source ?? null,
         },
@@ -185,6 +203,29 @@ async function releaseOr404(
 
 async function appOr404(reader: Parameters<typeof getApp>[0], app: AppName): Promise<void> {
   if ((await getApp(reader, app)) === null) throw new PlatformError('not_found', 'app not found')
+}
+
+/** Their names are said by their keys, whatever their metadata says, and their image is that of the default group. */
+async function otherGroups(
+  images: Deps['images'],
+  groups: z.output<typeof createReleaseBody>['groups'],
+  first: { readonly name: string; readonly image: string; readonly digest: string },
+  signal: AbortSignal,
+): Promise<Record<string, ReleasedGroup> | null> {
+  const entries = Object.entries(groups ?? {})
+  if (entries.length === 0) return null
+  if (entries.length >= GROUPS_MAX)
+    throw new PlatformError('invalid', `groups: an app has at most ${GROUPS_MAX} process groups`)
+  const made: [string, ReleasedGroup][] = []
+  for (const [name, input] of entries) {
+    if (name === first.name)
+      throw new PlatformError('invalid', `groups.${name}: config is that of this group already`)
+    const own = machineConfig({ ...input, image: withDigest(first.image, first.digest) })
+    const { config, imageDigest: _, ...digests } = await resolveImages(images, own, signal)
+    const metadata = { ...config.metadata, fly_process_group: name }
+    made.push([name, { ...digests, config: { ...config, image: first.image, metadata } }])
+  }
+  return Object.fromEntries(made)
 }
 
 /** The reference with which exactly this image is found again. */

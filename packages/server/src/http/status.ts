@@ -1,5 +1,5 @@
 import { PlatformError } from '@roost/base'
-import type { AppName, HostId } from '@roost/core'
+import { type AppName, groupOf, type HostId } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { shownState } from '../machine/state.ts'
 import { releaseReply } from '../release/release-reply.ts'
@@ -35,6 +35,7 @@ export function statusHandlers(deps: Pick<Deps, 'store'>): Pick<Handlers, 'appSt
               id: assignment.id,
               state: shownState(machine),
               region: assignment.region,
+              group: groupOf(assignment.config),
               host: host?.name ?? assignment.host,
               image: assignment.config.image,
               checks: (status?.checks ?? []).map((c) => ({

@@ -5,9 +5,12 @@ import {
   configOfRelease,
   describeLease,
   describeProgress,
+  groupIn,
+  groupsOf,
   type Host,
   type Instant,
   isFinal,
+  type MachineGuest,
   type MachineId,
   nextReleaseStep,
   planReturn,
@@ -202,7 +205,8 @@ async function advance(
 
 /** A clock that was set back while no server ran would let it wait for days. */
 async function withinReach({ store, clock }: Lap, release: Release): Promise<Release> {
-  const retireMs = retireTimeMs([release.config.stop_config.timeout_ms])
+  const timeouts = [...groupsOf(release).values()].map((g) => g.config.stop_config.timeout_ms)
+  const retireMs = retireTimeMs(timeouts)
   const latest = clock.now() + Math.max(release.waitTimeoutMs, retireMs, RETURN_MS_MAX)
   if (release.deadline <= latest) return release
   return store.transaction(async (tx) => {
@@ -374,7 +378,7 @@ async function revert(
   const to = await returnTarget(tx, release)
   const way = planReturn({
     release,
-    to: to === null ? null : { guest: to.config.guest },
+    to: to === null ? null : { guestOf: (group) => groupIn(to, group).config.guest },
     machines,
     hosts: await listHosts(tx),
     used: await reservedByHost(tx),
@@ -465,13 +469,13 @@ async function createMachines(
   const hosts = new Map((await listHosts(tx)).map((h) => [h.id, h]))
   const lost: { readonly replacement: Replacement; readonly why: string }[] = []
   for (const replacement of replacements) {
-    const { source, target, host: hostId, region } = replacement
+    const { source, target, host: hostId, region, group } = replacement
     if (target === null || hostId === null) continue
     const host = hosts.get(hostId)
     const refusal =
       host === undefined
         ? ({ code: 'conflict', text: `the host in ${region} was removed meanwhile` } as const)
-        : await refusalForRoom(tx, from, host)
+        : await refusalForRoom(tx, groupIn(from, group).config.guest, host)
     if (host === undefined || refusal !== null) {
       const why = refusal?.text ?? ''
       if (!returning) throw new PlatformError(refusal?.code ?? 'conflict', why)
@@ -486,9 +490,9 @@ async function createMachines(
         id: target,
         app: release.app,
         host,
-        config: configOfRelease(from),
+        config: configOfRelease(from, group),
         imageDigest: from.imageDigest,
-        containerDigests: from.containerDigests,
+        containerDigests: groupIn(from, group).containerDigests,
         launch,
         // Of all or none: see `admit`.
         cordoned: !returning && release.strategy === 'bluegreen',
@@ -530,8 +534,10 @@ async function updateMachines(
   now: Instant,
 ): Promise<Release> {
   const from = await madeFrom(tx, release)
+  const plan = release.status === 'reverting' ? release.undo : release.plan
   await forMachines(tx, ids, async (machine) => {
     const { id, app, region, goal, host: hostId } = machine.assignment
+    const group = plan.find((r) => r.target === id)?.group
     const host = await getHost(tx, hostId)
     if (host === null)
       throw new PlatformError('conflict', `the host of machine ${id} in ${region} was removed`)
@@ -547,9 +553,9 @@ async function updateMachines(
       machine,
       {
         kind: 'update',
-        config: configOfRelease(from),
+        config: configOfRelease(from, group),
         imageDigest: from.imageDigest,
-        containerDigests: from.containerDigests,
+        containerDigests: groupIn(from, group).containerDigests,
         instanceId: lap.ids.instanceId(now),
         launch: goal === 'started',
         sealedSecrets,
@@ -571,11 +577,11 @@ async function updateMachines(
 /** The plan counted what was taken then; other apps may have taken more since. */
 async function refusalForRoom(
   tx: Tx,
-  from: Release,
+  guest: MachineGuest,
   host: Host,
 ): Promise<{ readonly code: 'no_room'; readonly text: string } | null> {
   const taken = (await reservedByHost(tx)).get(host.id) ?? { cpus: 0, memoryMb: 0 }
-  const needed = reservedBy(from.config.guest)
+  const needed = reservedBy(guest)
   const freeMb = host.capacity.memoryMb - taken.memoryMb
   if (needed.memoryMb <= freeMb && needed.cpus <= host.capacity.cpus - taken.cpus) return null
   return {

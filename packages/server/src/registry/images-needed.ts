@@ -1,6 +1,7 @@
 import {
   type ContainerDigests,
   containerImages,
+  groupsOf,
   imageRepository,
   type MachineConfig,
   versionsKept,
@@ -43,8 +44,11 @@ export async function imagesNeeded(reader: Reader, registryName: string): Promis
   for (const app of apps) {
     const releases = await listReleases(reader, app.name, RELEASES_MAX)
     const kept = versionsKept(releases, app.release)
-    for (const { version, image, imageDigest, config, containerDigests } of releases)
-      if (kept.has(version)) addAll(image, imageDigest, config, containerDigests)
+    for (const release of releases) {
+      if (!kept.has(release.version)) continue
+      for (const { config, containerDigests } of groupsOf(release).values())
+        addAll(release.image, release.imageDigest, config, containerDigests)
+    }
   }
   return { needed, apps: new Set(apps.map(({ name }) => name)) }
 }

@@ -2,12 +2,16 @@ import type { ReleaseEvent } from '@roost/api'
 import { PlatformError } from '@roost/base'
 import {
   type App,
+  GROUP_DEFAULT,
+  groupOf,
+  groupsOf,
   type Instant,
   isOfRelease,
   type MachineId,
   planRelease,
   type Release,
   type ReleasePlan,
+  withConfigs,
 } from '@roost/core'
 import { getApp, putApp } from '../store/apps.ts'
 import { listHosts } from '../store/hosts.ts'
@@ -22,22 +26,29 @@ export async function planNow(
   app: App,
   release: Pick<
     Release,
-    'cause' | 'ask' | 'primaryRegion' | 'config' | 'strategy' | 'maxUnavailable'
+    'cause' | 'ask' | 'primaryRegion' | 'config' | 'groups' | 'strategy' | 'maxUnavailable'
   >,
   newId: () => MachineId,
 ): Promise<ReleasePlan> {
   const machines = await listMachines(reader, { app: app.name })
+  const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
   return planRelease({
     cause: release.cause,
     ask: release.ask,
     strategy: release.strategy,
     maxUnavailable: release.maxUnavailable,
     primaryRegion: release.primaryRegion ?? app.primaryRegion,
-    guest: release.config.guest,
+    groups: [...groupsOf(release)].map(([name, { config }]) => ({
+      name,
+      guest: config.guest,
+      served: config.services.length > 0,
+    })),
+    formerDefault: serving === null ? GROUP_DEFAULT : groupOf(serving.config),
     machines: machines
       .filter(({ assignment: a }) => a.goal !== 'destroyed' && isOfRelease(a.config))
       .map(({ assignment: a, readySince }) => ({
         id: a.id,
+        group: groupOf(a.config),
         region: a.region,
         host: a.host,
         guest: a.config.guest,
@@ -98,23 +109,43 @@ export async function beginRelease(
 
 /** null when it needs a release that serves, and there is none. */
 async function withServing(reader: Reader, app: App, release: Release): Promise<Release | null> {
-  if (release.cause === 'deploy' || release.cause === 'rollback') return release
   const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
+  if (release.cause === 'deploy' || release.cause === 'rollback') return withSizes(release, serving)
   if (serving === null) return null
-  const { image, imageDigest, containerDigests, config, source } = serving
-  const { containerDigests: _, ...rest } = release
-  return {
+  const { image, imageDigest, containerDigests, config, groups, source } = serving
+  const { containerDigests: _, groups: __, ...rest } = release
+  const whole: Release = {
     ...rest,
     image,
     imageDigest,
     ...(containerDigests === undefined ? {} : { containerDigests }),
     config,
+    ...(groups === undefined ? {} : { groups }),
     source,
     primaryRegion: app.primaryRegion,
     ...howAsBefore(serving),
     // All machines of an app have the same: what was only stored comes with the next change of what runs.
     secrets: release.cause === 'scale' ? serving.secrets : null,
   }
+  return withSizes(whole, serving)
+}
+
+/**
+ * What a `scale` asks for goes before what serves. A deploy that names no size leaves the size as it is: that of the
+ * release that serves when it begins.
+ */
+export function withSizes<R extends Pick<Release, 'ask' | 'config' | 'groups'>>(
+  release: R,
+  serving: Pick<Release, 'config' | 'groups'> | null,
+): R {
+  const { guests = {}, keepGuests = [] } = release.ask
+  return withConfigs(release, (config, group) => {
+    const kept =
+      serving !== null && keepGuests.includes(group)
+        ? (groupsOf(serving).get(group)?.config.guest ?? config.guest)
+        : config.guest
+    return { ...config, guest: { ...kept, ...guests[group] } }
+  })
 }
 
 /** Machines that can't run twice can't when their secrets change either; other strategies were for that one release. */

@@ -13,7 +13,7 @@ import type {
 import { getApp } from '../store/apps.ts'
 import { getRelease, listOpenReleases, nextReleaseVersion, putRelease } from '../store/releases.ts'
 import type { Reader, Tx } from '../store/store.ts'
-import { beginRelease, howAsBefore, planNow, tellRelease } from './begin-release.ts'
+import { beginRelease, howAsBefore, planNow, tellRelease, withSizes } from './begin-release.ts'
 
 export interface ReleaseRequest {
   readonly app: AppName
@@ -35,7 +35,7 @@ export interface ReleaseRequest {
 
 export type ReleasedWhat = Pick<
   Release,
-  'image' | 'imageDigest' | 'containerDigests' | 'config' | 'primaryRegion' | 'source'
+  'image' | 'imageDigest' | 'containerDigests' | 'config' | 'groups' | 'primaryRegion' | 'source'
 >
 
 interface Deps {
@@ -95,13 +95,13 @@ async function draftRelease(
       'conflict',
       `nothing of ${app.name} is deployed yet: deploy it first (roost deploy -a ${app.name})`,
     )
-  const { image, imageDigest, containerDigests, config, primaryRegion, source } = what
+  const { image, imageDigest, containerDigests, config, groups, primaryRegion, source } = what
   const before = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
   const asBefore =
     request.cause === 'deploy' || before === null
       ? { strategy: 'rolling' as const, maxUnavailable: null }
       : howAsBefore(before)
-  const release: Release = {
+  const drafted: Release = {
     app: app.name,
     version: await nextReleaseVersion(reader, app.name),
     cause: request.cause,
@@ -110,6 +110,7 @@ async function draftRelease(
     imageDigest,
     ...(containerDigests === undefined ? {} : { containerDigests }),
     config,
+    ...(groups === undefined ? {} : { groups }),
     primaryRegion,
     ask: request.ask,
     strategy: request.strategy ?? asBefore.strategy,
@@ -129,7 +130,7 @@ async function draftRelease(
     createdBy: request.createdBy,
     source,
   }
-  return { app, release }
+  return { app, release: drafted }
 }
 
 /** What serves, or what is on its way there: looked at again when the release begins. */
@@ -145,7 +146,8 @@ async function planOrThrow(
   release: Release,
   deps: Deps,
 ): Promise<Release['plan']> {
-  const plan = await planNow(reader, app, release, deps.newId)
+  const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
+  const plan = await planNow(reader, app, withSizes(release, serving), deps.newId)
   if (plan.kind === 'refused') throw new PlatformError(plan.code, plan.message)
   return plan.replacements
 }
@@ -154,7 +156,7 @@ function titleOf(release: Release): string {
   const what = {
     deploy: release.image,
     secrets: 'secrets changed',
-    scale: 'number of machines',
+    scale: release.ask.guests === undefined ? 'number of machines' : 'size of machines',
     rollback: `back to release ${release.rollbackOf}, ${release.image}`,
   }[release.cause]
   return `release ${release.version} by ${release.createdBy}: ${what}`

@@ -1,5 +1,13 @@
 import type { ReleaseReply } from '@roost/api'
-import { type Host, type HostId, isInPlace, type Release, type Replacement } from '@roost/core'
+import {
+  groupOf,
+  groupsOf,
+  type Host,
+  type HostId,
+  isInPlace,
+  type Release,
+  type Replacement,
+} from '@roost/core'
 
 /** A release as the API tells it. `serving`: the version that serves, 0 for none. */
 export function releaseReply(
@@ -19,15 +27,17 @@ export function releaseReply(
     returned: release.returned,
     before: release.returnTo === 0 ? null : release.returnTo,
     image: release.image,
+    groups: [...groupsOf(release).keys()],
     reason: release.reason,
     created_at: new Date(release.createdAt).toISOString(),
     updated_at: new Date(release.updatedAt).toISOString(),
     created_by: release.createdBy,
     plan: release.plan.map((replacement) => {
-      const { region, source, target, host, wave } = replacement
+      const { region, source, target, host, wave, group } = replacement
       return {
         kind: kindOf(replacement),
         region,
+        group: group ?? groupOf(release.config),
         host: host === null ? null : (names.get(host) ?? host),
         machine: target ?? source,
         replaces: target === null ? null : source,

@@ -2,10 +2,12 @@ import type { RollbackReply } from '@roost/api'
 import { PlatformError } from '@roost/base'
 import {
   type AppName,
+  groupsOf,
   isFinal,
   type MachineConfig,
   RELEASES_RETURNABLE,
   type Release,
+  type ReleasedGroup,
 } from '@roost/core'
 import { getApp } from '../store/apps.ts'
 import { getRelease, listReleases } from '../store/releases.ts'
@@ -68,7 +70,7 @@ export function rollbackRequest(
   serving: Release | null,
   how: Pick<ReleaseRequest, 'strategy' | 'maxUnavailable' | 'waitTimeoutMs' | 'wait' | 'createdBy'>,
 ): ReleaseRequest {
-  const { image, imageDigest, containerDigests, config, primaryRegion, source } = target
+  const { image, imageDigest, containerDigests, config, groups, primaryRegion, source } = target
   const digests = { imageDigest, ...(containerDigests === undefined ? {} : { containerDigests }) }
   // What can't run twice, now or then, must not.
   const recreates = target.strategy === 'recreate' || serving?.strategy === 'recreate'
@@ -78,7 +80,10 @@ export function rollbackRequest(
     app,
     cause: 'rollback',
     ask: { scale: null, regions: [], ha: true },
-    what: { image, ...digests, config, primaryRegion, source },
+    what: {
+      ...{ image, ...digests, config, primaryRegion, source },
+      ...(groups === undefined ? {} : { groups }),
+    },
     strategy: how.strategy ?? (recreates ? 'recreate' : before.strategy),
     maxUnavailable: how.maxUnavailable ?? before.maxUnavailable,
     rollbackOf: target.version,
@@ -100,7 +105,7 @@ export async function changesOf(
   return {
     image:
       target.imageDigest === serving.imageDigest ? null : { from: serving.image, to: target.image },
-    config: changedKeys(serving, target),
+    config: changedInGroups(serving, target),
     secrets: names.flatMap((name) => {
       const [old, fresh] = [before.get(name), after.get(name)]
       if (old === fresh) return []
@@ -154,8 +159,20 @@ async function versionsOf(reader: Reader, app: AppName, release: Release) {
   return release.secrets ?? (await secretVersions(reader, app))
 }
 
+/** Of the default group by themselves, of the others with the name of the group before them; a group that is new or gone by that. */
+function changedInGroups(before: Release, after: Release): string[] {
+  const [from, to] = [groupsOf(before), groupsOf(after)]
+  const [first] = to.keys()
+  return [...new Set([...to.keys(), ...from.keys()])].flatMap((name) => {
+    const [old, fresh] = [from.get(name), to.get(name)]
+    if (old === undefined || fresh === undefined) return [`processes.${name}`]
+    const keys = changedKeys(old, fresh)
+    return name === first ? keys : keys.map((key) => `processes.${name}: ${key}`)
+  })
+}
+
 /** Top-level keys; of `env` its names. The reference of the image is told by itself. */
-function changedKeys(from: Release, to: Release): string[] {
+function changedKeys(from: ReleasedGroup, to: ReleasedGroup): string[] {
   const [before, after] = [from.config, to.config]
   // The same name of an image may stand for another one now.
   const moved = !equal(from.containerDigests, to.containerDigests)
