@@ -65,7 +65,10 @@ function countsOf(
   if (regions.length === 0 && primaryRegion !== null) regions.push(primaryRegion)
   if (regions.length > 1 && everywhere) return Object.fromEntries(regions.map((r) => [r, 1]))
   const count = ask.ha && everywhere ? 2 : 1
-  const beside = Object.keys(others.values().next().value ?? {}) as RegionCode[]
+  const first = others.values().next().value ?? {}
+  const beside = (Object.keys(first) as RegionCode[]).sort(
+    (a, b) => (first[b] ?? 0) - (first[a] ?? 0) || (a < b ? -1 : 1),
+  )
   const [region] =
     primaryRegion !== null && regions.includes(primaryRegion)
       ? [primaryRegion]

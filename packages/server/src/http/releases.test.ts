@@ -187,3 +187,69 @@ test('what can not be done says why with its code', async () => {
     [],
   )
 })
+
+test('process groups have machines, numbers and sizes of their own', async () => {
+  type Status = z.infer<typeof routes.appStatus.reply>
+  const worker = {
+    init: { cmd: ['worker'] },
+    guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 128 },
+  }
+  const groups = { worker }
+  const web = { ...config(), metadata: { fly_process_group: 'web' } }
+  const machines = async () => {
+    const rows = await call<{ config: { metadata: object; guest: object; init: object } }[]>(
+      'listMachines',
+      { params: shop },
+    )
+    const { machines: shown } = await call<Status>('appStatus', { params: shop })
+    const alive = shown.filter((m) => m.state === 'started')
+    return {
+      groups: alive.map((m) => `${m.group} ${m.region}`).sort(),
+      configs: rows.map(({ config: c }) => c),
+    }
+  }
+  await deploy({ config: web, groups, ha: false })
+  expect(await untilEnded(1)).toMatchObject({ status: 'complete', groups: ['web', 'worker'] })
+  expect((await machines()).groups).toEqual(['web ams', 'web iad', 'worker ams'])
+  expect((await machines()).configs.filter(({ init }) => 'cmd' in init)).toMatchObject([
+    { init: { cmd: ['worker'] }, metadata: { fly_process_group: 'worker' } },
+  ])
+
+  await call('setScale', { params: shop, body: { group_scale: { worker: { iad: 2 } } } })
+  expect(await untilEnded(2)).toMatchObject({ status: 'complete', cause: 'scale' })
+  expect((await machines()).groups).toEqual([
+    ...['web ams', 'web iad', 'worker ams', 'worker iad', 'worker iad'],
+  ])
+  await call('setScale', { params: shop, body: { guests: { web: { memory_mb: 320 } } } })
+  const sized = await untilEnded(3)
+  expect(sized.plan.map(({ kind, group }) => `${kind} ${group}`)).toEqual([
+    'replace web',
+    'replace web',
+  ])
+
+  // A deploy that names no size leaves it as it is, and one without the group takes its machines away.
+  await deploy({ config: web, regions: [] })
+  expect(await untilEnded(4)).toMatchObject({ status: 'complete', groups: ['web'] })
+  await world.tick()
+  const left = await machines()
+  expect(left.groups).toEqual(['web ams', 'web iad'])
+  expect(left.configs.map(({ guest }) => guest)).toMatchObject([
+    { memory_mb: 320 },
+    { memory_mb: 320 },
+  ])
+
+  const back = await call<{ changes: { config: string[] } }>('createRollback', {
+    params: shop,
+    body: {},
+  })
+  expect(back.changes.config).toContain('processes.worker')
+  await untilEnded(5)
+  expect((await machines()).groups).toContain('worker ams')
+
+  for (const [body, text] of [
+    [{ groups: { web: worker }, config: web }, 'groups.web: config is that of this group already'],
+    [{ group_scale: { jobs: { ams: 1 } } }, 'there is no process group jobs; there are: app'],
+  ] as const)
+    await expect(deploy(body)).rejects.toThrow(text)
+  await expect(call('setScale', { params: shop, body: {} })).rejects.toThrow('say how many')
+})
