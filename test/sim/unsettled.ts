@@ -2,6 +2,7 @@ import type { Misbehaviour } from '../../packages/agent/src/fake-runtime.ts'
 import {
   type Instant,
   isFinal,
+  isReady,
   type MachineId,
   mayChange,
   parseStamp,
@@ -39,6 +40,7 @@ export async function unsettled(world: Seen): Promise<readonly string[]> {
     ...leftovers,
     ...twice.map((id) => `${id} exists on two hosts`),
     ...wrongWithMemories(hosts, known),
+    ...wrongWithEdges(hosts, machines),
     ...wrongWithReleases(world, machines, all, await server.release(serving)),
     ...(await wrongWithTables(server.store(), machines.length)),
     ...machines.flatMap((machine) => [
@@ -56,6 +58,19 @@ function wrongWithMemories(hosts: readonly SimHost[], known: ReadonlySet<Machine
       .filter((id) => !known.has(id))
       .map((id) => `the agent of ${name} remembers ${id}, which was destroyed`),
   )
+}
+
+/** Every edge sends requests where it should: one whose connection died unnoticed learns of it after a while. */
+function wrongWithEdges(hosts: readonly SimHost[], machines: readonly StoredMachine[]): string[] {
+  const wanted = machines
+    .filter(({ assignment: { app, routed } }) => app === RELEASED_APP && routed)
+    .filter(({ status }) => status !== null && isReady(status))
+    .map(({ assignment }) => assignment.id)
+  return hosts.flatMap(({ edge }) => {
+    const sent = edge.inRotation(RELEASED_APP)
+    const same = sent.length === wanted.length && wanted.every((id) => sent.includes(id))
+    return same || !edge.alive() ? [] : [`${edge.name} sends requests to ${sent.join(', ')}`]
+  })
 }
 
 /** What is told to others is what there is, and nothing of what is gone but that it is gone. */
