@@ -16,7 +16,8 @@ defmodule Rooms.Visitor do
   defp request(socket) do
     with {:ok, {:http_request, _method, {:abs_path, path}, _version}} <-
            :gen_tcp.recv(socket, 0, @idle_ms),
-         {:ok, headers} <- headers(socket, %{}, 100) do
+         {:ok, headers} <- headers(socket, %{}, 100),
+         :ok <- skip_body(socket, headers) do
       {:ok, path, headers}
     else
       _ -> :closed
@@ -37,6 +38,25 @@ defmodule Rooms.Visitor do
         :closed
     end
   end
+
+  # Nobody reads it here, but the next request comes after it.
+  defp skip_body(socket, %{"content-length" => length}) do
+    case Integer.parse(length) do
+      {0, ""} ->
+        :ok
+
+      {size, ""} when size in 1..1_000_000 ->
+        :inet.setopts(socket, packet: :raw)
+        read = :gen_tcp.recv(socket, size, @idle_ms)
+        :inet.setopts(socket, packet: :http_bin)
+        with {:ok, _} <- read, do: :ok
+
+      _ ->
+        :closed
+    end
+  end
+
+  defp skip_body(_socket, _headers), do: :ok
 
   defp answer(socket, path, headers) do
     case {path, headers} do
