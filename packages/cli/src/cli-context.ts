@@ -4,17 +4,23 @@ import type { Readable } from 'node:stream'
 export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly cwd: string
-  readonly stdin: Readable & { readonly isTTY?: boolean }
+  readonly stdin: Readable & { readonly isTTY?: boolean; setRawMode?(raw: boolean): unknown }
   readonly stdout: Screen
   readonly stderr: Screen
   /** Aborts at the first Ctrl-C. A command that never asks for it just ends there, as programs do. */
   interrupted(): AbortSignal
 }
 
+/** The streams of the process are one; what a test gives may know less. */
 export interface Screen {
-  write(text: string): unknown
+  /** false: it is full, and says `drain` when there is room again. */
+  write(text: string | Uint8Array): unknown
   readonly isTTY?: boolean
   readonly columns?: number
+  readonly rows?: number
+  once?(event: 'drain', heard: () => void): unknown
+  on?(event: 'resize', heard: () => void): unknown
+  off?(event: 'resize', heard: () => void): unknown
 }
 
 export function processContext(): CliContext {

@@ -26,6 +26,8 @@ export const NOUNS: Readonly<Record<string, string>> = {
   auth: 'Log in to a server, log out, see who you are',
   apps: 'List, create and destroy apps',
   machine: 'List, look at, start, stop, suspend, cordon and destroy machines',
+  ssh: 'A shell or a command in a machine, and who was there',
+  sftp: 'Copy files into and out of machines',
   secrets: 'Set, list and remove secrets',
   scale: 'See and set how many machines run where',
   tokens: 'Make, list and revoke tokens: who may do what for how long',
@@ -145,6 +147,11 @@ export const COMMANDS: readonly CommandGroup[] = [
         load: () => import('./machine/destroy.ts'),
       },
       {
+        words: ['machine', 'exec'],
+        summary: 'Run a command in a machine',
+        load: () => import('./machine/exec.ts'),
+      },
+      {
         words: ['secrets', 'set'],
         summary: 'Set secrets and roll them out',
         load: () => import('./secrets/set.ts'),
@@ -168,6 +175,51 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['scale', 'show'],
         summary: 'How many machines run in which region',
         load: () => import('./scale/show.ts'),
+      },
+    ],
+  },
+  {
+    title: 'Look inside',
+    commands: [
+      {
+        words: ['ssh', 'console'],
+        summary: 'A shell in a machine that runs, or a command',
+        load: () => import('./ssh/console.ts'),
+      },
+      {
+        words: ['ssh', 'log'],
+        summary: 'Who was in the machines of an app, and what ran there',
+        load: () => import('./ssh/log.ts'),
+      },
+      {
+        words: ['console'],
+        summary: 'A shell in a new machine of the app, gone when you leave',
+        load: () => import('./console/console.ts'),
+      },
+      {
+        words: ['sftp', 'get'],
+        summary: 'Copy a file or folder of a machine here',
+        load: () => import('./sftp/get.ts'),
+      },
+      {
+        words: ['sftp', 'put'],
+        summary: 'Copy a file or folder into a machine',
+        load: () => import('./sftp/put.ts'),
+      },
+      {
+        words: ['sftp', 'ls'],
+        summary: 'What is in a folder of a machine',
+        load: async () => (await import('./sftp/list.ts')).lsCommand,
+      },
+      {
+        words: ['sftp', 'find'],
+        summary: 'All paths below a folder of a machine',
+        load: async () => (await import('./sftp/list.ts')).findCommand,
+      },
+      {
+        words: ['proxy'],
+        summary: 'Make a port of a machine a port here',
+        load: () => import('./proxy/proxy.ts'),
       },
     ],
   },

@@ -10,7 +10,7 @@ import { styleOf } from './terminal/style.ts'
 const ENTRIES = COMMANDS.flatMap(({ commands }) => commands)
 
 /** Runs one command line to its end and returns the exit code. Whatever goes wrong is told on stderr. */
-export async function runCli(argv: readonly string[], context: CliContext): Promise<ExitCode> {
+export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   try {
     const said = contextOption(argv)
     const args = globalsLast(said.argv)

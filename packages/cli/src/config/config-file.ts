@@ -37,10 +37,19 @@ export function findConfig(folder: string, named?: string): ConfigFile | null {
 
 /** Only the name, so that `roost status` works beside a file with mistakes. */
 export function appNameIn(content: string): string | null {
+  return textIn(content, 'app')
+}
+
+/** What `roost console` runs. */
+export function consoleCommandIn(content: string): string | null {
+  return textIn(content, 'console_command')
+}
+
+function textIn(content: string, key: string): string | null {
   const tree = tomlTree(content)
-  const app = 'table' in tree ? tree.table.entries.get('app')?.value : undefined
-  return app?.kind === 'value' && typeof app.value === 'string' && app.value !== ''
-    ? app.value
+  const found = 'table' in tree ? tree.table.entries.get(key)?.value : undefined
+  return found?.kind === 'value' && typeof found.value === 'string' && found.value !== ''
+    ? found.value
     : null
 }
 

@@ -43,8 +43,9 @@ export function usage(what: string, fix?: string | readonly string[]): Failure {
 
 /** A command that has said all there is to say, and did not end well. */
 export class Ended extends Error {
-  readonly exitCode: ExitCode
-  constructor(exitCode: ExitCode) {
+  /** Of what ran in a machine it is the program's own, whatever that means. */
+  readonly exitCode: number
+  constructor(exitCode: number) {
     super(`ended with ${exitCode}`)
     this.name = 'Ended'
     this.exitCode = exitCode

@@ -122,8 +122,8 @@ export function trialTerminal(options: {
   const screen = (name: 'out' | 'err') => ({
     isTTY,
     ...(options.columns === undefined ? {} : { columns: options.columns }),
-    write: (text: string) => {
-      written[name] += text
+    write: (text: string | Uint8Array) => {
+      written[name] += typeof text === 'string' ? text : Buffer.from(text).toString('utf8')
     },
   })
   const context: CliContext = {
