@@ -101,6 +101,9 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
   const open = () => openSqlite({ file, clock: wall, leap })
   let store = open()
   let backedUp = false
+  /** While the store is put back, nobody can look into it. */
+  let whole: Promise<void> = Promise.resolve()
+  const look = <T>(work: Parameters<typeof store.read<T>>[0]) => whole.then(() => store.read(work))
 
   function boot() {
     const process = createProcess('server')
@@ -155,9 +158,12 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
     async restore() {
       if (!backedUp) return false
       kill()
-      await store.close()
-      copyDatabase(backup, file)
-      store = open()
+      // A write that is under way ends first, and that takes its time on a slow disk.
+      whole = store.close().then(() => {
+        copyDatabase(backup, file)
+        store = open()
+      })
+      await whole
       return true
     },
     call: async (name, input) => {
@@ -185,14 +191,13 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
       const { process, control } = up()
       await process.linked(control.heartbeat({ program, host }, beat))
     },
-    machines: (app) =>
-      store.read((reader) => listMachines(reader, app === undefined ? {} : { app })),
+    machines: (app) => look((reader) => listMachines(reader, app === undefined ? {} : { app })),
     releases: (newest = 100) =>
-      store.read(async (reader) => ({
+      look(async (reader) => ({
         all: await listReleases(reader, RELEASED_APP, newest),
         serving: (await getApp(reader, RELEASED_APP))?.release ?? 0,
       })),
-    release: (version) => store.read((reader) => getRelease(reader, RELEASED_APP, version)),
+    release: (version) => look((reader) => getRelease(reader, RELEASED_APP, version)),
     store: () => store,
   }
 
