@@ -65,7 +65,7 @@ test('core imports nothing foreign and has neither clock, chance, promise nor ou
         .map((name) => `${path}: ${name}`),
       ...[
         ...text.matchAll(
-          /\b(Date\.now|new Date\(\)|Math\.random|Promise|async |await |console\.|process\.)/g,
+          /\b(Date\.now|new Date\(\)|Math\.random|Promise|async |await |console\.|(?<!\.)process\.)/g,
         ),
       ].map((m) => `${path}: ${m[1]}`),
     ])

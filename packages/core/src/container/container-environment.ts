@@ -17,9 +17,9 @@ export function containerEnvironment(
   } = {},
 ): Readonly<Record<string, string>> {
   const app = known.secrets ?? {}
-  const process = processOf(assignment, container.name)
-  const only = process === null ? container.secrets !== undefined : process.ignore_app_secrets
-  const named = secretsNamed(process?.secrets ?? container.secrets ?? [], app)
+  const program = processOf(assignment, container.name)
+  const only = program === null ? container.secrets !== undefined : program.ignore_app_secrets
+  const named = secretsNamed(program?.secrets ?? container.secrets ?? [], app)
   const { PRIMARY_REGION, ...platform } = machineEnvironment(
     { ...assignment, config: { ...assignment.config, image: container.image, env: {} } },
     known.publicIp === undefined ? {} : { publicIp: known.publicIp },

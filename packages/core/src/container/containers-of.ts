@@ -30,15 +30,15 @@ export function containersOf(config: Config): readonly Container[] | null {
 export function containerConfigsOf(config: Config): readonly ContainerConfig[] | null {
   if (config.containers !== undefined && config.containers.length > 0) return config.containers
   if (config.processes === undefined || config.processes.length === 0) return null
-  return config.processes.map((process, n) => ({
+  return config.processes.map((program, n) => ({
     name: processName(n),
     image: config.image,
-    ...(process.exec === undefined ? {} : { exec: process.exec }),
-    ...(process.entrypoint === undefined ? {} : { entrypoint: process.entrypoint }),
-    ...(process.cmd === undefined ? {} : { cmd: process.cmd }),
-    ...(process.user === undefined ? {} : { user: process.user }),
-    env: process.env ?? {},
-    env_from: process.env_from ?? [],
+    ...(program.exec === undefined ? {} : { exec: program.exec }),
+    ...(program.entrypoint === undefined ? {} : { entrypoint: program.entrypoint }),
+    ...(program.cmd === undefined ? {} : { cmd: program.cmd }),
+    ...(program.user === undefined ? {} : { user: program.user }),
+    env: program.env ?? {},
+    env_from: program.env_from ?? [],
     files: config.files ?? [],
     // The machine ends with the first of them, and its own policy counts.
     restart: { policy: 'no', max_retries: 0 },
