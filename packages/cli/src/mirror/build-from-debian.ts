@@ -80,6 +80,7 @@ async function install(
     'apt-get -qq update',
     `apt-get -qq install -y --no-install-recommends ${recipe.packages.join(' ')}`,
     ...(recipe.run ?? []),
+    'find /usr/share/doc -type f ! -name copyright -delete; rm -rf /usr/share/man/* /usr/share/info/* /usr/share/locale/* /usr/share/gtk-doc',
     'rm -rf /var/lib/apt/lists/*_* /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache',
   ]
   const hooks = [
