@@ -4,7 +4,9 @@ import {
   containersOf,
   exitOfAll,
   type Instant,
+  MACHINE_SIGNALS,
   type MachineId,
+  type MachineSignal,
   stopOrder,
 } from '@roost/core'
 import type { FakeMachine, Misbehaviour } from './fake-runtime.ts'
@@ -156,6 +158,31 @@ export async function stopFakeContainer(
   if (container.state !== 'running' || container.runs !== run) return
   const by = killed ? 9 : how.number
   end(machine, container, { code: 128 + by, signal: by, oomKilled: false }, tools)
+}
+
+/** How a program takes a signal: `SIGTERM` ends it in its own way, others as the kernel has it. null: not at all. */
+export function exitBy(
+  { ignoresStop = false }: Misbehaviour,
+  signal: MachineSignal,
+): { code: number; signal: number; oomKilled: boolean } | null {
+  if (ignoresStop && signal !== 'SIGKILL') return null
+  const number = MACHINE_SIGNALS[signal]
+  const end = signal === 'SIGTERM' ? { code: 0, signal: 0 } : { code: 128 + number, signal: number }
+  return { ...end, oomKilled: false }
+}
+
+/** To each that runs. False: none does. */
+export function signalFakeContainers(
+  machine: FakeMachine,
+  signal: MachineSignal,
+  tools: FakeTools,
+): boolean {
+  const running = (machine.containers ?? []).filter(({ state }) => state === 'running')
+  for (const container of running) {
+    const exit = exitBy(container.behaviour, signal)
+    if (exit !== null) end(machine, container, exit, tools)
+  }
+  return running.length > 0
 }
 
 /** All of them, in their order; how the machine's run ended by that. */

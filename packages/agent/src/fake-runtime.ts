@@ -3,11 +3,13 @@ import { type Instant, type MachineConfig, type MachineId, mainContainer } from 
 import { collectSession } from './exec/collect.ts'
 import {
   containerOf,
+  exitBy,
   type FakeContainer,
   type FakeTools,
   fakeContainersOf,
   resetContainers,
   shownContainers,
+  signalFakeContainers,
   startFakeContainer,
   stopFakeContainer,
   stopFakeContainers,
@@ -192,16 +194,7 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
     const first = machine.containers?.[0]?.name
     const name = named ?? first
     const container = name === undefined ? null : containerOf(machine, name)
-    if (machine.state === 'suspended')
-      throw new PlatformError(
-        'precondition_failed',
-        `machine ${id} is suspended; resume it first: roost machine resume ${id}`,
-      )
-    if (machine.state !== 'running')
-      throw new PlatformError(
-        'precondition_failed',
-        `machine ${id} does not run; start it first: roost machine start ${id}`,
-      )
+    refuseStill(machine)
     if (container !== null && container.state !== 'running')
       throw new PlatformError(
         'precondition_failed',
@@ -355,6 +348,18 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
       hint(id)
     },
 
+    async signal(id, signal) {
+      await clock.sleep(1)
+      const machine = existing(host, id, 'signal')
+      refuseStill(machine)
+      if (machine.containers !== null) {
+        if (signalFakeContainers(machine, signal, tools)) return
+        throw new PlatformError('precondition_failed', `no container of machine ${id} runs`)
+      }
+      const exit = exitBy(behaviour(id), signal)
+      if (exit !== null) end(machine, exit)
+    },
+
     openSession,
     async exec(id, request, signal) {
       return collectSession(await openSession(id, request, signal), request, signal)
@@ -373,6 +378,16 @@ function shown({ spec, state, startedAt, exit, containers }: FakeMachine): Runti
 }
 
 const isAlive = ({ state }: FakeMachine) => state === 'running' || state === 'suspended'
+
+function refuseStill({ state, spec: { id } }: FakeMachine): void {
+  if (state === 'running') return
+  throw new PlatformError(
+    'precondition_failed',
+    state === 'suspended'
+      ? `machine ${id} is suspended; resume it first: roost machine resume ${id}`
+      : `machine ${id} does not run; start it first: roost machine start ${id}`,
+  )
+}
 
 function existing(host: FakeHost, id: MachineId, deed: string): FakeMachine {
   const machine = host.machines.get(id)

@@ -49,6 +49,7 @@ import { HostNetwork } from './network/host-network.ts'
 import { registerAccessRoutes } from './rpc/access-routes.ts'
 import { createAgentListener } from './rpc/listener.ts'
 import { createServerClient } from './rpc/server-client.ts'
+import { registerSignalRoute } from './rpc/signal-route.ts'
 import { registerUsageRoute } from './rpc/usage-route.ts'
 import { clearSwaps, describeClearSwap } from './secret/clear-swap.ts'
 import { assertTmpfs } from './secret/environment-file.ts'
@@ -124,6 +125,7 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
   registerBuildRoutes(listener.app, { builder })
   registerUsageRoute(listener.app, () => hostDisks.usage())
   const runtime = makeRuntime({ config, client, network, logs, cache, tls, server, hostDisks, log })
+  registerSignalRoute(listener.app, runtime)
   const cgroups = openCgroups()
   registerAccessRoutes(listener.app, {
     runtime,

@@ -168,6 +168,39 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       expect(await look()).toEqual(before)
     })
 
+    test('a signal reaches the program, and what ends by it has ended by itself', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.signal(spec.id, 'SIGTERM')
+      await vi.waitFor(async () => expect((await look())?.state).toBe('exited'), LIMIT)
+      expect((await look())?.exit).toMatchObject({ code: 0, signal: 0, cause: null })
+      await expect(runtime.signal(spec.id, 'SIGTERM')).rejects.toMatchObject({
+        code: 'precondition_failed',
+      })
+    })
+
+    test('a signal that a first process does not hear ends its program, too', async () => {
+      const { runtime, spec, look } = await launched('serves')
+      await runtime.signal(spec.id, 'SIGABRT')
+      await vi.waitFor(async () => expect((await look())?.state).toBe('exited'), LIMIT)
+      expect((await look())?.exit).toMatchObject({ code: 134, signal: 6, cause: null })
+    })
+
+    test('what ignores a signal goes on, and a kill can not be ignored', async () => {
+      const { runtime, spec, look } = await launched('deaf')
+      await runtime.signal(spec.id, 'SIGTERM')
+      expect((await look())?.state).toBe('running')
+      await runtime.suspend(spec.id)
+      await expect(runtime.signal(spec.id, 'SIGKILL')).rejects.toMatchObject({
+        code: 'precondition_failed',
+      })
+      await runtime.resume(spec.id)
+      await runtime.signal(spec.id, 'SIGKILL')
+      await vi.waitFor(async () => expect((await look())?.state).toBe('exited'), LIMIT)
+      expect((await look())?.exit).toMatchObject({ signal: 9 })
+      await runtime.remove(spec.id)
+      await expect(runtime.signal(spec.id, 'SIGTERM')).rejects.toMatchObject({ code: 'not_found' })
+    })
+
     test('an exit is shown with its code, the same each time, and hinted at', async () => {
       const under = await open()
       const spec = await under.spec('exits')

@@ -1,4 +1,4 @@
-import type { MachineConfig, MachineId, RunEnd } from '@roost/core'
+import type { MachineConfig, MachineId, MachineSignal, RunEnd } from '@roost/core'
 import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from './exec/exec-session.ts'
 
 /**
@@ -52,6 +52,12 @@ export interface Runtime {
    * altogether in `timeoutMs`.
    */
   stop(id: MachineId, how: StopHow, signal?: AbortSignal): Promise<void>
+  /**
+   * Sends a signal to the machine's program, or to that of each of its containers, and to nothing that this has started. It
+   * returns when the signal is sent, whatever becomes of the program; its end counts as its own. Refuses with
+   * `precondition_failed` where nothing runs.
+   */
+  signal(id: MachineId, signal: MachineSignal): Promise<void>
   /** Removes all that `list` would show of it, and its network, secrets and cgroups. Kills it if it runs. */
   remove(id: MachineId): Promise<void>
   /**

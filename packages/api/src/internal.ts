@@ -8,10 +8,12 @@ import type {
   HostId,
   MachineId,
   MachineService,
+  MachineSignal,
   MachineStatus,
   RegionCode,
   Revision,
 } from '@roost/core'
+import { MACHINE_SIGNALS } from '@roost/core'
 import { z } from 'zod'
 
 /**
@@ -141,6 +143,11 @@ export const agentLogsQuery = z.object({
   after: z.string().optional(),
   /** Only what that one said. */
   container: z.string().optional(),
+})
+
+/** `POST /agent/v1/machines/:id/signal` by the server. */
+export const agentSignalBody = z.object({
+  signal: z.enum(Object.keys(MACHINE_SIGNALS) as [MachineSignal, ...MachineSignal[]]),
 })
 
 /** What a host keeps on its disks. */

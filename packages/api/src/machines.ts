@@ -36,6 +36,11 @@ export const stopMachineBody = z.looseObject({
   timeout: duration.optional(),
 })
 
+export const signalMachineBody = z.looseObject({
+  /** A name, with or without SIG, or a number. */
+  signal: z.union([z.string(), z.int()]),
+})
+
 export const restartQuery = z.looseObject({
   /** Kills it at once. */
   force_stop: z.enum(['true', 'false']).optional(),

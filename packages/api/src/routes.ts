@@ -15,6 +15,7 @@ import {
   machineReply,
   okReply,
   restartQuery,
+  signalMachineBody,
   stopMachineBody,
   updateMachineBody,
   waitQuery,
@@ -181,6 +182,15 @@ export const routes = {
     action: 'machine:stop',
     summary: 'Freeze a machine with all that it has in memory; a start resumes it',
     params: machine,
+    reply: okReply,
+  },
+  signalMachine: {
+    method: 'POST',
+    path: '/v1/apps/:app/machines/:id/signal',
+    action: 'machine:stop',
+    summary: 'Send a signal to the program of a machine that runs',
+    params: machine,
+    body: signalMachineBody,
     reply: okReply,
   },
   restartMachine: {

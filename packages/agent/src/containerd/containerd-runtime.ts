@@ -2,8 +2,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism, uptime } from 'node:os'
 import { join } from 'node:path'
 import { backoffMs, type Clock, type Logger, PlatformError } from '@roost/base'
-import { containersOf, type MachineId } from '@roost/core'
-import { type ContainerId, machineOf, partsOf } from '../container-id.ts'
+import { containersOf, MACHINE_SIGNALS, type MachineId, type MachineSignal } from '@roost/core'
+import { type ContainerId, containerIdOf, machineOf, partsOf } from '../container-id.ts'
 import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from '../exec/exec-session.ts'
 import { type ImagePuller, imageName } from '../image/puller.ts'
 import type {
@@ -47,6 +47,7 @@ import type { MachineDirs } from './machine-dir.ts'
 import { fileMounts, writeFiles } from './machine-files.ts'
 import { recordable } from './recordable.ts'
 import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
+import { signalProgram } from './signal-program.ts'
 import { CAPABILITIES, machineSpec, programOf } from './spec.ts'
 import { TempDirs } from './temp-dirs.ts'
 import { type ImageUser, resolveUser } from './user.ts'
@@ -119,15 +120,7 @@ const END_RUN_MS = 2_000
 const SIGTERM = 15
 const START_MS = 60_000
 const LOOKS_MAX = 1000
-const SIGNALS: Readonly<Record<string, number>> = {
-  SIGHUP: 1,
-  SIGINT: 2,
-  SIGQUIT: 3,
-  SIGKILL: 9,
-  SIGUSR1: 10,
-  SIGUSR2: 12,
-  SIGTERM,
-}
+const SIGNALS: Readonly<Record<string, number>> = MACHINE_SIGNALS
 
 /**
  * The Runtime port by containerd. It remembers nothing that matters: what it knows of a machine is in containerd's
@@ -375,6 +368,28 @@ export class ContainerdRuntime implements Runtime {
       }
       await this.#reap(id)
     })
+  }
+
+  /** Not in turn: a kill must not wait behind the stop that it is to shorten. */
+  async signal(id: MachineId, signal: MachineSignal): Promise<void> {
+    const container = await this.#container(id)
+    if (!container) throw new PlatformError('not_found', `machine ${id} is not here`)
+    this.#refuseSuspended(id)
+    const names = (containersOf(recordOf(container).spec.config) ?? []).map(({ name }) => name)
+    const ids = names.length === 0 ? [id] : names.map((name) => containerIdOf(id, name))
+    const found = await Promise.all(ids.map((one) => this.#task(one)))
+    const running = found.filter((task) => task !== undefined && isRunning(task))
+    if (running.length === 0)
+      throw new PlatformError(
+        'precondition_failed',
+        `machine ${id} does not run; start it first: roost machine start ${id}`,
+      )
+    await Promise.all(
+      running.map(async (task) => {
+        if (task !== undefined && !signalProgram(task.pid, signal))
+          await this.#kill(task.id, MACHINE_SIGNALS[signal], false)
+      }),
+    )
   }
 
   remove(id: MachineId): Promise<void> {

@@ -48,6 +48,7 @@ export function createRoomyRuntime(options: {
     suspend: (id) => runtime.suspend(id),
     resume: (id) => runtime.resume(id),
     stop: (id, how, signal) => held(`stop machine ${id}`, () => runtime.stop(id, how, signal)),
+    signal: (id, signal) => runtime.signal(id, signal),
     openSession: (id, request, signal) => runtime.openSession(id, request, signal),
     exec: (id, request, signal) => runtime.exec(id, request, signal),
     remove: (id) => held(`remove machine ${id}`, () => runtime.remove(id)),

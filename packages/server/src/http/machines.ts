@@ -22,6 +22,7 @@ import { listEvents } from '../machine/events.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { machineReply } from '../machine/reply.ts'
 import { type ResolvedConfig, resolveImages } from '../machine/resolve-images.ts'
+import { signalMachine } from '../machine/signal.ts'
 import { shownState } from '../machine/state.ts'
 import { waitForMachine } from '../machine/wait.ts'
 import { getHost, listHosts } from '../store/hosts.ts'
@@ -66,6 +67,7 @@ type MachineRoutes =
   | 'stopMachine'
   | 'suspendMachine'
   | 'restartMachine'
+  | 'signalMachine'
   | 'cordonMachine'
   | 'uncordonMachine'
   | 'listMachineEvents'
@@ -236,6 +238,15 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
         )
         return { ok: true }
       }),
+
+    signalMachine: async ({ params, body, signal }) => {
+      const at = await store.read(async (reader) => {
+        const machine = await machineOrThrow(reader, params)
+        return { machine, host: await hostOrThrow(reader, machine.assignment.host) }
+      })
+      await signalMachine(deps, at, body.signal, signal)
+      return { ok: true }
+    },
 
     cordonMachine: ({ params, headers }) =>
       store.transaction(async (tx) => {
