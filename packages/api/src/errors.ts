@@ -49,6 +49,11 @@ export const YOUR_ERRORS = {
     status: 412,
     meaning: 'The machine is not in a state in which that can be done.',
   },
+  not_offered: {
+    status: 501,
+    meaning:
+      'Roost has no such resource of the Machines API; the message says why, or what does the same.',
+  },
   version_mismatch: {
     status: 426,
     meaning: 'Server and command line are of versions that do not understand each other.',

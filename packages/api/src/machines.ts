@@ -24,6 +24,9 @@ export const createMachineBody = z.looseObject({
   config: machineConfigInput,
   skip_launch: z.boolean().optional(),
   skip_service_registration: z.boolean().optional(),
+  skip_secrets: z.boolean().optional(),
+  /** Of the app's secrets: at least what a change of them answered with. */
+  min_secrets_version: z.int().min(0).nullish(),
   lease_ttl: leaseTtl.optional(),
 })
 
@@ -34,6 +37,17 @@ export const updateMachineBody = createMachineBody.extend({
 export const stopMachineBody = z.looseObject({
   signal: z.string().optional(),
   timeout: duration.optional(),
+})
+
+/** One entry of a machine's metadata. */
+export const metadataBody = z.looseObject({ value: z.string().max(4_000) })
+export const metadataReply = z.record(z.string(), z.string())
+export const metadataKey = z.string().min(1).max(200)
+
+export const machineVersion = z.object({
+  /** The `instance_id` that it had. */
+  version: z.string(),
+  user_config: z.looseObject({}),
 })
 
 export const signalMachineBody = z.looseObject({
@@ -82,6 +96,8 @@ export const waitQuery = z.object({
   timeout: z.coerce.number().optional(),
   instance_id: z.string().optional(),
   version: z.string().optional(),
+  /** Only what happened after that event counts. */
+  from_event_id: z.string().optional(),
 })
 
 export const machineState = z.enum([
@@ -144,11 +160,75 @@ export const machineReply = z.looseObject({
 })
 export type MachineReply = z.infer<typeof machineReply>
 
+/** Secrets of an app. A value is never shown. */
+export const appSecret = z.object({
+  name: z.string(),
+  digest: z.string(),
+  created_at: z.string(),
+  updated_at: z.string(),
+})
+/** Grows with every change: who gives it back with a request sees at least what it wrote. */
+const secretsVersion = z.int()
+export const appSecretsQuery = z.looseObject({
+  /** At least that version. */
+  version: z.coerce.number().int().min(0).optional(),
+  show_secrets: z.enum(['true', 'false']).optional(),
+})
+export const appSecretsReply = z.object({ secrets: z.array(appSecret) })
+export const setAppSecretBody = z.looseObject({ value: z.string() })
+export const setAppSecretReply = appSecret.extend({ version: secretsVersion })
+export const changeAppSecretsBody = z.looseObject({
+  /** null removes. */
+  values: z.record(z.string(), z.string().nullable()),
+})
+export const changeAppSecretsReply = appSecretsReply.extend({ version: secretsVersion })
+export const secretsVersionReply = z.object({ version: secretsVersion })
+
+const placementGuest = z.looseObject({
+  cpu_kind: z.enum(['shared', 'performance']).optional(),
+  cpus: z.int().min(0).max(128).optional(),
+  memory_mb: z.int().min(0).max(1_048_576).optional(),
+})
+export const placementsBody = z.looseObject({
+  compute: placementGuest.nullish(),
+  /** Codes in the order of preference; `any` is every other one. Default any. */
+  region: z.string().max(500).nullish(),
+  /** 0: as many as fit. */
+  count: z.int().min(0).nullish(),
+  volume_name: z.string().nullish(),
+  volume_size_bytes: z.int().min(0).nullish(),
+  weights: z.record(z.string(), z.number()).nullish(),
+  org_slug: z.string().nullish(),
+})
+export const placementsReply = z.object({
+  /** Named as Fly's client has them; it reads them in any case. */
+  Regions: z.array(z.object({ Region: z.string(), Count: z.int(), Concurrency: z.int() })),
+})
+
+export const ipAssignment = z.object({
+  ip: z.string(),
+  region: z.string(),
+  service_name: z.string(),
+  shared: z.boolean(),
+  created_at: z.string(),
+})
+export const ipAssignmentsReply = z.object({ ips: z.array(ipAssignment) })
+export const ipAssignmentBody = z.looseObject({
+  type: z.enum(['', 'v4', 'v6', 'shared_v4', 'private_v6']).nullish(),
+  region: z.string().nullish(),
+  org_slug: z.string().nullish(),
+  network: z.string().nullish(),
+  service_name: z.string().nullish(),
+})
+
 export const createAppBody = z.looseObject({
   app_name: appName.or(z.literal('')).optional(),
   name: appName.or(z.literal('')).optional(),
   org_slug: z.string().optional(),
   network: z.string().optional(),
+  /** Fly's own roles: refused unless empty. */
+  app_role_id: z.string().nullish(),
+  enable_subdomains: z.boolean().nullish(),
 })
 
 export const appReply = z.looseObject({
@@ -158,7 +238,16 @@ export const appReply = z.looseObject({
   machine_count: z.number(),
   volume_count: z.number(),
   network: z.string(),
-  organization: z.object({ name: z.string(), slug: z.string() }),
+  organization: z.object({
+    name: z.string(),
+    slug: z.string(),
+    internal_numeric_id: z.int(),
+  }),
+  /** Made of the name: the same for ever, and fits 31 bits. */
+  internal_numeric_id: z.int(),
+  /** Where a domain of one's own is to point. */
+  cname_target: z.string(),
+  app_role: z.string(),
 })
 export type AppReply = z.infer<typeof appReply>
 

@@ -13,6 +13,7 @@ import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/author
 import { moveTimes, noticeSetting } from './clock-set.ts'
 import type { Deps } from './deps.ts'
 import { accessHandlers } from './http/access.ts'
+import { appSecretHandlers } from './http/app-secrets.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
 import { doctorHandlers } from './http/doctor.ts'
 import type { Handlers } from './http/handler.ts'
@@ -21,8 +22,10 @@ import { imageStoreHandlers } from './http/image-store.ts'
 import { imageHandlers } from './http/images.ts'
 import type { HostPeer } from './http/internal.ts'
 import { invoke, type RawCall } from './http/invoke.ts'
+import { ipAssignmentHandlers } from './http/ip-assignments.ts'
 import { logHandlers } from './http/logs.ts'
 import { leaseHandlers } from './http/machine-leases.ts'
+import { metadataHandlers } from './http/machine-metadata.ts'
 import { machineHandlers } from './http/machines.ts'
 import { platformHandlers } from './http/platform.ts'
 import { releaseHandlers } from './http/releases.ts'
@@ -111,6 +114,9 @@ export function createControlPlane(given: Deps): ControlPlane {
     ...appHandlers(deps),
     ...machineHandlers(deps),
     ...leaseHandlers(deps),
+    ...metadataHandlers(deps),
+    ...appSecretHandlers(deps),
+    ...ipAssignmentHandlers(deps),
     ...hostHandlers(deps),
     ...platformHandlers(deps),
     ...releaseHandlers(deps),

@@ -32,6 +32,8 @@ export type MachineCommand =
     }
   | { readonly kind: 'cordon' }
   | { readonly kind: 'uncordon' }
+  /** One entry of its metadata; null removes it. No new version: what runs goes on. */
+  | { readonly kind: 'metadata'; readonly key: string; readonly value: string | null }
   /** No edge sends it anything any more. */
   | { readonly kind: 'drained' }
   /**
@@ -183,6 +185,13 @@ export function request(
 
     case 'uncordon':
       return from.cordoned ? changed(from, { cordoned: false }) : unchanged(from)
+
+    case 'metadata': {
+      const { [command.key]: before, ...others } = from.config.metadata
+      if (before === (command.value ?? undefined)) return unchanged(from)
+      const metadata = command.value === null ? others : { ...others, [command.key]: command.value }
+      return changed(from, { config: { ...from.config, metadata } })
+    }
 
     case 'drained':
       if (from.drain === null || from.drain.done) return unchanged(from)

@@ -40,6 +40,13 @@ export function appHandlers(
     createApp: async ({ body }) => {
       const name = body.app_name || body.name
       if (!name) throw new PlatformError('invalid', 'name: an app needs a name')
+      if (body.app_role_id || body['app_role'])
+        throw new PlatformError('unsupported', 'app_role_id is not supported: apps have no roles')
+      if (body.enable_subdomains)
+        throw new PlatformError(
+          'unsupported',
+          'enable_subdomains is not supported: an app has one name, and no names below it',
+        )
       if (body.org_slug && body.org_slug !== ORGANIZATION)
         throw new PlatformError('not_found', `organization ${body.org_slug} not found`)
       return store.transaction(async (tx) => {
@@ -130,8 +137,22 @@ function appReply(
     machine_count: machines,
     volume_count: 0,
     network: networks.get(app.network) ?? String(app.network),
-    organization: { name: app.organization, slug: app.organization },
+    organization: {
+      name: app.organization,
+      slug: app.organization,
+      internal_numeric_id: numberOf(app.organization),
+    },
+    internal_numeric_id: numberOf(app.name),
+    cname_target: `${app.name}.${deps.installation.domain}`,
+    app_role: '',
     hostname: `${app.name}.${deps.installation.domain}`,
     created_at: new Date(app.createdAt).toISOString(),
   }
+}
+
+/** FNV-1a, without its highest bit. Two names may have the same number: nothing here is found by it. */
+function numberOf(name: string): number {
+  let hash = 0x811c9dc5
+  for (const byte of Buffer.from(name)) hash = Math.imul(hash ^ byte, 0x01000193)
+  return hash & 0x7fffffff
 }

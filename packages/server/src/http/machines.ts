@@ -34,6 +34,7 @@ import {
   siblingsOf,
 } from '../store/machines.ts'
 import type { Reader, Tx } from '../store/store.ts'
+import { refuseLaterSecrets } from './app-secrets.ts'
 import { appOrThrow } from './apps.ts'
 import type { Call, Handlers } from './handler.ts'
 import { leaseMachine, nonceOf } from './machine-leases.ts'
@@ -106,6 +107,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       const { config, ...digests } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
+        await refuseLaterSecrets(tx, body.min_secrets_version ?? null, 'min_secrets_version')
         if (body.name) await refuseTakenName(tx, app, body.name)
         const machine = await insertNewMachine(
           tx,
@@ -117,7 +119,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             ...digests,
             launch: body.skip_launch !== true,
             cordoned: body.skip_service_registration === true,
-            withoutSecrets: body['skip_secrets'] === true,
+            withoutSecrets: body.skip_secrets === true,
             source: 'user',
             ...(body.name ? { name: body.name } : {}),
           },
@@ -140,6 +142,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       return store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         refuseImmutable(machine, body)
+        await refuseLaterSecrets(tx, body.min_secrets_version ?? null, 'min_secrets_version')
         await refuseNoRoom(tx, machine, config)
         const { assignment } = machine
         const host = await hostOrThrow(tx, assignment.host)
@@ -153,7 +156,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             instanceId: deps.ids.instanceId(clock.now()),
             launch: body.skip_launch !== true,
             sealedSecrets:
-              body['skip_secrets'] === true
+              body.skip_secrets === true
                 ? null
                 : await deps.secrets.sealForHost(tx, assignment.app, host, assignment.id),
           },
@@ -286,6 +289,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
           states,
           timeoutMs: Math.min(60, Math.max(1, query.timeout ?? 60)) * 1000,
           instanceId: query.instance_id || query.version || null,
+          afterEvent: afterEvent(query.from_event_id),
         },
         signal,
       )
@@ -395,6 +399,15 @@ function refuseSuspension({ assignment }: StoredMachine, state: string): void {
       'precondition_failed',
       `unable to suspend machine from current state: '${state}'${state === 'stopped' || state === 'created' ? `; start it first: roost machine start ${id} -a ${app}` : ''}`,
     )
+}
+
+/** Ids of events are their machine's and a number that grows. */
+function afterEvent(id: string | undefined): number | null {
+  if (!id) return null
+  const number = /^[0-9a-f]{14}-(\d{1,15})$/.exec(id)?.[1]
+  if (number === undefined)
+    throw new PlatformError('invalid', `from_event_id: ${id} is no id of an event`)
+  return Number(number)
 }
 
 function ended({ status }: StoredMachine): boolean {

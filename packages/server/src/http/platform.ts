@@ -1,14 +1,20 @@
-import { type Host, knownRegion, type RegionCode, type TokenId } from '@roost/core'
+import { PlatformError } from '@roost/base'
+import { fit, type Host, knownRegion, type RegionCode, type TokenId } from '@roost/core'
 import type { Deps } from '../deps.ts'
+import { guestOf } from '../machine/config.ts'
 import { listHosts } from '../store/hosts.ts'
 import { reservedByHost } from '../store/machines.ts'
 import { getToken } from '../store/tokens.ts'
+import { ORGANIZATION } from './apps.ts'
 import type { Handlers } from './handler.ts'
 import { openApiDocument } from './openapi.ts'
 
 export function platformHandlers(
   deps: Deps,
-): Pick<Handlers, 'platformRegions' | 'listRegions' | 'whoami' | 'health' | 'openapi'> {
+): Pick<
+  Handlers,
+  'platformRegions' | 'platformPlacements' | 'listRegions' | 'whoami' | 'health' | 'openapi'
+> {
   const { store, installation } = deps
 
   const regions = () =>
@@ -51,6 +57,44 @@ export function platformHandlers(
           mpg_available: false,
         })),
         Nearest: known[0]?.code ?? '',
+      }
+    },
+
+    platformPlacements: async ({ body }) => {
+      const { compute } = body
+      if (body.volume_name || body.volume_size_bytes)
+        throw new PlatformError(
+          'unsupported',
+          'volume_name: there are no volumes that outlive a machine yet',
+        )
+      if (body.org_slug && body.org_slug !== ORGANIZATION)
+        throw new PlatformError('not_found', `organization ${body.org_slug} not found`)
+      const regions = (body.region || 'any')
+        .split(',')
+        .map((code) => code.trim())
+        .filter((code) => code !== '') as (RegionCode | 'any')[]
+      const guest = guestOf({
+        ...(compute?.cpu_kind ? { cpu_kind: compute.cpu_kind } : {}),
+        ...(compute?.cpus ? { cpus: compute.cpus } : {}),
+        ...(compute?.memory_mb ? { memory_mb: compute.memory_mb } : {}),
+      })
+      const fits = await store.read(async (reader) => {
+        const hosts = await listHosts(reader)
+        const known = new Set(hosts.map(({ region }) => region))
+        const unknown = regions.filter((code) => code !== 'any' && !known.has(code))
+        if (unknown.length === regions.length)
+          throw new PlatformError(
+            'unknown_region',
+            `no host is in region ${unknown.join(', ')}; there are hosts in ${[...known].sort().join(', ')}`,
+          )
+        return fit({ guest, regions, count: body.count ?? 0 }, hosts, await reservedByHost(reader))
+      })
+      return {
+        Regions: fits.map(({ region, count }) => ({
+          Region: region,
+          Count: count,
+          Concurrency: count,
+        })),
       }
     },
 

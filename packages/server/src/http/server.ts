@@ -1,5 +1,6 @@
 import {
   ERRORS,
+  NOT_OFFERED,
   type RouteName,
   type RouteSpec,
   routes,
@@ -98,6 +99,14 @@ export function createApiListener(
       },
     })
   }
+  for (const { path, why } of NOT_OFFERED)
+    for (const url of [path, `${path}/*`])
+      listener.app.all(url, async (request) => {
+        const tokens = tokensOf(request.headers.authorization)
+        const caller = await store.read((reader) => authenticate(reader, tokens, clock.now()))
+        if (caller === null) throw new PlatformError('unauthorized', 'this needs a token')
+        throw new PlatformError('not_offered', why)
+      })
   return listener
 }
 

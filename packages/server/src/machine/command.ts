@@ -22,7 +22,7 @@ export async function commandMachine(
     readonly evenLeased?: boolean
   },
 ): Promise<StoredMachine> {
-  if (by.evenLeased !== true && !isNoted(command)) {
+  if (by.evenLeased !== true && !isNoted(command) && command.kind !== 'metadata') {
     const may = mayChange(machine.lease, by.nonce ?? null, by.now)
     if (may.kind !== 'may') throw new PlatformError('conflict', may.text)
   }

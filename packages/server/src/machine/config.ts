@@ -43,7 +43,7 @@ export function readConfig(input: MachineConfigInput): MachineConfig {
     image,
     env: input.env ?? {},
     init: initOf(input),
-    guest: guestOf(input),
+    guest: guestOf(input.guest ?? {}, input.size),
     services,
     checks: Object.fromEntries(
       Object.entries(input.checks ?? {}).map(([name, check]) => [
@@ -140,29 +140,32 @@ const CPUS = {
   performance: [1, 2, 4, 6, 8, 10, 12, 14, 16, 32, 64, 128],
 }
 
-function guestOf(input: MachineConfigInput): MachineGuest {
-  const preset = input.size ? presetOf(input.size) : null
-  const { guest } = input
-  const cpu_kind = guest?.cpu_kind ?? preset?.cpu_kind ?? 'shared'
-  const cpus = guest?.cpus ?? preset?.cpus ?? 1
+/** Made whole: memory by the number of cpus, where none is named. */
+export function guestOf(
+  guest: NonNullable<MachineConfigInput['guest']>,
+  size: MachineConfigInput['size'] = null,
+): MachineGuest {
+  const preset = size ? presetOf(size) : null
+  const cpu_kind = guest.cpu_kind ?? preset?.cpu_kind ?? 'shared'
+  const cpus = guest.cpus ?? preset?.cpus ?? 1
   const perCpu = cpu_kind === 'shared' ? 256 : 2048
-  const memory_mb = guest?.memory_mb ?? perCpu * cpus
+  const memory_mb = guest.memory_mb ?? perCpu * cpus
   if (!CPUS[cpu_kind].includes(cpus))
     throw new PlatformError(
       'invalid',
       `config.guest.cpus: invalid number of CPUs ${cpus} for ${cpu_kind}; allowed are ${CPUS[cpu_kind].join(', ')}`,
     )
-  const persist = persistOf(guest?.persist_rootfs)
+  const persist = persistOf(guest.persist_rootfs)
   return {
     cpu_kind,
     cpus,
     memory_mb,
-    ...(guest?.max_memory_mb ? { max_memory_mb: guest.max_memory_mb } : {}),
-    ...(guest?.gpus ? { gpus: guest.gpus } : {}),
-    ...(guest?.gpu_kind ? { gpu_kind: guest.gpu_kind } : {}),
-    ...(guest?.host_dedication_id ? { host_dedication_id: guest.host_dedication_id } : {}),
+    ...(guest.max_memory_mb ? { max_memory_mb: guest.max_memory_mb } : {}),
+    ...(guest.gpus ? { gpus: guest.gpus } : {}),
+    ...(guest.gpu_kind ? { gpu_kind: guest.gpu_kind } : {}),
+    ...(guest.host_dedication_id ? { host_dedication_id: guest.host_dedication_id } : {}),
     ...(persist === 'never' ? {} : { persist_rootfs: persist }),
-    ...(guest?.kernel_args?.length ? { kernel_args: guest.kernel_args } : {}),
+    ...(guest.kernel_args?.length ? { kernel_args: guest.kernel_args } : {}),
   }
 }
 

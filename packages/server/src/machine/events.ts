@@ -52,12 +52,7 @@ export async function addEvent(
   machine: MachineId,
   event: Omit<MachineEvent, 'id'>,
 ): Promise<void> {
-  const { last } = await tx.db
-    .selectFrom('machine_events')
-    .select((at) => at.fn.max('number').as('last'))
-    .where('machine', '=', machine)
-    .executeTakeFirstOrThrow()
-  const number = (last ?? 0) + 1
+  const number = (await lastEvent(tx, machine)) + 1
   const value = JSON.stringify({ id: `${machine}-${number}`, ...event })
   await tx.db.insertInto('machine_events').values({ machine, number, value }).execute()
   await tx.db
@@ -85,6 +80,16 @@ export async function listEvents(
       events.get(row.machine as MachineId)?.push(JSON.parse(row.value) as MachineEvent)
   }
   return events
+}
+
+/** The number of the newest; 0: there is none. */
+export async function lastEvent(reader: Reader, machine: MachineId): Promise<number> {
+  const { last } = await reader.db
+    .selectFrom('machine_events')
+    .select((at) => at.fn.max('number').as('last'))
+    .where('machine', '=', machine)
+    .executeTakeFirstOrThrow()
+  return last ?? 0
 }
 
 export function exitRequest(

@@ -3,6 +3,7 @@ import type { MachineId } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { getMachine, hasVersion, type StoredMachine } from '../store/machines.ts'
 import type { Reader } from '../store/store.ts'
+import { lastEvent } from './events.ts'
 import { isSettled, shownState } from './state.ts'
 
 /** A change that was not heard of (by another server, later) is seen by then. */
@@ -15,6 +16,8 @@ export interface MachineWait {
   readonly timeoutMs: number
   /** Only this version counts. */
   readonly instanceId: string | null
+  /** Only a state that came after this event counts: the number in its id. */
+  readonly afterEvent: number | null
 }
 
 /** Returns when the machine is in one of the states. Throws `timeout`, `not_found`, or `invalid` when it can't get there any more. */
@@ -57,6 +60,8 @@ async function look(
   const machine = await getMachine(reader, wait.machine)
   if (machine === null) throw new PlatformError('not_found', 'machine not found')
   const state = await stateOf(reader, machine, wait.instanceId)
+  if (wait.afterEvent !== null && (await lastEvent(reader, wait.machine)) <= wait.afterEvent)
+    return { state: `${state} since before event ${wait.machine}-${wait.afterEvent}` }
   if (wait.states.includes(state)) return 'reached'
   if (wait.states.includes('settled') && (state === 'replaced' || isSettled(state as 'created')))
     return 'reached'

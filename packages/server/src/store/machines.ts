@@ -4,8 +4,10 @@ import {
   type Assignment,
   comingOf,
   type HostId,
+  type InstanceId,
   type Instant,
   type Lease,
+  type MachineConfig,
   type MachineId,
   type MachineStatus,
   type Reserved,
@@ -267,6 +269,24 @@ async function insertVersion(tx: Tx, assignment: Assignment, now: Instant): Prom
     .where('machine', '=', machine)
     .where('instance_id', 'not in', kept)
     .execute()
+}
+
+/** The last 20 of a machine, newest first. */
+export async function listVersions(
+  reader: Reader,
+  machine: MachineId,
+): Promise<{ readonly instanceId: InstanceId; readonly config: MachineConfig }[]> {
+  const rows = await reader.db
+    .selectFrom('machine_versions')
+    .select(['instance_id', 'config'])
+    .where('machine', '=', machine)
+    .orderBy('created_at', 'desc')
+    .orderBy('instance_id', 'desc')
+    .execute()
+  return rows.map((row) => ({
+    instanceId: row.instance_id as InstanceId,
+    config: JSON.parse(row.config) as MachineConfig,
+  }))
 }
 
 /** Whether this machine has or had (among the last 20) that version. */

@@ -42,6 +42,16 @@ export async function newSecretVersion(tx: Tx): Promise<number> {
   return value
 }
 
+/** The one that was given out last, of all apps. */
+export async function newestSecretVersion(reader: Reader): Promise<number> {
+  const { value } = await reader.db
+    .selectFrom('counters')
+    .select('value')
+    .where('name', '=', 'secret_version')
+    .executeTakeFirstOrThrow()
+  return value
+}
+
 /**
  * The next release brings `to` instead of `from`. What somebody set or removed after `from` stays as they said.
  */
