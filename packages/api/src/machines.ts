@@ -15,6 +15,9 @@ export const appName = z
 export const machineId = z.string().regex(/^[0-9a-f]{14}$/, '14 hex characters')
 export const regionCode = z.string().regex(/^[a-z][a-z0-9]{1,11}$/, 'a region code such as ams')
 
+/** Key of a schema's meta data: under which name of the OpenAPI document its whole form is. */
+export const DESCRIBED_AS = 'describedAs'
+
 /** Seconds. Zero is what clients written in Go send for nothing. */
 const leaseTtl = z.coerce.number().int().min(0).max(3600)
 
@@ -28,6 +31,8 @@ export const createMachineBody = z.looseObject({
   /** Of the app's secrets: at least what a change of them answered with. */
   min_secrets_version: z.int().min(0).nullish(),
   lease_ttl: leaseTtl.optional(),
+  /** Refused: there is no such kind of volume. */
+  lsvd: z.boolean().nullish(),
 })
 
 export const updateMachineBody = createMachineBody.extend({
@@ -39,6 +44,9 @@ export const stopMachineBody = z.looseObject({
   timeout: duration.optional(),
 })
 
+/** A configuration as it is shown: as it can be sent again, with durations as Go strings. */
+const shownConfig = z.looseObject({}).meta({ [DESCRIBED_AS]: 'MachineConfig' })
+
 /** One entry of a machine's metadata. */
 export const metadataBody = z.looseObject({ value: z.string().max(4_000) })
 export const metadataReply = z.record(z.string(), z.string())
@@ -47,7 +55,7 @@ export const metadataKey = z.string().min(1).max(200)
 export const machineVersion = z.object({
   /** The `instance_id` that it had. */
   version: z.string(),
-  user_config: z.looseObject({}),
+  user_config: shownConfig,
 })
 
 export const signalMachineBody = z.looseObject({
@@ -123,12 +131,33 @@ export const checkStatus = z.object({
   updated_at: z.string(),
 })
 
+const exitEvent = z.object({
+  exit_code: z.int(),
+  guest_exit_code: z.int(),
+  guest_signal: z.int(),
+  oom_killed: z.boolean(),
+  requested_stop: z.boolean(),
+  restarting: z.boolean(),
+  signal: z.int(),
+  exited_at: z.string(),
+})
+
 export const machineEvent = z.looseObject({
   id: z.string(),
   type: z.string(),
   status: z.string(),
   source: z.string(),
+  /** Milliseconds. */
   timestamp: z.number(),
+  /** Of an exit, and of a start by the restart policy. */
+  request: z
+    .object({
+      exit_event: exitEvent.optional(),
+      /** The same again, where older clients look for it. */
+      MonitorEvent: z.object({ exit_event: exitEvent }).optional(),
+      restart_count: z.int(),
+    })
+    .optional(),
 })
 
 export const machineReply = z.looseObject({
@@ -148,7 +177,7 @@ export const machineReply = z.looseObject({
   private_ip: z.string(),
   created_at: z.string(),
   updated_at: z.string(),
-  config: z.looseObject({}),
+  config: shownConfig,
   events: z.array(machineEvent),
   checks: z.array(checkStatus),
   host_status: z.enum(['ok', 'unknown', 'unreachable']),

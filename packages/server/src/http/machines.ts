@@ -104,6 +104,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       }),
 
     createMachine: async ({ params, body, caller, signal }) => {
+      refuseLsvd(body)
       const { config, ...digests } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
@@ -138,6 +139,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       ),
 
     updateMachine: async ({ params, body, headers, caller, signal }) => {
+      refuseLsvd(body)
       const { config, ...digests } = await acceptConfig(deps, body.config, signal)
       return store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
@@ -377,6 +379,11 @@ async function refuseTakenName(tx: Tx, app: App, name: string): Promise<void> {
       'conflict',
       `unique machine name violation: machine ${same.assignment.id} already exists with name "${name}"`,
     )
+}
+
+function refuseLsvd(body: Call<'createMachine'>['body']): void {
+  if (body.lsvd)
+    throw new PlatformError('unsupported', 'lsvd is not supported: there are no volumes yet')
 }
 
 function refuseImmutable(machine: StoredMachine, body: Call<'updateMachine'>['body']): void {

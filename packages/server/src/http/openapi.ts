@@ -1,4 +1,12 @@
-import { ERRORS, type ErrorCode, errorReply, type RouteSpec, routes } from '@roost/api'
+import {
+  DESCRIBED_AS,
+  ERRORS,
+  type ErrorCode,
+  errorReply,
+  machineConfigInput,
+  type RouteSpec,
+  routes,
+} from '@roost/api'
 import { z } from 'zod'
 
 /** OpenAPI 3.1 of the route table. What a schema can't say in JSON Schema (a check in code) is left out of it. */
@@ -15,7 +23,10 @@ export function openApiDocument(version: string): Record<string, unknown> {
     paths,
     components: {
       securitySchemes: { token: { type: 'http', scheme: 'bearer' } },
-      schemas: { Error: schemaOf(errorReply, 'output') },
+      schemas: {
+        Error: schemaOf(errorReply, 'output'),
+        MachineConfig: schemaOf(machineConfigInput, 'input'),
+      },
     },
   }
 }
@@ -98,6 +109,15 @@ function success(spec: RouteSpec): unknown {
 }
 
 function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Record<string, unknown> {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' })
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    override: ({ jsonSchema }) => {
+      const { [DESCRIBED_AS]: name } = jsonSchema
+      if (typeof name !== 'string') return
+      delete jsonSchema[DESCRIBED_AS]
+      jsonSchema.allOf = [{ $ref: `#/components/schemas/${name}` }]
+    },
+  })
   return rest
 }
