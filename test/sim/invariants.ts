@@ -23,6 +23,8 @@ export interface Invariants {
   hostRemoved(region: RegionCode): void
   /** From now on nothing goes wrong any more: what holds only then holds from now on. */
   quiet(): void
+  /** And everybody knows each other: what was decided before, while some were silent, may still be carried out. */
+  settled(): void
   /** Regions that lost machines with a host. */
   lostIn(): ReadonlySet<RegionCode>
 }
@@ -54,6 +56,7 @@ export function createInvariants(world: {
   let disturbedAt: Instant = clock.now()
   let clockSetAt: Instant = 0
   let quiet = false
+  let settledAt: Instant = Number.POSITIVE_INFINITY
   let looks = 0
   const lost = new Set<RegionCode>()
   let open: readonly Release[] = []
@@ -108,7 +111,8 @@ export function createInvariants(world: {
       problems.push(`${id} was ${what} in the middle of its drain`)
       return
     }
-    if (clock.now() - disturbedAt < QUIET_MS) return
+    // Whether nobody used it was decided some time ago, perhaps without an edge that was silent for too long.
+    if (heardAt < settledAt) return
     for (const { edge } of hosts)
       if (edge.alive() && edge.sessions().has(id))
         problems.push(`${id} was ${what} though ${edge.name} has sessions on it`)
@@ -249,6 +253,9 @@ export function createInvariants(world: {
     },
     hostRemoved: (region) => {
       lost.add(region)
+    },
+    settled: () => {
+      settledAt = clock.now()
     },
     quiet: () => {
       quiet = true

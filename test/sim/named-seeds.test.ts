@@ -31,6 +31,7 @@ async function tell(
       if (!quiet && world.elapsedMs() >= quietAtMs) {
         quiet = true
         world.invariants.quiet()
+        world.invariants.settled()
       }
       await world.run(world.clock.now() + STEP_MS)
     }

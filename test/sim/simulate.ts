@@ -95,6 +95,7 @@ async function live(world: SimWorld, shape: World, random: Random): Promise<numb
   if (world.problems.length > 0) return settledMs
 
   world.say('the person goes on, in quiet times')
+  world.invariants.settled()
   const { serving } = await world.whileTimePasses(world.server.releases())
   if (serving > 0) world.invariants.quiet()
   const quietMs = shape.large ? LARGE_QUIET_MS : QUIET_ACTIVE_MS
