@@ -98,6 +98,8 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
   let versions = 0
   let made = 0
   let deployed = 0
+  /** The one that was to be suspended last. */
+  let asleep: number | null = null
 
   const versionFrom = (misbehaviour: Misbehaviour): Version => ({
     number: ++versions,
@@ -149,6 +151,11 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
     const roll = random.int(1, 100)
     if (deployed === 0 || (deployed < plan.releasesMax && random.chance(0.14)))
       return released(plan)
+    if (asleep !== null && random.chance(0.3)) {
+      const nth = asleep
+      asleep = null
+      return { kind: 'start', nth }
+    }
     if (made < 3 || (roll <= 22 && made < plan.machinesMax)) {
       made++
       return {
@@ -159,7 +166,10 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
       }
     }
     if (roll <= 37) return { kind: random.chance(0.8) ? 'start' : 'restart', nth }
-    if (roll <= 48) return { kind: 'suspend', nth }
+    if (roll <= 48) {
+      asleep = nth
+      return { kind: 'suspend', nth }
+    }
     if (roll <= 57)
       return {
         kind: 'stop',
@@ -202,6 +212,7 @@ function misbehaviourFrom(random: Random): Misbehaviour {
     { stopTakesMs: random.int(100, 6000) },
     { removeFails: times() },
     { suspendFails: times(), resumeFails: times() },
+    { resumeFails: times() },
     { checkFlaps: random.int(1, 4), checkFlapsEveryMs: random.int(200, 1500) },
     { silent: true },
   ]

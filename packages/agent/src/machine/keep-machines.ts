@@ -87,6 +87,8 @@ const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
 const LOOK_MS_MAX = 30_000
 const LOOK_PAUSE_MS = 500
+/** What is due much later is looked at again before: clocks are set, and timers do not reach that far. */
+const WAKE_MS_MAX = 3_600_000
 const FINISH_MS_MAX = 3000
 
 interface Entry {
@@ -249,7 +251,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       await slots[SLOT_OF[deed]].use(async () => {
         if (signal.aborted || ending.signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
-        note(entry, { kind: 'began', deed, startGeneration })
+        const slot = step.kind === 'start' && step.slot !== undefined ? { slot: step.slot } : {}
+        note(entry, { kind: 'began', deed, startGeneration, ...slot })
         tell(entry)
         const ms = DEED_MS_MAX[deed] + (step.kind === 'stop' ? step.timeoutMs : 0)
         const limit = { clock, ms, signal: stopping.signal }
@@ -276,7 +279,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const pause = new AbortController()
     entry.pause = pause
     const signal = AbortSignal.any([pause.signal, stopping.signal])
-    void clock.sleep(Math.max(1, until - clock.now()), signal).then(() => {
+    const ms = Math.min(WAKE_MS_MAX, Math.max(1, until - clock.now()))
+    void clock.sleep(ms, signal).then(() => {
       if (!signal.aborted) entry.loop.wake()
     })
   }

@@ -53,6 +53,8 @@ export interface Assignment {
   /** Secrets as environment, sealed for the host's key; null when the app has none. */
   readonly sealedSecrets: string | null
   readonly primaryRegion: RegionCode | null
+  /** From when its schedule is counted, by the server's clock. Absent in what was stored before there were schedules. */
+  readonly createdAt?: Instant
 }
 
 /**

@@ -605,7 +605,13 @@ function runAlone(options: {
     tell({ kind: 'seen', observed: world, assignment })
     const next = nextStep(assignment, at, now)
     if (next.kind === 'start') {
-      tell({ kind: 'began', deed: 'start', startGeneration: next.startGeneration })
+      const { startGeneration, slot } = next
+      tell({
+        kind: 'began',
+        deed: 'start',
+        startGeneration,
+        ...(slot === undefined ? {} : { slot }),
+      })
       world = { ...stamp(2), state: 'running', startedAt: now }
       starts.push(now)
       // An agent that dies here has started it and did not write that down.
@@ -666,6 +672,54 @@ test('a crash loop costs a bounded number of starts, for ever', () => {
     }),
     { numRuns: 50 },
   )
+})
+
+const hourly = (policy: MachineConfig['restart']['policy'], max_retries = 3) => ({
+  ...wanted({
+    config: { ...config, restart: { policy, max_retries }, schedule: 'hourly' },
+  }),
+  createdAt: NOW - 1000,
+})
+
+test('a schedule runs once in each of its periods, whenever the agent dies and nobody else is there', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 3_000_000 }), deaths, (runMs, diesAt) => {
+      const { starts } = runAlone({
+        assignment: hourly('on-failure'),
+        runMs,
+        lastsMs: 48 * 3_600_000,
+        exitOf: () => ({ code: 0, cause: null }),
+        diesAt,
+      })
+      // Once when it was made, then each hour after its creation.
+      expect(starts[0]).toBe(NOW)
+      expect(starts.slice(1, 48)).toEqual(
+        Array.from({ length: 47 }, (_, n) => NOW - 1000 + (n + 1) * 3_600_000),
+      )
+    }),
+    { numRuns: 100 },
+  )
+})
+
+test('each run of a schedule has all its retries', () => {
+  const { starts } = runAlone({
+    assignment: hourly('on-failure', 2),
+    runMs: 1000,
+    lastsMs: 10 * 3_600_000 - 60_000,
+    exitOf: () => ({ code: 1, cause: null }),
+    diesAt: () => false,
+  })
+  expect(starts).toHaveLength(3 * 10)
+})
+
+test('between its runs a scheduled machine is stopped and says when it runs next; who stops it stops its schedule', () => {
+  const over = crashed({ exit: exit({ code: 0 }) })
+  expect(said(hourly('on-failure'), over)).toMatchObject({
+    state: 'stopped',
+    reason: `exited with code 0; runs hourly, next at ${new Date(NOW - 1000 + 3_600_000).toISOString()}`,
+  })
+  const stopped = { ...hourly('on-failure'), goal: 'stopped' } as const
+  expect(nextStep(stopped, over, NOW + 1e9)).toEqual({ kind: 'settled' })
 })
 
 test('who runs for long in between is never given up', () => {

@@ -1,7 +1,8 @@
 import { assertNever, type Generation, type Instant } from '../id.ts'
 import type { Assignment, Drain } from './machine.ts'
 import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
-import { type Again, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restart.ts'
+import { type Again, describeExit, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restart.ts'
+import { dueRun, RUN_MS_MAX } from './schedule.ts'
 
 /**
  * What to do next with one machine: one step, from where things are and never from what just happened. `null`: nobody
@@ -16,7 +17,8 @@ import { type Again, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restar
  *   broken      remove                     settled            remove           settled          remove
  *
  * What exists of another version than the one that is wanted is drained, stopped and removed before all that. What is to be
- * suspended and does not run has no state that could be kept: it stays stopped until somebody asks for a start.
+ * suspended and does not run has no state that could be kept: it stays stopped until somebody asks for a start. A schedule
+ * starts what is wanted started and has ended: who stops it has stopped its schedule too.
  */
 export function nextStep(assignment: Assignment | null, record: MachineRecord, now: Instant): Step {
   const { observed } = record
@@ -55,12 +57,12 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
     return attempt({ kind: 'remove' }, assignment, record, now)
   if (goal === 'stopped' || goal === 'suspended') return { kind: 'settled' }
 
-  const launch: Again = goal === 'created' ? { kind: 'go' } : mayLaunch(assignment, record, now)
+  const launch: Again = goal === 'created' ? { kind: 'go' } : mayRun(assignment, record, now)
   if (launch.kind === 'over')
     return assignment.config.auto_destroy && observed.state !== 'absent'
       ? attempt({ kind: 'remove' }, assignment, record, now)
       : { kind: 'settled' }
-  if (launch.kind === 'wait') return launch
+  if (launch.kind === 'wait') return { kind: 'wait', until: launch.until, why: launch.why }
 
   switch (observed.state) {
     case 'absent': {
@@ -75,7 +77,11 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
     case 'exited':
       if (goal === 'created') return { kind: 'settled' }
       return attempt(
-        { kind: 'start', startGeneration: assignment.startGeneration },
+        {
+          kind: 'start',
+          startGeneration: assignment.startGeneration,
+          ...(launch.slot === undefined ? {} : { slot: launch.slot }),
+        },
         assignment,
         record,
         now,
@@ -124,6 +130,19 @@ export function mayLaunch(assignment: Assignment, record: MachineRecord, now: In
   const answered = record.startedFor === assignment.startGeneration
   if (!answered || !record.ended || exit === null || exit.requested) return { kind: 'go' }
   return mayRestart(assignment.config.restart, { ...record, exit }, now)
+}
+
+/** The same with its schedule: what is over until then. By the host's own clock, with nobody's help. */
+export function mayRun(assignment: Assignment, record: MachineRecord, now: Instant): Again {
+  const launch = mayLaunch(assignment, record, now)
+  const { schedule, auto_destroy } = assignment.config
+  const { exit, slot: last } = record
+  if (launch.kind !== 'over' || schedule === undefined || auto_destroy || exit === null)
+    return launch
+  const slot = dueRun(schedule, assignment.createdAt ?? 0, { endedAt: exit.at, slot: last }, now)
+  if (!isAhead(slot, now, RUN_MS_MAX)) return { kind: 'go', slot }
+  const why = `${describeExit(exit)}; runs ${schedule}, next at ${new Date(slot).toISOString()}`
+  return { kind: 'wait', until: slot, why, slot }
 }
 
 /** The step, unless it has just failed: then a pause that doubles with each failure, or nothing when it can't work at all. */

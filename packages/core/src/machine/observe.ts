@@ -12,7 +12,12 @@ export type Observation = { readonly sequence: number; readonly at: Instant } & 
       /** What is wanted at this moment; null when nobody knows this machine. */
       readonly assignment: Assignment | null
     }
-  | { readonly kind: 'began'; readonly deed: Deed; readonly startGeneration: Generation | null }
+  | {
+      readonly kind: 'began'
+      readonly deed: Deed
+      readonly startGeneration: Generation | null
+      readonly slot?: Instant
+    }
   | { readonly kind: 'done'; readonly deed: Deed; readonly digest?: string }
   /** Given up because something else is wanted now. It may or may not have happened. */
   | { readonly kind: 'left'; readonly deed: Deed }
@@ -41,6 +46,7 @@ export function observe(record: MachineRecord, observation: Observation): Machin
         doing: observation.deed,
         stopAsked: from.stopAsked || observation.deed === 'stop',
         startingFor: observation.deed === 'start' ? observation.startGeneration : from.startingFor,
+        startingSlot: observation.deed === 'start' ? (observation.slot ?? null) : from.startingSlot,
       }
     case 'done': {
       const failure = clears(observation.deed, from.failure?.deed) ? null : from.failure
@@ -161,10 +167,12 @@ function drainSeen(
 function started(from: MachineRecord): MachineRecord {
   const startedFor = from.startingFor ?? from.startedFor
   const byPolicy = from.ended && from.exit !== null && !from.exit.requested
-  const again = startedFor === from.startedFor
+  // A run of a schedule has all its retries.
+  const again = startedFor === from.startedFor && from.startingSlot === null
+  const slot = from.startingFor === null ? from.slot : from.startingSlot
   const restarts = again ? from.restarts + (byPolicy ? 1 : 0) : 0
   const blameless = again ? from.blameless + (byPolicy && from.exit?.cause ? 1 : 0) : 0
-  const fresh = { startingFor: null, ended: false, stopAsked: false }
+  const fresh = { startingFor: null, startingSlot: null, slot, ended: false, stopAsked: false }
   return { ...from, ...fresh, startedFor, restarts, blameless }
 }
 

@@ -27,7 +27,12 @@ export type Observed =
 export type Step =
   | { readonly kind: 'pull'; readonly image: string; readonly digest: string }
   | { readonly kind: 'create'; readonly stamp: Stamp }
-  | { readonly kind: 'start'; readonly startGeneration: Generation }
+  /** `slot`: the time of its schedule for which it is started. */
+  | {
+      readonly kind: 'start'
+      readonly startGeneration: Generation
+      readonly slot?: Instant
+    }
   | { readonly kind: 'suspend' }
   | { readonly kind: 'resume' }
   | { readonly kind: 'stop'; readonly signal: string; readonly timeoutMs: number }
@@ -56,6 +61,9 @@ export interface MachineRecord {
   /** For which request the last start was that led to something, and for which one a start is being tried. */
   readonly startedFor: Generation | null
   readonly startingFor: Generation | null
+  /** The same for the time of its schedule; null where it was not started by one. */
+  readonly slot: Instant | null
+  readonly startingSlot: Instant | null
   /** It was told to stop since it last started. */
   readonly stopAsked: boolean
   /** What was started last has ended, by `exit`. */
@@ -95,6 +103,8 @@ export function newRecord(id: MachineId): MachineRecord {
     stamp: null,
     startedFor: null,
     startingFor: null,
+    slot: null,
+    startingSlot: null,
     stopAsked: false,
     ended: false,
     startedAt: null,

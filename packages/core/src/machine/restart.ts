@@ -4,10 +4,17 @@ import type { MachineExit } from './machine.ts'
 
 /** Whether what ended is started again. */
 export type Again =
-  | { readonly kind: 'go' }
+  /** `slot`: by its schedule. */
+  | { readonly kind: 'go'; readonly slot?: Instant }
   /** It stays ended. */
   | { readonly kind: 'over' }
-  | { readonly kind: 'wait'; readonly until: Instant; readonly why: string }
+  | {
+      readonly kind: 'wait'
+      readonly until: Instant
+      readonly why: string
+      /** It has ended for now: its schedule starts it again. */
+      readonly slot?: Instant
+    }
 
 export const PAUSE_MS_MAX = 60_000
 

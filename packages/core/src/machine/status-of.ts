@@ -4,7 +4,7 @@ import {
   FAILURES_MAX,
   heardGeneration,
   isOutdated,
-  mayLaunch,
+  mayRun,
   nextStep,
   standingFailure,
 } from './next-step.ts'
@@ -75,7 +75,9 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
       return { state: failure && hasFailed(failure) ? 'failed' : 'created', reason }
     case 'started': {
       if (failure && hasFailed(failure)) return { state: 'failed', reason }
-      const launch = assignment ? mayLaunch(assignment, record, now) : null
+      const launch = assignment ? mayRun(assignment, record, now) : null
+      if (launch?.kind === 'wait' && launch.slot !== undefined)
+        return { state: 'stopped', reason: launch.why }
       if (launch?.kind !== 'over')
         return { state: 'starting', reason: step.kind === 'wait' ? step.why : reason }
       if (assignment?.config.auto_destroy)

@@ -78,6 +78,7 @@ export async function insertNewMachine(
       ? null
       : await deps.secrets.sealForHost(tx, app.name, host, id, input.secrets),
     primaryRegion: app.primaryRegion,
+    createdAt: now,
   })
   await insertMachine(tx, assignment, { slot, now })
   await addEvent(tx, id, {
