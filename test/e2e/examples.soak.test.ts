@@ -138,8 +138,9 @@ describe('examples', () => {
         sockets: 8,
       }),
     )
-    const source = join(folderOf('elixir'), 'lib/application.ex')
-    writeFileSync(source, `${readFileSync(source, 'utf8')}\n# v2\n`)
+    const source = join(folderOf('elixir'), 'lib/visitor.ex')
+    const text = readFileSync(source, 'utf8')
+    writeFileSync(source, text.replace('machine is going away', 'another version is here'))
     await ok(['deploy'], { cwd: folderOf('elixir'), timeoutMs: 600_000 })
     const reports = await Promise.all(flows.map((flow) => flow.finish()))
     for (const report of reports) {
