@@ -29,7 +29,7 @@ export const NOUNS: Readonly<Record<string, string>> = {
   ssh: 'A shell or a command in a machine, and who was there',
   sftp: 'Copy files into and out of machines',
   secrets: 'Set, list and remove secrets',
-  scale: 'See and set how many machines run where',
+  scale: 'See and set how many machines of which size run where',
   tokens: 'Make, list and revoke tokens: who may do what for how long',
   context: 'Which of several servers is spoken to',
   mirror: 'Base images of Docker Hub in the own registry',
@@ -170,6 +170,16 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['scale', 'count'],
         summary: 'Set how many machines run in which region',
         load: () => import('./scale/count.ts'),
+      },
+      {
+        words: ['scale', 'vm'],
+        summary: 'Set the size of machines',
+        load: async () => (await import('./scale/size.ts')).vmCommand,
+      },
+      {
+        words: ['scale', 'memory'],
+        summary: 'Set the memory of machines',
+        load: async () => (await import('./scale/size.ts')).memoryCommand,
       },
       {
         words: ['scale', 'show'],

@@ -38,6 +38,7 @@ const STATUS = {
     status: 'complete',
     cause: 'deploy',
     image: 'registry.internal/shop@sha256:abc',
+    groups: ['app'],
     reason: null,
     created_at: new Date().toISOString(),
     updated_at: new Date().toISOString(),
@@ -52,6 +53,7 @@ const STATUS = {
   machines: ['ams', 'iad'].map((region, n) => ({
     id: `3d8d9014b5108${n}`,
     state: 'started',
+    group: 'app',
     region,
     host: `${region}-1`,
     image: 'registry.internal/shop@sha256:abc',

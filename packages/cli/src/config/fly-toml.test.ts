@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError, readFlyToml } from './fly-toml.ts'
+import { ConfigError } from './config-error.ts'
+import { readFlyToml } from './fly-toml.ts'
 
 /** The complaints about a file, as `line:column message`. */
 function problems(content: string): string[] {
@@ -171,11 +172,6 @@ describe('keys that do nothing yet are named in one warning', () => {
       [
         'fly.toml: these keys do nothing yet: services[0] (line 1: udp is not served), services[1].ports[0] (line 6: only HTTP is served, on 80 and 443)',
       ],
-    ],
-    [
-      'a second process group',
-      '[processes]\napp = "web"\nworker = "work"',
-      ['fly.toml: this key does nothing yet: processes.worker (line 3: only the group app runs)'],
     ],
     [
       'empty lists of old files',

@@ -1,4 +1,7 @@
 import { basename } from 'node:path'
+import { ConfigError } from './config-error.ts'
+import { MAIN_CONTAINER } from './container-config.ts'
+import { containerToml, type FileToml, fileToml, SIGNALS, volumeToml } from './container-toml.ts'
 import { GUEST_SIZES } from './guest.ts'
 import {
   anyScalar,
@@ -12,11 +15,13 @@ import {
   int,
   list,
   named,
+  nearest,
   number,
   oneOf,
   type Reader,
   type Reading,
   sectionsOf,
+  shellWords,
   sizeMb,
   table,
   tables,
@@ -30,7 +35,6 @@ import { newTable, type Place, type TomlNode, type TomlTable, tomlTree } from '.
  * wrapped in `idle` and named in one warning, and what nobody knows is an error with the nearest right name.
  */
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGKILL', 'SIGHUP'] as const
 const PROTOCOLS = ['http', 'https'] as const
 
 const processes = list(text)
@@ -129,10 +133,10 @@ export const flyToml = table({
     () => 'is longer than the 300 s that a machine may take to stop: 300 s are used',
   ),
   swap_size_mb: idle(int(0)),
-  console_command: idle(text),
+  console_command: text,
   host_dedication_id: idle(text),
-  machine_config: idle(text),
-  container: idle(text),
+  machine_config: text,
+  container: text,
   experimental: table({
     cmd: words,
     entrypoint: words,
@@ -160,7 +164,7 @@ export const flyToml = table({
     ignorefile: text,
     'build-target': text,
     args: named(anyScalar),
-    compose: idle(table({ file: text })),
+    compose: table({ file: text }),
     compression: idle(oneOf('gzip', 'zstd')),
     compression_level: idle(int(0, 9)),
   }),
@@ -244,13 +248,9 @@ export const flyToml = table({
     }),
   ),
   machine_checks: machineChecks,
-  files: idle(
-    tables(
-      table({ guest_path: text, local_path: text, raw_value: text, secret_name: text, processes }),
-    ),
-    'they are not written',
-    isEmpty,
-  ),
+  files: tables(fileToml),
+  containers: tables(containerToml),
+  volumes: tables(volumeToml),
   restart: tables(
     table({ policy: oneOf('always', 'never', 'on-failure'), retries: int(0), processes }),
   ),
@@ -271,32 +271,10 @@ export const flyToml = table({
 
 export type FlyToml = NonNullable<typeof flyToml extends Reader<infer T> ? T : never>
 
-export interface FileProblem {
-  readonly at: Place
-  readonly message: string
-}
-
 export interface ReadConfig {
   readonly config: FlyToml
   /** One line each, for a person: keys that do nothing yet, values brought into range. */
   readonly warnings: readonly string[]
-}
-
-/** All that is wrong with a file, in the order of its lines. */
-export class ConfigError extends Error {
-  readonly path: string
-  readonly problems: readonly FileProblem[]
-  /** The whole file. */
-  readonly content: string
-  constructor(path: string, problems: readonly FileProblem[], content = '') {
-    super(
-      problems.map(({ at, message }) => `${path}:${at.line}:${at.column}: ${message}`).join('\n'),
-    )
-    this.name = 'ConfigError'
-    this.path = path
-    this.problems = problems
-    this.content = content
-  }
 }
 
 /** `path` is only for what is said. Throws a ConfigError. */
@@ -376,14 +354,12 @@ function checkValues(config: FlyToml, root: TomlTable, reading: Reading): void {
     }
   }
 
-  const group = defaultGroup(config)
-  for (const name of Object.keys(config.processes ?? {}))
-    if (name !== group)
-      reading.idle.push({
-        at: entryAt(root, 'processes', name).at,
-        path: `processes.${name}`,
-        note: `only the group ${group} runs`,
-      })
+  checkGroups(config, root, reading)
+  for (const [n, file] of (config.files ?? []).entries())
+    checkFile(file, itemAt(root, 'files', n), `files[${n}]`, reading)
+  checkContainers(config, root, reading)
+  if (config.console_command !== undefined && shellWords(config.console_command) === null)
+    complain(reading, root, 'console_command has a quote that does not end')
 
   for (const [name, check] of Object.entries(config.checks ?? {})) {
     const at = entryAt(root, 'checks', name)
@@ -392,6 +368,91 @@ function checkValues(config: FlyToml, root: TomlTable, reading: Reading): void {
     if (check.port === undefined && config.http_service === undefined)
       complain(reading, at, `checks.${name} needs a port, since there is no [http_service]`)
   }
+}
+
+/** Sections that name a process group that there is not would be in none. */
+function checkGroups(config: FlyToml, root: TomlTable, reading: Reading): void {
+  const names = groupNames(config)
+  for (const name of names)
+    if (!/^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i.test(name))
+      complain(
+        reading,
+        entryAt(root, 'processes', name),
+        `processes.${name}: a process group is named with letters, digits, - and _`,
+      )
+  const sections = ['services', 'files', 'restart', 'vm', 'containers', 'http_service'] as const
+  for (const section of sections)
+    for (const [n, { processes: said = [] }] of [config[section] ?? []].flat().entries())
+      for (const name of said) {
+        if (names.includes(name)) continue
+        const near = nearest(name, names, (one) => one)
+        complain(
+          reading,
+          itemAt(root, section, n),
+          `${section}: there is no process group "${name}"${near === null ? `; there are: ${names.join(', ')}` : `: did you mean "${near}"?`}`,
+        )
+      }
+}
+
+function checkFile(
+  file: FileToml,
+  at: { readonly at: Place },
+  path: string,
+  reading: Reading,
+): void {
+  const sources = [file.local_path, file.raw_value, file.secret_name].filter(
+    (one) => one !== undefined,
+  )
+  if (!file.guest_path?.startsWith('/'))
+    complain(reading, at, `${path}.guest_path is the absolute path in the machine`)
+  if (sources.length !== 1)
+    complain(reading, at, `${path} needs one of local_path, raw_value and secret_name`)
+}
+
+function checkContainers(config: FlyToml, root: TomlTable, reading: Reading): void {
+  const containers = config.containers ?? []
+  const main = config.container ?? MAIN_CONTAINER
+  const names = containers.map(({ name }) => name)
+  for (const [n, container] of containers.entries()) {
+    const at = itemAt(root, 'containers', n)
+    const path = `containers[${n}]`
+    const { name, image, healthchecks = [], depends_on = [], mounts = [], files = [] } = container
+    if (name === undefined) complain(reading, at, `${path} needs a name`)
+    else if (names.indexOf(name) < n)
+      complain(reading, at, `${path}: there are two containers "${name}"`)
+    if (image === undefined && name !== main)
+      complain(
+        reading,
+        at,
+        `${path} needs an image; the one that is built here is "${main}" (container = "…" changes that)`,
+      )
+    for (const [m, check] of healthchecks.entries())
+      if ([check.http, check.tcp, check.exec].filter((one) => one !== undefined).length !== 1)
+        complain(reading, at, `${path}.healthchecks[${m}] needs one of http, tcp and exec`)
+    for (const { name: other } of depends_on)
+      if (other === undefined || (other !== main && !names.includes(other)))
+        complain(reading, at, `${path}.depends_on: there is no container "${other ?? ''}"`)
+    for (const mount of mounts)
+      if (mount.name === undefined || !mount.path?.startsWith('/'))
+        complain(reading, at, `${path}.mounts needs a name and an absolute path`)
+    for (const [m, file] of files.entries()) checkFile(file, at, `${path}.files[${m}]`, reading)
+  }
+  for (const [n, { name }] of (config.volumes ?? []).entries())
+    if (name === undefined)
+      complain(reading, itemAt(root, 'volumes', n), `volumes[${n}] needs a name`)
+}
+
+/** The n-th of a section that may be there several times. */
+function itemAt(root: TomlTable, section: string, n: number): { readonly at: Place } {
+  const entry = root.entries.get(section)
+  return (entry?.value.kind === 'array' ? entry.value.items[n] : entry) ?? root
+}
+
+/** All process groups, the default group first. */
+export function groupNames(config: FlyToml): readonly string[] {
+  const first = defaultGroup(config)
+  const others = Object.keys(config.processes ?? {}).filter((name) => name !== first)
+  return [first, ...others.sort()]
 }
 
 /** The process group that sections without `processes` belong to: `app`, else the first by name. */

@@ -1,4 +1,5 @@
 import type { ApiClient } from '@roost/api'
+import { containersOf, filesOf, type LocalFile, MAIN_CONTAINER } from './container-config.ts'
 import { defaultGroup, type FlyToml, isServed } from './fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, guestPreset } from './guest.ts'
 import { shellWords } from './reader.ts'
@@ -12,16 +13,26 @@ type Check = NonNullable<Service['checks']>[number]
 /** The schema lets unknown keys through; what is made here has none. */
 type Known<T> = { [K in keyof T as string extends K ? never : K]: T[K] }
 
-/** As flyctl makes it of the same file; durations go as Go writes them. */
+export interface MachineConfigOptions {
+  readonly primaryRegion?: string | undefined
+  /** Process group; default: the default group. */
+  readonly group?: string
+  /** For `[[files]]`. Default: what is there is left out. */
+  readonly localFile?: LocalFile
+  /** `machine_config`, read: what fly.toml has no word for. */
+  readonly base?: Partial<MachineTemplate>
+}
+
+/** Of one process group, as flyctl makes it of the same file; durations go as Go writes them. */
 export function machineConfigOf(
   config: FlyToml,
-  options: { readonly primaryRegion?: string | undefined } = {},
+  options: MachineConfigOptions = {},
 ): MachineTemplate {
-  const group = defaultGroup(config)
-  const mine = <T extends { readonly processes?: readonly string[] }>(section: T): boolean =>
-    section.processes === undefined ||
-    section.processes.length === 0 ||
-    section.processes.includes(group)
+  const first = defaultGroup(config)
+  const { group = first, base = {}, localFile = () => '' } = options
+  // What names no group is for the default group; of `[[vm]]` alone it is for all.
+  const mine: IsMine = ({ processes = [] }) =>
+    processes.length === 0 ? group === first : processes.includes(group)
   const primaryRegion = options.primaryRegion ?? config.primary_region
   const command = config.processes?.[group]
   const init = {
@@ -30,16 +41,27 @@ export function machineConfigOf(
     ...(config.experimental?.cmd && { cmd: [...config.experimental.cmd] }),
     ...(command !== undefined && { cmd: shellWords(command) ?? [] }),
   }
+  const files = (config.files ?? []).filter(mine)
+  const services = servicesOf(config, mine)
+  const main = config.container ?? MAIN_CONTAINER
   return {
+    ...base,
     env: {
+      ...base.env,
       ...config.env,
       FLY_PROCESS_GROUP: group,
       ...(primaryRegion === undefined ? {} : { PRIMARY_REGION: primaryRegion }),
     },
-    init,
-    services: servicesOf(config, mine),
-    checks: checksOf(config, mine),
-    metadata: { fly_platform_version: 'v2', fly_process_group: group },
+    init: { ...base.init, ...init },
+    services: services.length === 0 ? (base.services ?? []) : services,
+    checks: { ...base.checks, ...checksOf(config, mine) },
+    metadata: { ...base.metadata, fly_platform_version: 'v2', fly_process_group: group },
+    ...(files.length === 0 ? {} : { files: filesOf(files, localFile) }),
+    ...containersOf((config.containers ?? []).filter(mine), config.volumes ?? [], {
+      main,
+      init,
+      localFile,
+    }),
     ...guestOf(config, group),
     ...restartOf(config, mine),
     ...stopOf(config),

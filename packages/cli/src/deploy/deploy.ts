@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
+import { withFilesBeside } from '../config/beside-fly-toml.ts'
 import { findConfig } from '../config/config-file.ts'
 import { type FlyToml, readFlyToml } from '../config/fly-toml.ts'
 import { usage } from '../failure/failure.ts'
@@ -77,12 +78,13 @@ async function run(context: CliContext, said: string | undefined, options: Optio
   const progress = progressOn(context, options.json ? context.stderr : context.stdout)
   const style = styleOf(context, context.stderr)
   const read = file === null ? null : readFlyToml(file.content, file.shown)
-  for (const warning of read?.warnings ?? [])
+  const whole = read === null || file === null ? null : withFilesBeside(read.config, file.folder)
+  for (const warning of [...(read?.warnings ?? []), ...(whole?.warnings ?? [])])
     context.stderr.write(`${style.yellow('Warning:')} ${warning}\n`)
 
   await withApp(context, { ...options, ...(app === null ? {} : { app }) }, async (session) => {
     const contextFolder = said === undefined && file !== null ? file.folder : folder
-    const config = read?.config ?? (await configWithoutFile(context, contextFolder, options))
+    const config = whole?.config ?? (await configWithoutFile(context, contextFolder, options))
     const result = await deployApp(
       context,
       session.client,
@@ -90,6 +92,8 @@ async function run(context: CliContext, said: string | undefined, options: Optio
         app: session.app,
         folder: contextFolder,
         config: withMemory(config, options.vmMemory),
+        base: whole?.base ?? {},
+        configFolder: file?.folder,
         source: file?.content,
         image: options.image,
         build: buildFlags(options),

@@ -1,7 +1,8 @@
 import type { ApiClient, AppStatusReply, ReleaseReply } from '@roost/api'
 import type { CliContext } from '../cli-context.ts'
-import type { FlyToml } from '../config/fly-toml.ts'
-import { machineConfigOf } from '../config/machine-config.ts'
+import { type FlyToml, groupNames } from '../config/fly-toml.ts'
+import { localFiles } from '../config/local-files.ts'
+import { type MachineTemplate, machineConfigOf } from '../config/machine-config.ts'
 import { Failure } from '../failure/failure.ts'
 import type { Progress } from '../terminal/progress.ts'
 import { span } from '../terminal/time.ts'
@@ -15,6 +16,10 @@ export interface Deployment {
   /** What is sent to the builder. */
   readonly folder: string
   readonly config: FlyToml
+  /** What fly.toml has no word for. */
+  readonly base?: Partial<MachineTemplate>
+  /** Where fly.toml lies; default: `folder`. */
+  readonly configFolder?: string | undefined
   /** The file as text, kept with the release. */
   readonly source?: string | undefined
   readonly image?: string | undefined
@@ -59,6 +64,9 @@ export async function deployApp(
   const signal = context.interrupted()
   const before = await client.appStatus({ params }, { signal })
   await refuseHopeless(client, deployment, before, signal)
+  const localFile = localFiles(deployment.configFolder ?? deployment.folder)
+  // What can't be read is said before anything is built.
+  for (const group of groupNames(config)) machineConfigOf(config, { group, localFile })
   const prebuilt = deployment.image ?? config.build?.image
   const built =
     prebuilt === undefined
@@ -79,8 +87,21 @@ export async function deployApp(
     WAIT_TIMEOUT_MS_MAX,
     Math.max(1000, rollout.waitTimeout ?? config.deploy?.wait_timeout ?? WAIT_TIMEOUT_MS),
   )
+  const [, ...others] = groupNames(config)
+  const configOf = (group?: string) => ({
+    image: built.image,
+    ...machineConfigOf(config, {
+      primaryRegion,
+      base: deployment.base ?? {},
+      localFile,
+      ...(group === undefined ? {} : { group }),
+    }),
+  })
   const body = {
-    config: { image: built.image, ...machineConfigOf(config, { primaryRegion }) },
+    config: configOf(),
+    ...(others.length === 0
+      ? {}
+      : { groups: Object.fromEntries(others.map((group) => [group, configOf(group)])) }),
     ...(primaryRegion === undefined ? {} : { primary_region: primaryRegion }),
     ...(regions === undefined ? {} : { regions: [...regions] }),
     ha: deployment.ha,

@@ -140,10 +140,13 @@ function mayPass(error: unknown): boolean {
 /** What will be done, a line for each machine; counted where there are many. */
 export function planText(release: Pick<ReleaseReply, 'plan' | 'app'>, what: string): string {
   const { plan } = release
+  // Of an app with one group nobody needs to be told which.
+  const several = new Set(plan.map(({ group }) => group)).size > 1
   if (plan.length === 0) return `${what}: no machine changes`
   const lines =
     plan.length <= 12
-      ? plan.map(({ kind, region, host, machine, replaces }) => {
+      ? plan.map(({ kind, region: code, group, host, machine, replaces }) => {
+          const region = several ? `${code} ${group}` : code
           const on = host === null ? '' : ` on ${host}`
           if (kind === 'create') return `  + ${region}  new machine${on}`
           if (kind === 'destroy') return `  - ${region}  machine ${machine ?? replaces} goes`
@@ -151,11 +154,11 @@ export function planText(release: Pick<ReleaseReply, 'plan' | 'app'>, what: stri
             return `  ! ${region}  machine ${machine}${on} stops and starts anew: requests wait meanwhile`
           return `  ~ ${region}  new machine${on}, then ${replaces} drains and goes`
         })
-      : counted(plan)
+      : counted(plan, several)
   return `${what}:\n${lines.join('\n')}`
 }
 
-function counted(plan: ReleaseReply['plan']): string[] {
+function counted(plan: ReleaseReply['plan'], several: boolean): string[] {
   const marks = { create: '+', replace: '~', update: '!', destroy: '-' } as const
   const words = {
     create: 'new',
@@ -164,8 +167,8 @@ function counted(plan: ReleaseReply['plan']): string[] {
     destroy: 'removed',
   } as const
   const counts = new Map<string, number>()
-  for (const { kind, region } of plan) {
-    const line = `  ${marks[kind]} ${region}  # ${words[kind]}`
+  for (const { kind, region, group } of plan) {
+    const line = `  ${marks[kind]} ${region}${several ? ` ${group}` : ''}  # ${words[kind]}`
     counts.set(line, (counts.get(line) ?? 0) + 1)
   }
   return [...counts].map(([line, count]) => line.replace('#', `${count} machines`)).sort()

@@ -1,6 +1,6 @@
 import { type ApiError, ERRORS } from '@roost/api'
 import { describeError } from '@roost/base'
-import type { ConfigError } from '../config/fly-toml.ts'
+import type { ConfigError } from '../config/config-error.ts'
 import type { ServerUnreached } from '../session/connect.ts'
 import type { ExitCode, Failure } from './failure.ts'
 

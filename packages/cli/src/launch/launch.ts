@@ -4,6 +4,7 @@ import { type ApiClient, ApiError } from '@roost/api'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
+import { withFilesBeside } from '../config/beside-fly-toml.ts'
 import { findConfig } from '../config/config-file.ts'
 import { readFlyToml } from '../config/fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, GUEST_SIZES, guestPreset } from '../config/guest.ts'
@@ -137,7 +138,8 @@ async function run(context: CliContext, said: string | undefined, options: Optio
           memoryMb: options.vmMemory,
           dockerfile: dockerfile === 'Dockerfile' ? undefined : dockerfile,
         })
-  const config = withMemory(readFlyToml(content('app')).config, options.vmMemory)
+  const whole = withFilesBeside(readFlyToml(content('app')).config, folder)
+  const config = withMemory(whole.config, options.vmMemory)
   checkRegions(answers.regions, all)
   checkRoom(answers.regions, all, config)
 
@@ -164,6 +166,7 @@ async function run(context: CliContext, said: string | undefined, options: Optio
         app,
         folder,
         config,
+        base: whole.base,
         source: content(app),
         build: buildFlags(options),
         regions: answers.regions,

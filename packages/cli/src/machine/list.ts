@@ -15,7 +15,7 @@ export function register(parent: Command, context: CliContext): void {
   )
   explained(command, {
     examples: ['roost machine list -a shop', 'roost machine list --region ams --json'],
-    json: '[{id, name, state, region, host, image, size, checks: [{name, status, output}], private_ip, version, created_at, updated_at}]',
+    json: '[{id, name, state, group, region, host, image, size, checks: [{name, status, output}], private_ip, version, created_at, updated_at}]',
   })
   command.action((options: AppOptions & { json?: boolean; region?: string }) =>
     withApp(context, options, async ({ client, params }) => {
@@ -30,17 +30,22 @@ export function register(parent: Command, context: CliContext): void {
         return
       }
       const style = styleOf(context, context.stdout)
+      const several = new Set(rows.map((row) => row.group)).size > 1
       const lines = rows.map((row) => [
         row.id,
         row.name,
         stateText(row.state, style),
+        ...(several ? [row.group] : []),
         row.region,
         row.host,
         row.size,
         checksText(row.checks, style),
         ago(row.updated_at),
       ])
-      const headings = ['ID', 'NAME', 'STATE', 'REGION', 'HOST', 'SIZE', 'CHECKS', 'UPDATED']
+      const headings = [
+        ...['ID', 'NAME', 'STATE', ...(several ? ['GROUP'] : [])],
+        ...['REGION', 'HOST', 'SIZE', 'CHECKS', 'UPDATED'],
+      ]
       context.stdout.write(`${tableText(headings, lines, context.stdout)}\n`)
     }),
   )

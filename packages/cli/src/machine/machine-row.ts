@@ -9,6 +9,7 @@ export function machineRow(machine: MachineReply) {
     id: machine.id,
     name: machine.name,
     state: machine.state,
+    group: groupOf(machine.config['metadata']),
     region: machine.region,
     host: machine.host,
     image: ref.digest === '' ? `${name}:${ref.tag}` : `${name}@${ref.digest}`,
@@ -30,4 +31,10 @@ function sizeOf(guest: unknown): string {
   })
   if (size === undefined) return typeof memory_mb === 'number' ? `${memory_mb} MB` : '-'
   return guestPreset(size)?.memory_mb === memory_mb ? size : `${size}:${memory_mb}MB`
+}
+
+/** Of Fly's metadata; machines made by hand may be in none. */
+function groupOf(metadata: unknown): string {
+  const name = (metadata as Partial<Record<string, unknown>> | undefined)?.['fly_process_group']
+  return typeof name === 'string' && name !== '' ? name : 'app'
 }

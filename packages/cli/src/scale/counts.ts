@@ -1,16 +1,65 @@
 import type { AppStatusReply } from '@roost/api'
+import { nearest } from '../config/reader.ts'
 import { usage } from '../failure/failure.ts'
 
 export type Counts = Readonly<Record<string, number>>
 
 const COUNT_MAX = 500
 
-/** Machines by region; those on their way out don't count. */
-export function countsOf(status: Pick<AppStatusReply, 'machines'>): Counts {
+/** Machines of a process group by region; those on their way out don't count. Default: of all groups. */
+export function countsOf(status: Pick<AppStatusReply, 'machines'>, group?: string): Counts {
   const counts: Record<string, number> = {}
-  for (const { region, state } of status.machines)
-    if (state !== 'destroyed' && state !== 'destroying') counts[region] = (counts[region] ?? 0) + 1
+  for (const { region, state, group: own } of status.machines)
+    if (state !== 'destroyed' && state !== 'destroying' && (group ?? own) === own)
+      counts[region] = (counts[region] ?? 0) + 1
   return counts
+}
+
+/**
+ * What `scale count` asks for, by process group. `web=2 worker=1` are numbers of groups, in the region that is named, else
+ * spread over those that the group is in. Anything else is for one group: the named one, else the default group.
+ */
+export function wantedByGroup(
+  said: readonly string[],
+  options: { readonly region?: string | undefined; readonly group?: string | undefined },
+  status: Pick<AppStatusReply, 'machines'>,
+  groups: readonly string[],
+): Readonly<Record<string, Counts>> {
+  const [first = 'app'] = groups
+  const ofGroups = said.filter((word) => groups.includes(word.split('=')[0] ?? ''))
+  const now = (group: string) => {
+    const own = countsOf(status, group)
+    if (Object.keys(own).length > 0) return own
+    // One that has none yet comes where the app is.
+    const [region] = Object.keys(countsOf(status, first))
+    return region === undefined ? own : { [region]: 0 }
+  }
+  if (ofGroups.length === 0) {
+    const group = options.group === undefined ? first : checkedGroup(options.group, groups)
+    return { [group]: wantedCounts(said, options.region, now(group)) }
+  }
+  if (options.group !== undefined)
+    throw usage('--process-group goes with a number or REGION=NUMBER, not with GROUP=NUMBER')
+  if (ofGroups.length < said.length)
+    throw usage(
+      'either GROUP=NUMBER for each process group, or REGION=NUMBER for each region of one',
+      `roost scale count ${first}=2 --region ams`,
+    )
+  return Object.fromEntries(
+    ofGroups.map((word) => {
+      const [group = '', count = ''] = word.split('=')
+      return [group, wantedCounts([count], options.region, now(group))]
+    }),
+  )
+}
+
+export function checkedGroup(said: string, groups: readonly string[]): string {
+  if (groups.includes(said)) return said
+  const near = nearest(said, groups, (name) => name)
+  throw usage(
+    `there is no process group "${said}"; there ${groups.length === 1 ? 'is' : 'are'} ${groups.join(', ')}`,
+    near === null ? undefined : `--process-group ${near}`,
+  )
 }
 
 /**

@@ -11,23 +11,35 @@ export function register(parent: Command, context: CliContext): void {
   )
   explained(command, {
     examples: ['roost scale show -a shop'],
-    json: '[{region, size, count}]',
+    json: '[{group, region, size, count}]',
   })
   command.action((options: AppOptions & { json?: boolean }) =>
     withApp(context, options, async ({ client, params }) => {
       const machines = (await client.listMachines({ params })).filter(
         ({ state }) => state !== 'destroyed' && state !== 'destroying',
       )
-      const groups = new Map<string, { region: string; size: string; count: number }>()
-      for (const { region, size } of machines.map(machineRow)) {
-        const key = `${region} ${size}`
-        const group = groups.get(key) ?? { region, size, count: 0 }
-        groups.set(key, { ...group, count: group.count + 1 })
+      const groups = new Map<
+        string,
+        { group: string; region: string; size: string; count: number }
+      >()
+      for (const { group, region, size } of machines.map(machineRow)) {
+        const key = `${group} ${region} ${size}`
+        const row = groups.get(key) ?? { group, region, size, count: 0 }
+        groups.set(key, { ...row, count: row.count + 1 })
       }
-      const rows = [...groups.values()].sort((a, b) => a.region.localeCompare(b.region))
+      const rows = [...groups.values()].sort(
+        (a, b) => a.group.localeCompare(b.group) || a.region.localeCompare(b.region),
+      )
       if (options.json) return printJson(context, rows)
-      const lines = rows.map(({ region, size, count }) => [region, size, String(count)])
-      context.stdout.write(`${tableText(['REGION', 'SIZE', 'MACHINES'], lines, context.stdout)}\n`)
+      const lines = rows.map(({ group, region, size, count }) => [
+        group,
+        region,
+        size,
+        String(count),
+      ])
+      context.stdout.write(
+        `${tableText(['GROUP', 'REGION', 'SIZE', 'MACHINES'], lines, context.stdout)}\n`,
+      )
     }),
   )
 }

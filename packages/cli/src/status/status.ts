@@ -14,7 +14,7 @@ export function register(parent: Command, context: CliContext): void {
   explained(command, {
     examples: ['roost status', "roost status -a shop --json | jq '.machines[].state'"],
     json: `{name, hostname, release: {version, status, image, reason, created_at, …} | null,
- machines: [{id, state, region, host, image, checks: [{name, status, output}], private_ip, updated_at, reason}]}`,
+ machines: [{id, state, group, region, host, image, checks: [{name, status, output}], private_ip, updated_at, reason}]}`,
   })
   command.action((options: AppOptions & { json?: boolean }) =>
     withApp(context, options, async ({ client, params }) => {
@@ -41,16 +41,21 @@ export function statusText(status: AppStatusReply, context: CliContext): string 
   ]
   const head = facts.map(([name, value]) => `${name.padEnd(9)}${value}`).join('\n')
   if (status.machines.length === 0) return `${head}\n\nNo machines.\n`
+  const several = new Set(status.machines.map(({ group }) => group)).size > 1
   const rows = status.machines.map((machine) => [
     machine.id,
     stateText(machine.state, style),
+    ...(several ? [machine.group] : []),
     machine.region,
     machine.host,
     checksText(machine.checks, style),
     machine.private_ip,
     ago(machine.updated_at),
   ])
-  const headings = ['MACHINE', 'STATE', 'REGION', 'HOST', 'CHECKS', 'PRIVATE IP', 'UPDATED']
+  const headings = [
+    ...['MACHINE', 'STATE', ...(several ? ['GROUP'] : [])],
+    ...['REGION', 'HOST', 'CHECKS', 'PRIVATE IP', 'UPDATED'],
+  ]
   const reasons = status.machines
     .filter(({ reason }) => reason !== null)
     .map(({ id, reason }) => `${id}: ${reason}`)
