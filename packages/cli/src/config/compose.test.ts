@@ -90,7 +90,7 @@ test('a compose file of one built service and its helpers is the containers of a
     },
   ])
   expect(compose.warnings).toEqual([
-    'compose.yaml:17: services.web.ports does nothing here: what strangers reach is said by the services of fly.toml',
+    'compose.yaml:15: services.web.ports does nothing here: what strangers reach is said by the services of fly.toml',
   ])
 })
 
