@@ -25,7 +25,7 @@ export interface CommandGroup {
 export const NOUNS: Readonly<Record<string, string>> = {
   auth: 'Log in to a server, log out, see who you are',
   apps: 'List, create and destroy apps',
-  machine: 'List, look at, start, stop, suspend, cordon and destroy machines',
+  machine: 'Make, look at, change, start, stop and destroy machines',
   ssh: 'A shell or a command in a machine, and who was there',
   sftp: 'Copy files into and out of machines',
   secrets: 'Set, list and remove secrets',
@@ -55,6 +55,11 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['status'],
         summary: 'Release and machines of an app',
         load: () => import('./status/status.ts'),
+      },
+      {
+        words: ['open'],
+        summary: 'Open an app in the browser',
+        load: () => import('./open/open.ts'),
       },
       {
         words: ['logs'],
@@ -92,6 +97,11 @@ export const COMMANDS: readonly CommandGroup[] = [
         load: () => import('./apps/destroy.ts'),
       },
       {
+        words: ['apps', 'open'],
+        summary: 'Open an app in the browser',
+        load: () => import('./open/open.ts'),
+      },
+      {
         words: ['machine', 'list'],
         summary: 'Machines of an app',
         load: () => import('./machine/list.ts'),
@@ -100,6 +110,41 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['machine', 'status'],
         summary: 'One machine, with its checks and events',
         load: () => import('./machine/status.ts'),
+      },
+      {
+        words: ['machine', 'run'],
+        summary: 'Make a machine of an image, by hand',
+        load: async () => (await import('./machine/run.ts')).runCommand,
+      },
+      {
+        words: ['machine', 'create'],
+        summary: 'The same, without starting it',
+        load: async () => (await import('./machine/run.ts')).createCommand,
+      },
+      {
+        words: ['machine', 'clone'],
+        summary: 'Make another machine like one',
+        load: () => import('./machine/clone.ts'),
+      },
+      {
+        words: ['machine', 'update'],
+        summary: 'Give a machine another image, command, size or variables',
+        load: () => import('./machine/update.ts'),
+      },
+      {
+        words: ['machine', 'wait'],
+        summary: 'Wait until machines are in a state',
+        load: () => import('./machine/wait.ts'),
+      },
+      {
+        words: ['machine', 'kill'],
+        summary: 'Send a signal to the programs of machines',
+        load: () => import('./machine/kill.ts'),
+      },
+      {
+        words: ['machine', 'metadata'],
+        summary: 'See, set and remove metadata of machines',
+        load: () => import('./machine/metadata.ts'),
       },
       {
         words: ['machine', 'start'],
@@ -345,6 +390,16 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['context', 'remove'],
         summary: 'Forget servers and their tokens',
         load: () => import('./context/remove.ts'),
+      },
+      {
+        words: ['completion'],
+        summary: 'Let a shell complete commands, flags, apps and machines',
+        load: () => import('./completion/completion.ts'),
+      },
+      {
+        words: ['manual'],
+        summary: 'The manual page, for man',
+        load: () => import('./manual/manual.ts'),
       },
       {
         words: ['auth', 'logout'],

@@ -10,6 +10,9 @@ import { checkedMachineId } from './machine-id.ts'
 const WAIT_S = 60
 const WAITS_MAX = 6
 
+export const WAITED_STATES = ['started', 'stopped', 'suspended', 'destroyed'] as const
+export type WaitedState = (typeof WAITED_STATES)[number]
+
 /** Asks for a change of each machine, then waits until all have got there. */
 export async function changeMachines(
   context: CliContext,
@@ -17,7 +20,7 @@ export async function changeMachines(
   options: AppOptions & { json?: boolean; wait?: boolean },
   change: {
     /** `stopped`: both the state that is waited for and the word for it. */
-    readonly state: 'started' | 'suspended' | 'stopped' | 'destroyed'
+    readonly state: WaitedState
     readonly doing: string
     readonly ask: (client: ApiClient, params: { app: string; id: string }) => Promise<unknown>
   },
@@ -32,7 +35,7 @@ export async function changeMachines(
         try {
           progress.update(id, `${id} is ${change.doing}`)
           await change.ask(client, machine)
-          if (options.wait !== false) await reached(client, machine, change.state)
+          if (options.wait !== false) await untilState(client, machine, change.state)
           progress.finish(
             id,
             'done',
@@ -54,15 +57,18 @@ export async function changeMachines(
   })
 }
 
-async function reached(
+/** `version`: only that counts, not what was before it. */
+export async function untilState(
   client: ApiClient,
   params: { app: string; id: string },
-  state: 'started' | 'suspended' | 'stopped' | 'destroyed',
+  state: WaitedState,
+  version?: string,
 ): Promise<void> {
+  const of = version === undefined ? {} : { version }
   for (let n = 0; n < WAITS_MAX; n++) {
     try {
       await client.waitMachine(
-        { params, query: { state, timeout: WAIT_S } },
+        { params, query: { state, timeout: WAIT_S, ...of } },
         { timeoutMs: (WAIT_S + 15) * 1000 },
       )
       return
