@@ -16,7 +16,9 @@ export type Wish =
       readonly version: Version
       readonly launch: boolean
     }
-  | { readonly kind: 'start' | 'suspend' | 'cordon' | 'uncordon' | 'restart'; readonly nth: number }
+  | { readonly kind: 'start' | 'cordon' | 'uncordon' | 'restart'; readonly nth: number }
+  /** Of those that run, or are suspended. */
+  | { readonly kind: 'suspend' | 'resume'; readonly nth: number }
   | { readonly kind: 'stop'; readonly nth: number; readonly timeoutMs?: number }
   | { readonly kind: 'destroy'; readonly nth: number; readonly force: boolean }
   /** Of the released app too; held until it ends, or given back. */
@@ -98,8 +100,6 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
   let versions = 0
   let made = 0
   let deployed = 0
-  /** The one that was to be suspended last. */
-  let asleep: number | null = null
 
   const versionFrom = (misbehaviour: Misbehaviour): Version => ({
     number: ++versions,
@@ -151,11 +151,6 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
     const roll = random.int(1, 100)
     if (deployed === 0 || (deployed < plan.releasesMax && random.chance(0.14)))
       return released(plan)
-    if (asleep !== null && random.chance(0.3)) {
-      const nth = asleep
-      asleep = null
-      return { kind: 'start', nth }
-    }
     if (made < 3 || (roll <= 22 && made < plan.machinesMax)) {
       made++
       return {
@@ -166,10 +161,7 @@ export function createPerson(random: Random, regions: readonly RegionCode[]) {
       }
     }
     if (roll <= 37) return { kind: random.chance(0.8) ? 'start' : 'restart', nth }
-    if (roll <= 48) {
-      asleep = nth
-      return { kind: 'suspend', nth }
-    }
+    if (roll <= 48) return { kind: random.chance(0.6) ? 'suspend' : 'resume', nth }
     if (roll <= 57)
       return {
         kind: 'stop',

@@ -231,7 +231,12 @@ export async function createSimWorld(options: {
     wish: Exclude<Wish, { kind: 'create' | 'deploy' | 'scale' | 'secrets' | 'rollback' }>,
   ): Promise<void> {
     const app = wish.kind === 'lease' && wish.released ? RELEASED_APP : APP
-    const machines = await server.machines(app)
+    const all = await server.machines(app)
+    const suits = ({ assignment: { goal }, status }: (typeof all)[number]) =>
+      wish.kind === 'suspend'
+        ? goal === 'started' && status?.state === 'started'
+        : wish.kind !== 'resume' || goal === 'suspended'
+    const machines = all.filter(suits)
     const machine = machines[wish.nth % Math.max(1, machines.length)]
     if (machine === undefined) return
     const { id } = machine.assignment
@@ -246,6 +251,7 @@ export async function createSimWorld(options: {
         })
         return
       case 'start':
+      case 'resume':
         await callServer('startMachine', { params })
         return
       case 'suspend':

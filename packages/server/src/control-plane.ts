@@ -37,6 +37,7 @@ import { startDrainLap } from './laps/drain-lap.ts'
 import { markHosts } from './laps/host-status.ts'
 import { startPurgeLap } from './laps/purge-lap.ts'
 import { startReleaseLap } from './laps/release-lap.ts'
+import { startStandbyLap } from './laps/standby-lap.ts'
 import { agentRegistryToken } from './registry/agent-registry-token.ts'
 import { startImageLap } from './registry/image-keeper.ts'
 import { createSessionLog } from './session/record-sessions.ts'
@@ -207,6 +208,7 @@ export function createControlPlane(given: Deps): ControlPlane {
         lap: () => markHosts(deps),
       })
       const loops: Loop[] = [hosts, startDrainLap(deps), startReleaseLap(deps), startPurgeLap(deps)]
+      loops.push(startStandbyLap(deps))
       loops.push(sessions.start())
       if (deps.imageKeeper !== null) loops.push(startImageLap(deps.imageKeeper, deps))
       return async () => {

@@ -49,6 +49,7 @@ import { recordable } from './recordable.ts'
 import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
 import { signalProgram } from './signal-program.ts'
 import { CAPABILITIES, machineSpec, programOf } from './spec.ts'
+import { swapOf } from './swap-of.ts'
 import { TempDirs } from './temp-dirs.ts'
 import { type ImageUser, resolveUser } from './user.ts'
 
@@ -241,6 +242,7 @@ export class ContainerdRuntime implements Runtime {
       }
       // Refuses what can't run before anything is made.
       programOf(plan.init, image.run)
+      swapOf(spec.config, this.#options.cgroups)
       signal.throwIfAborted()
       dirs.write(spec, this.#options.nameservers)
       const [mounts] = await Promise.all([
@@ -645,6 +647,7 @@ export class ContainerdRuntime implements Runtime {
       swapAccounting: cgroups.swapAccounting,
       // The second version takes no swap at all where it is limited to nothing more than memory.
       neverSwap: cgroups.version === 1 && clearSwaps().length > 0,
+      swapMb: swapOf(spec.config, cgroups),
     })
     await this.#writeContainer(oci, {
       id: plan.id,

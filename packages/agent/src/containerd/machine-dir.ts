@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { containersOf, type MachineId } from '@roost/core'
+import { containersOf, type DnsConfig, type MachineId } from '@roost/core'
 import type { MachineSpec } from '../runtime.ts'
 
 /**
@@ -48,7 +48,13 @@ export class MachineDirs {
         writeFileSync(join(secrets, mountPoint), '', { mode: 0o755 })
     }
     writeFileSync(join(this.path(spec.id), 'hosts'), hostsFile(spec), { mode: 0o644 })
-    writeFileSync(join(this.path(spec.id), 'resolv.conf'), resolvConf(nameservers), { mode: 0o644 })
+    writeFileSync(
+      join(this.path(spec.id), 'resolv.conf'),
+      resolvConf(nameservers, spec.config.dns),
+      {
+        mode: 0o644,
+      },
+    )
   }
 
   remove(id: MachineId): void {
@@ -57,8 +63,10 @@ export class MachineDirs {
 }
 
 /** As at Fly: `fly-local-6pn` is the machine's own private address. */
-export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6'>): string {
-  const names = [...new Set([spec.hostname, spec.id, 'fly-local-6pn'])]
+export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6' | 'config'>): string {
+  const { hostname_fqdn } = spec.config.dns ?? {}
+  const full = hostname_fqdn === undefined ? [] : [hostname_fqdn]
+  const names = [...new Set([...full, spec.hostname, spec.id, 'fly-local-6pn'])]
   return [
     '127.0.0.1\tlocalhost localhost.localdomain',
     '::1\tlocalhost ip6-localhost ip6-loopback',
@@ -69,6 +77,15 @@ export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6'>): 
   ].join('\n')
 }
 
-export function resolvConf(nameservers: readonly string[]): string {
-  return `${nameservers.map((address) => `nameserver ${address}\n`).join('')}options timeout:2 attempts:2\n`
+/** Its own nameservers take the place of the host's; of an option that is there twice the last counts. */
+export function resolvConf(nameservers: readonly string[], dns: DnsConfig = {}): string {
+  const options = (dns.options ?? []).map(({ name, value }) =>
+    value === '' ? name : `${name}:${value}`,
+  )
+  return [
+    ...(dns.nameservers ?? nameservers).map((address) => `nameserver ${address}`),
+    ...(dns.searches === undefined ? [] : [`search ${dns.searches.join(' ')}`]),
+    ['options timeout:2 attempts:2', ...options].join(' '),
+    '',
+  ].join('\n')
 }

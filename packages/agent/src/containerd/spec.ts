@@ -58,6 +58,8 @@ export interface SpecInput {
   readonly swapAccounting: boolean
   /** Where memory that is swapped would lie in clear, and the kernel can be told per group. */
   readonly neverSwap: boolean
+  /** Memory beyond its own that the kernel may keep for it on swap. */
+  readonly swapMb: number
 }
 
 /**
@@ -164,7 +166,7 @@ const bind = (source: string, destination: string, mode: 'ro' | 'rw' = 'ro') => 
 
 function resources(
   guest: MachineGuest,
-  { swapAccounting, neverSwap }: Pick<SpecInput, 'swapAccounting' | 'neverSwap'>,
+  { swapAccounting, neverSwap, swapMb }: Pick<SpecInput, 'swapAccounting' | 'neverSwap' | 'swapMb'>,
 ): object {
   const { memoryBytes: memory, cpuShares, cpuQuotaUs, pids } = machineLimits(guest)
   return {
@@ -174,7 +176,7 @@ function resources(
     ],
     memory: {
       limit: memory,
-      ...(swapAccounting ? { swap: memory } : {}),
+      ...(swapAccounting ? { swap: memory + swapMb * 1024 * 1024 } : {}),
       ...(neverSwap ? { swappiness: 0 } : {}),
     },
     cpu: { shares: cpuShares, quota: cpuQuotaUs, period: CPU_PERIOD_US },

@@ -44,7 +44,7 @@ export function createDoers(options: {
     create: async ({ stamp }, machine, signal) => {
       const { id, config, imageDigest, privateIpv4, privateIpv6 } = wanted(machine)
       const image = { repository: imageRepository(config.image), digest: imageDigest }
-      const at = { hostname: id, ipv4: privateIpv4, ipv6: privateIpv6 }
+      const at = { hostname: config.dns?.hostname ?? id, ipv4: privateIpv4, ipv6: privateIpv6 }
       await runtime.create({ id, stamp: formatStamp(stamp), image, config, ...at }, signal)
     },
 

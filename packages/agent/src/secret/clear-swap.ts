@@ -6,15 +6,20 @@ import { basename, join } from 'node:path'
  * clear. By name, as `swapoff` takes it.
  */
 export function clearSwaps(root = '/'): readonly string[] {
-  let lines: string[]
+  return swapsOf(root).filter((name) => !isSafe(root, name))
+}
+
+export function hasSwap(root = '/'): boolean {
+  return swapsOf(root).length > 0
+}
+
+function swapsOf(root: string): string[] {
   try {
-    lines = readFileSync(join(root, 'proc/swaps'), 'utf8').trim().split('\n').slice(1)
+    const lines = readFileSync(join(root, 'proc/swaps'), 'utf8').trim().split('\n').slice(1)
+    return lines.map((line) => line.split(/\s+/)[0] ?? '').filter((name) => name !== '')
   } catch {
     return []
   }
-  return lines
-    .map((line) => line.split(/\s+/)[0] ?? '')
-    .filter((name) => name !== '' && !isSafe(root, name))
 }
 
 function isSafe(root: string, name: string): boolean {

@@ -161,6 +161,7 @@ export function request(
         startGeneration: launch ? from.generation + 1 : from.startGeneration,
         stop: null,
         drain: drainOf(from, null, now),
+        ...(from.createdAt === undefined ? { createdAt: now } : {}),
         ...(command.sealedSecrets === undefined ? {} : { sealedSecrets: command.sealedSecrets }),
       })
     }

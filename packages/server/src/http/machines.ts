@@ -118,7 +118,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
             host: await chooseHost(tx, app, body.region || null, config),
             config,
             ...digests,
-            launch: body.skip_launch !== true,
+            launch: body.skip_launch !== true && config.standbys === undefined,
             cordoned: body.skip_service_registration === true,
             withoutSecrets: body.skip_secrets === true,
             source: 'user',
@@ -400,7 +400,12 @@ function refuseImmutable(machine: StoredMachine, body: Call<'updateMachine'>['bo
 }
 
 function refuseSuspension({ assignment }: StoredMachine, state: string): void {
-  const { id, app } = assignment
+  const { id, app, config } = assignment
+  if (config.schedule !== undefined)
+    throw new PlatformError(
+      'precondition_failed',
+      `unable to suspend machine: it runs by a schedule (${config.schedule}); stop it instead: roost machine stop ${id} -a ${app}`,
+    )
   if (state !== 'started')
     throw new PlatformError(
       'precondition_failed',

@@ -51,12 +51,23 @@ export function readConfig(input: MachineConfigInput): MachineConfig {
         checkOf(check, `config.checks.${name}`, services[0]?.internal_port),
       ]),
     ),
-    restart: restartOf(input.restart ?? {}),
+    restart: restartBySchedule(input),
     stop_config: stopOf(input.stop_config ?? {}, 'config.stop_config'),
     metadata: input.metadata ?? {},
     auto_destroy: input.auto_destroy ?? false,
     ...rest,
   }
+}
+
+/** What runs by the clock ends by itself: `always` would start it again at once. */
+function restartBySchedule({ schedule, restart }: MachineConfigInput): MachineConfig['restart'] {
+  const given = restartOf(restart ?? {})
+  if (schedule && given.policy === 'always')
+    throw invalid(
+      'config.restart.policy',
+      'a machine with a schedule can not be restarted always: use on-failure or no',
+    )
+  return given
 }
 
 type LaterKeys = Omit<

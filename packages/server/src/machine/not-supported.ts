@@ -16,8 +16,10 @@ interface Row {
  * Who implements one takes its row out.
  */
 export const NOT_SUPPORTED: readonly Row[] = [
-  { path: 'init.tty', why: 'a machine has no terminal of its own' },
-  { path: 'init.swap_size_mb', why: 'machines have no swap' },
+  {
+    path: 'init.tty',
+    why: 'what a machine prints goes to its log, which is no terminal; roost ssh console opens one beside it',
+  },
   { path: 'init.kernel_args', why: 'machines share the kernel of their host' },
   { path: 'guest.kernel_args', why: 'machines share the kernel of their host' },
   { path: 'guest.max_memory_mb', why: 'memory_mb is all that a machine gets' },
@@ -56,11 +58,9 @@ export const NOT_SUPPORTED: readonly Row[] = [
   { path: 'processes', why: 'a machine runs one program' },
   { path: 'containers', why: 'a machine runs one container' },
   { path: 'volumes', why: 'a machine runs one container' },
-  { path: 'dns', why: 'machines ask the resolver of their host' },
+  { path: 'dns.dns_forward_rules', why: 'the resolver of a host forwards all names to the same' },
   { path: 'metrics', why: 'metrics are not collected yet' },
-  { path: 'standbys', why: 'no machine stands by for another' },
   { path: 'statics', why: 'edges serve no files' },
-  { path: 'schedule', why: 'machines are not started by the clock' },
   { path: 'mounts', why: 'there are no volumes that outlive a machine yet' },
 ]
 
