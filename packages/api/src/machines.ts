@@ -270,13 +270,13 @@ export const appReply = z.looseObject({
   organization: z.object({
     name: z.string(),
     slug: z.string(),
-    internal_numeric_id: z.int(),
+    internal_numeric_id: z.int().optional(),
   }),
   /** Made of the name: the same for ever, and fits 31 bits. */
-  internal_numeric_id: z.int(),
+  internal_numeric_id: z.int().optional(),
   /** Where a domain of one's own is to point. */
-  cname_target: z.string(),
-  app_role: z.string(),
+  cname_target: z.string().optional(),
+  app_role: z.string().optional(),
 })
 export type AppReply = z.infer<typeof appReply>
 
