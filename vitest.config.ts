@@ -24,6 +24,7 @@ export default defineConfig({
             'packages/*/src/**/*.integration.test.ts',
             'test/cluster/**/*.integration.test.ts',
             'test/build/**/*.integration.test.ts',
+            'test/access/**/*.integration.test.ts',
           ],
           testTimeout: 120_000,
           hookTimeout: 300_000,

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
-import type { MachineConfig } from '@roost/core'
+import type { MachineConfig, MachineId } from '@roost/core'
 import { Agent, request } from 'undici'
 import {
   busyboxLayers,
   newMachineId,
   raiseTrialHost,
 } from '../../packages/agent/src/containerd/trial-host.ts'
+import type { Runtime } from '../../packages/agent/src/runtime.ts'
 import { run } from '../e2e/terminal.ts'
 import type { Bench } from './main.ts'
 import { interleaved, median, type Report, timed } from './yardstick.ts'
@@ -61,12 +62,52 @@ async function throughAgent(report: Report): Promise<void> {
       against: 'ctr run -d',
       goal: { kind: 'at-most', ratio: 1.2 },
     })
+    const [beside] = made
+    if (beside !== undefined) await compareExec(report, agent.runtime, beside, socket)
     for (const id of made) await agent.runtime.remove(id)
     await removeCtr(socket)
     await agent.close()
   } finally {
     await host.close()
   }
+}
+
+/** A program beside a machine's own, to its end, with its output. Ours also reads the environment and has a tini above it. */
+async function compareExec(
+  report: Report,
+  runtime: Pick<Runtime, 'exec'>,
+  id: MachineId,
+  socket: string,
+): Promise<void> {
+  const signal = new AbortController().signal
+  const command = ['/bin/busybox', 'echo', 'hello']
+  const count = { next: 0 }
+  const { ours, yardstick } = await interleaved(
+    ROUNDS,
+    () => timed(() => runtime.exec(id, { command, timeoutMs: 20_000 }, signal)),
+    () =>
+      timed(async () => {
+        const exec = ['tasks', 'exec', `--exec-id=bench-${count.next++}`, id, ...command]
+        const ran = await run(['ctr', '-a', socket, '-n', 'roost', ...exec])
+        if (ran.code !== 0) throw new Error(`ctr tasks exec: ${ran.stderr}`)
+      }),
+  )
+  report.compare({
+    name: 'exec in a machine, through the agent',
+    ours,
+    yardstick,
+    unit: 'ms',
+    against: 'ctr tasks exec',
+    goal: { kind: 'at-most', ratio: 1.2 },
+  })
+  const hundred = await timed(() =>
+    Promise.all(
+      Array.from({ length: HUNDRED }, () =>
+        runtime.exec(id, { command, timeoutMs: 60_000 }, signal),
+      ),
+    ),
+  )
+  report.figure('100 execs at once in one machine', hundred / 1000, 's')
 }
 
 async function throughApi(report: Report, bench: Bench): Promise<void> {

@@ -1,5 +1,6 @@
 export * from './certificate.ts'
 export * from './clock.ts'
+export * from './drained.ts'
 export * from './follow.ts'
 export * from './http-listener.ts'
 export * from './log.ts'

@@ -115,7 +115,7 @@ export interface OpenSocketOptions {
   readonly key?: string
   /** Who must answer, as in `PeerClientOptions`; then the address in its certificate is not looked at. */
   readonly expect?: string
-  /** Default 10 s. */
+  /** Default 30 s. */
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
 }
@@ -137,7 +137,7 @@ export function openMessageSocket(
   url: string,
   options: OpenSocketOptions = {},
 ): Promise<MessageSocket> {
-  const { headers, ca, certificate, key, expect, timeoutMs = 10_000, signal } = options
+  const { headers, ca, certificate, key, expect, timeoutMs = 30_000, signal } = options
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason)
     const ws = new WebSocket(url.replace(/^http/, 'ws'), {

@@ -9,7 +9,7 @@ import { type Host, type HostId, hostMeshIpv4 } from '@roost/core'
 
 /** Followers of logs and builds at one host; each takes a connection for as long as it lasts. */
 const STREAMS_MAX = 256
-const SOCKET_MS = 5000
+const SOCKET_MS = 15_000
 
 /** One open client for each host's agent, made when it is first called. */
 export function createAgents(tls: {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { type FrameStream, frameStreams, type PortStart, portStart } from '@roost/api'
-import { describeError, type MessageSocket } from '@roost/base'
+import { describeError, drained, type MessageSocket } from '@roost/base'
 
 const CONNECT_MS = 5000
 
@@ -45,9 +45,7 @@ async function carry(stream: FrameStream, port: number, parts: PortParts): Promi
   try {
     await Promise.all([
       (async () => {
-        for await (const bytes of stream.bytes)
-          if (!target.write(bytes))
-            await Promise.race([once(target, 'drain'), once(target, 'close')])
+        for await (const bytes of stream.bytes) if (!target.write(bytes)) await drained(target)
         target.end()
       })(),
       (async () => {

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import {
   type FrameStream,
@@ -10,12 +9,12 @@ import {
   STDOUT,
   sessionRequest,
 } from '@roost/api'
-import { describeError, type Logger, type MessageSocket, PlatformError } from '@roost/base'
+import { describeError, drained, type Logger, type MessageSocket, PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import type { Runtime } from '../runtime.ts'
 import type { ExecSession } from './exec-session.ts'
 
-const START_MS = 10_000
+const START_MS = 30_000
 
 /** Runs the program that the first frame asks for, until it ends or the caller goes: then nothing of it is left. */
 export async function serveProgram(
@@ -92,9 +91,7 @@ export async function serveProgram(
 /** To a program that may not read it, or not all. */
 async function feed(from: FrameStream, to: Writable): Promise<void> {
   try {
-    for await (const bytes of from.bytes)
-      if (to.writable && !to.write(bytes))
-        await Promise.race([once(to, 'drain'), once(to, 'close')])
+    for await (const bytes of from.bytes) if (to.writable && !to.write(bytes)) await drained(to)
     to.end()
   } catch {
     // The caller left, or the program did: either ends the session.

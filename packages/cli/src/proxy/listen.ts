@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { drained } from '@roost/base'
 import { Failure } from '../failure/failure.ts'
 import type { Tunnel } from './tunnel.ts'
 
@@ -59,9 +60,7 @@ async function carry(socket: Socket, tunnel: Tunnel): Promise<void> {
         await stream.end()
       })(),
       (async () => {
-        for await (const bytes of stream.bytes)
-          if (!socket.write(bytes))
-            await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+        for await (const bytes of stream.bytes) if (!socket.write(bytes)) await drained(socket)
         socket.end()
       })(),
     ])

@@ -1,3 +1,4 @@
+import { systemClock } from '@roost/base'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption } from '../command-options.ts'
@@ -47,11 +48,15 @@ export async function withProgram(
   carry: (session: ProgramSession) => Promise<void>,
 ): Promise<void> {
   const session = await openProgram(context, program)
+  const complaint = textOf(session).catch(() => '')
+  const carried = carry(session)
+  // Nobody reads any more: it would wait for ever. What it has to say itself comes at once.
+  carried.catch(() => systemClock.sleep(LAST_WORDS_MS).then(() => session.close()))
   try {
-    const complaint = textOf(session)
-    const carried = carry(session)
-    carried.catch(() => {})
-    const code = await session.exit
+    const code = await session.exit.catch(async (error: unknown) => {
+      await carried
+      throw error
+    })
     const said = (await complaint).replace(/^(tar|ls|find|sh): /, '').trim()
     if (code !== 0) throw new Failure(said === '' ? `it ended with ${code} in the machine` : said)
     await carried
@@ -60,6 +65,7 @@ export async function withProgram(
   }
 }
 
+const LAST_WORDS_MS = 1000
 const COMPLAINT_CHARS_MAX = 2000
 
 async function textOf({ stderr }: ProgramSession): Promise<string> {

@@ -2,7 +2,7 @@ import { decodeFrame, encodeFrame, programStart, sessionEvent } from '@roost/api
 import { describeError, type MessageSocket, PlatformError } from '@roost/base'
 import type { SessionEnd } from '@roost/core'
 
-const START_MS = 10_000
+const START_MS = 30_000
 const HEADER_BYTES = 5
 
 /** A session's first frame: what the client wants. Throws where it is none, or comes too late. */
@@ -72,6 +72,7 @@ export async function relay(
     agent.close()
   }
   const down = async () => {
+    let told = false
     try {
       for await (const message of agent.messages) {
         end.bytesOut += dataBytes(message)
@@ -80,17 +81,14 @@ export async function relay(
           frame?.kind === 'control' ? sessionEvent.safeParse(frame.value).data : undefined
         if (event !== undefined && 'exit' in event) end.exitCode = event.exit.code
         if (event !== undefined && 'error' in event) end.reason = event.error.message
+        if (event !== undefined && ('exit' in event || 'error' in event)) told = true
         await client.send(message)
       }
-    } catch (error) {
+      if (!told && !client.closed.aborted) throw new Error(reasonOf(agent))
+    } catch (cause) {
       if (client.closed.aborted) return
-      end.reason ??= 'the connection to the host of the machine broke'
-      await tellError(
-        client,
-        new PlatformError('unavailable', 'the connection to the host of the machine broke', {
-          cause: error,
-        }),
-      )
+      end.reason ??= BROKE
+      await tellError(client, new PlatformError('unavailable', BROKE, { cause }))
     }
     client.close()
   }
@@ -100,6 +98,7 @@ export async function relay(
 }
 
 const CONTROL = 5
+const BROKE = 'the host of the machine ended the session'
 
 function reasonOf({ closed }: MessageSocket): string {
   return closed.aborted ? describeError(closed.reason) : 'the client left'
