@@ -14,7 +14,7 @@ export interface Suggestion {
 
 const ENTRIES = COMMANDS.flatMap(({ commands }) => commands)
 /** Whoever presses Tab does not wait for a server that is far away. */
-const SERVER_MS_MAX = 700
+export const SERVER_MS_MAX = 1_000
 const SHOWN_MAX = 200
 
 /**
@@ -23,20 +23,26 @@ const SHOWN_MAX = 200
  */
 export async function suggestionsFor(
   words: readonly string[],
-  context: CliContext,
+  terminal: CliContext,
+  serverMs: number = SERVER_MS_MAX,
 ): Promise<readonly Suggestion[]> {
   const typed = words.at(-1) ?? ''
   try {
-    const found = await candidates(words, context)
+    const found = await candidates(words, { terminal, serverMs })
     return found.filter(({ word }) => word.startsWith(typed)).slice(0, SHOWN_MAX)
   } catch {
     return []
   }
 }
 
+interface Asking {
+  readonly terminal: CliContext
+  readonly serverMs: number
+}
+
 async function candidates(
   words: readonly string[],
-  context: CliContext,
+  asking: Asking,
 ): Promise<readonly Suggestion[]> {
   const [first = '', second = ''] = words
   if (words.length <= 1) return nouns()
@@ -46,17 +52,17 @@ async function candidates(
     return named.map(({ words: [, verb = ''], summary }) => ({ word: verb, about: summary }))
   const entry = named.find(({ words: [, verb] }) => !hasVerbs || verb === second)
   if (entry === undefined) return []
-  const command = await commandOf(entry, context)
+  const command = await commandOf(entry, asking)
   const given = words.slice(hasVerbs ? 2 : 1)
   const before = given.at(-2) ?? ''
   const typed = given.at(-1) ?? ''
   const flag = command.options.find((one) => one.short === before || one.long === before)
   if (flag !== undefined && (flag.required || flag.optional))
-    return valuesOf(flag.long ?? '', given, context)
-  if (before === '--context') return valuesOf('--context', given, context)
+    return valuesOf(flag.long ?? '', given, asking)
+  if (before === '--context') return valuesOf('--context', given, asking)
   if (typed.startsWith('-')) return flagsOf(command)
   const argument = command.registeredArguments[0]?.name() ?? ''
-  return argumentsOf(entry, argument, given, context)
+  return argumentsOf(entry, argument, given, asking)
 }
 
 function nouns(): Suggestion[] {
@@ -66,9 +72,9 @@ function nouns(): Suggestion[] {
   return [...seen].map(([word, about]) => ({ word, about }))
 }
 
-async function commandOf(entry: CommandEntry, context: CliContext): Promise<Command> {
+async function commandOf(entry: CommandEntry, asking: Asking): Promise<Command> {
   const parent = new Command()
-  ;(await entry.load()).register(parent, context)
+  ;(await entry.load()).register(parent, asking.terminal)
   const [command] = parent.commands
   if (command === undefined) throw new Error('no command')
   return command
@@ -89,20 +95,20 @@ function flagsOf(command: Command): Suggestion[] {
 async function valuesOf(
   flag: string,
   given: readonly string[],
-  context: CliContext,
+  asking: Asking,
 ): Promise<readonly Suggestion[]> {
   switch (flag) {
     case '--app':
-      return apps(context)
+      return apps(asking)
     case '--region':
     case '--regions':
-      return regions(context)
+      return regions(asking)
     case '--context':
-      return contexts(context)
+      return contexts(asking)
     case '--vm-size':
       return GUEST_SIZES.map((word) => ({ word, about: '' }))
     case '--process-group':
-      return groups(given, context)
+      return groups(given, asking)
     default:
       return []
   }
@@ -112,12 +118,12 @@ async function argumentsOf(
   entry: CommandEntry,
   argument: string,
   given: readonly string[],
-  context: CliContext,
+  asking: Asking,
 ): Promise<readonly Suggestion[]> {
   const [noun, verb] = entry.words
-  if (noun === 'apps' && argument === 'name' && verb === 'destroy') return apps(context)
-  if (noun === 'machine' && argument === 'id') return machines(given, context)
-  if (noun === 'context' || (noun === 'auth' && verb === 'logout')) return contexts(context)
+  if (noun === 'apps' && argument === 'name' && verb === 'destroy') return apps(asking)
+  if (noun === 'machine' && argument === 'id') return machines(given, asking)
+  if (noun === 'context' || (noun === 'auth' && verb === 'logout')) return contexts(asking)
   if (noun === 'tokens' && verb === 'create')
     return ['deploy', 'readonly', 'admin'].map((word) => ({ word, about: '' }))
   if (noun === 'scale' && verb === 'vm') return GUEST_SIZES.map((word) => ({ word, about: '' }))
@@ -125,44 +131,46 @@ async function argumentsOf(
   return []
 }
 
-function contexts(context: CliContext): Suggestion[] {
-  return readContexts(context.env).all.map(({ name, url }) => ({ word: name, about: url }))
+function contexts(asking: Asking): Suggestion[] {
+  return readContexts(asking.terminal.env).all.map(({ name, url }) => ({ word: name, about: url }))
 }
 
 /** A server that is not there is not told of: whoever calls the command will hear it. */
-function client(context: CliContext) {
-  return connect({ ...context, stderr: { write: () => {} } })
+function client(asking: Asking) {
+  return connect({ ...asking.terminal, stderr: { write: () => {} } })
 }
-const soon = () => ({ timeoutMs: SERVER_MS_MAX, signal: AbortSignal.timeout(SERVER_MS_MAX) })
+function soon({ serverMs }: Asking) {
+  return { timeoutMs: serverMs, signal: AbortSignal.timeout(serverMs) }
+}
 
-async function apps(context: CliContext): Promise<Suggestion[]> {
-  const list = await client(context).listApps({}, soon())
+async function apps(asking: Asking): Promise<Suggestion[]> {
+  const list = await client(asking).listApps({}, soon(asking))
   return list.apps.map(({ name, status }) => ({ word: name, about: status }))
 }
 
-async function regions(context: CliContext): Promise<Suggestion[]> {
-  const list = await client(context).listRegions({}, soon())
+async function regions(asking: Asking): Promise<Suggestion[]> {
+  const list = await client(asking).listRegions({}, soon(asking))
   return list.map(({ code, name }) => ({ word: code, about: name }))
 }
 
-async function machines(given: readonly string[], context: CliContext): Promise<Suggestion[]> {
-  const app = appOf(given, context)
+async function machines(given: readonly string[], asking: Asking): Promise<Suggestion[]> {
+  const app = appOf(given, asking)
   if (app === null) return []
-  const { machines: list } = await client(context).appStatus({ params: { app } }, soon())
+  const { machines: list } = await client(asking).appStatus({ params: { app } }, soon(asking))
   return list
     .filter(({ id }) => !given.slice(0, -1).includes(id))
     .map(({ id, state, region }) => ({ word: id, about: `${state} in ${region}` }))
 }
 
-async function groups(given: readonly string[], context: CliContext): Promise<Suggestion[]> {
-  const app = appOf(given, context)
+async function groups(given: readonly string[], asking: Asking): Promise<Suggestion[]> {
+  const app = appOf(given, asking)
   if (app === null) return []
-  const { release } = await client(context).appStatus({ params: { app } }, soon())
+  const { release } = await client(asking).appStatus({ params: { app } }, soon(asking))
   return (release?.groups ?? []).map((word) => ({ word, about: '' }))
 }
 
-function appOf(given: readonly string[], context: CliContext): string | null {
+function appOf(given: readonly string[], asking: Asking): string | null {
   const at = given.findIndex((word) => word === '-a' || word === '--app')
   const said = at < 0 ? undefined : given[at + 1]
-  return appNameFor(context, said === undefined ? {} : { app: said })
+  return appNameFor(asking.terminal, said === undefined ? {} : { app: said })
 }

@@ -2,22 +2,33 @@ import type { AppStatusReply } from '@roost/api'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { appOption, explained, printJson } from '../command-options.ts'
+import { usage } from '../failure/failure.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { type Style, styleOf } from '../terminal/style.ts'
 import { tableText } from '../terminal/table.ts'
 import { ago } from '../terminal/time.ts'
+import { watchUntilInterrupted } from '../terminal/watch.ts'
 
 export function register(parent: Command, context: CliContext): void {
   const command = appOption(
     parent.command('status').description('Release and machines of an app at a glance'),
-  )
+  ).option('--watch', 'show it again every two seconds, until Ctrl-C')
   explained(command, {
-    examples: ['roost status', "roost status -a shop --json | jq '.machines[].state'"],
+    examples: [
+      'roost status',
+      'roost status --watch',
+      "roost status -a shop --json | jq '.machines[].state'",
+    ],
     json: `{name, hostname, release: {version, status, image, reason, created_at, …} | null,
  machines: [{id, state, group, region, host, image, checks: [{name, status, output}], private_ip, updated_at, reason}]}`,
   })
-  command.action((options: AppOptions & { json?: boolean }) =>
+  command.action((options: AppOptions & { json?: boolean; watch?: boolean }) =>
     withApp(context, options, async ({ client, params }) => {
+      if (options.watch && options.json) throw usage('--watch is for people, --json for scripts')
+      if (options.watch)
+        return watchUntilInterrupted(context, async () =>
+          statusText(await client.appStatus({ params }), context),
+        )
       const status = await client.appStatus({ params })
       if (options.json) return printJson(context, status)
       context.stdout.write(statusText(status, context))
