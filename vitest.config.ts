@@ -10,6 +10,7 @@ export default defineConfig({
           include: [
             'packages/*/src/**/*.test.ts',
             'test/tidy.test.ts',
+            'test/conformance/**/*.test.ts',
             'test/sim/**/*.test.ts',
             'test/cluster/**/*.test.ts',
           ],

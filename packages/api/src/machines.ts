@@ -234,6 +234,26 @@ export const placementsReply = z.object({
   Regions: z.array(z.object({ Region: z.string(), Count: z.int(), Concurrency: z.int() })),
 })
 
+export const platformRegionsReply = z.object({
+  Regions: z.array(
+    z.object({
+      code: z.string(),
+      name: z.string(),
+      latitude: z.number(),
+      longitude: z.number(),
+      gateway_available: z.boolean(),
+      requires_paid_plan: z.boolean(),
+      deprecated: z.boolean(),
+      /** Megabytes of memory that are free. */
+      capacity: z.number(),
+      geo_region: z.string(),
+      mpg_available: z.boolean(),
+    }),
+  ),
+  /** The first one: the server does not know where its caller is. */
+  Nearest: z.string(),
+})
+
 export const ipAssignment = z.object({
   ip: z.string(),
   region: z.string(),

@@ -28,6 +28,7 @@ import {
   okReply,
   placementsBody,
   placementsReply,
+  platformRegionsReply,
   restartQuery,
   secretsVersionReply,
   setAppSecretBody,
@@ -442,7 +443,7 @@ export const routes = {
     path: '/v1/platform/regions',
     action: 'region:read',
     summary: 'Regions in the form of the Machines API',
-    reply: z.looseObject({}),
+    reply: platformRegionsReply,
   },
 
   whoami: {
