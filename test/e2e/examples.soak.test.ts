@@ -142,6 +142,12 @@ describe('examples', () => {
     const text = readFileSync(source, 'utf8')
     writeFileSync(source, text.replace('machine is going away', 'another version is here'))
     await ok(['deploy'], { cwd: folderOf('elixir'), timeoutMs: 600_000 })
+    // The release is complete while those that were there still say goodbye.
+    const before = new Set(app.machines.map(({ id }) => id))
+    await eventually('the machines of the release before are gone', 60_000, async () => {
+      const { machines } = await json(['status', '-a', app.name])
+      return !machines.some(({ id }) => before.has(id))
+    })
     const reports = await Promise.all(flows.map((flow) => flow.finish()))
     for (const report of reports) {
       expect(report.samples).toEqual([])
