@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plants known bugs, one at a time, in a copy of the tree, and sees that the simulator catches each within 300 seeds.
+# Plants known bugs, one at a time, in a copy of the tree, and sees that the simulator catches each within 300 seeds (SEEDS).
+# ONLY='a name': those whose name has it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -38,6 +39,7 @@ plant() {
 names=() results=() times=() survived=0
 mutant() {
   local name=$1 file=$2 from=$3 to=$4 start=$SECONDS result
+  [[ "$name" == *"${ONLY:-}"* ]] || return
   cp "$root/$file" "$copy/$file"
   plant "$file" "$from" "$to" || { survived=1; names+=("$name"); times+=(0); results+=("could not be planted"); return; }
   if (cd "$copy" && SEEDS=$seeds timeout 900 node_modules/.bin/vitest run --project unit test/sim -t 'it settles') > "$copy/log" 2>&1; then
