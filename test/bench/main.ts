@@ -7,10 +7,11 @@ import { measureDeploys } from './deploy.ts'
 import { measureEdge } from './edge.ts'
 import { measureMachines } from './machine.ts'
 import { measureMemory } from './memory.ts'
+import { measureSuspend } from './suspend.ts'
 import { Report } from './yardstick.ts'
 
 /**
- * `make bench`: ours beside a yardstick in the same run. Arguments choose parts: cli, memory, machines, deploys, edge.
+ * `make bench`: ours beside a yardstick in the same run. Arguments choose parts: cli, suspend, memory, machines, deploys, edge.
  * Limits of time and memory never fail anything here; the report says by how much a goal is missed.
  */
 export const NAME = 'bench'
@@ -57,6 +58,7 @@ export interface Bench extends ReturnType<typeof terminal> {
 
 try {
   if (wanted('cli')) await measureCli(report)
+  if (wanted('suspend')) await measureSuspend(report)
   if (['memory', 'machines', 'deploys', 'edge'].some(wanted)) {
     await cli.roost(['playground', 'down', '--name', NAME])
     await cli.ok([

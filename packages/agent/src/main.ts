@@ -270,6 +270,7 @@ function makeRuntime(parts: {
     puller,
     cgroups: openCgroups(),
     freezer: openFreezer(clock),
+    gvisorWrapper: join(config.dataDir, 'bin/gvisor'),
     dirs: new MachineDirs(config.runDir),
     cgroupParent: config.cgroupParent,
     shimCgroup: config.shimCgroup,

@@ -307,6 +307,8 @@ export const machineConfigInput = z.looseObject({
       }),
     )
     .nullish(),
+  /** Roost's own addition: a stricter wall between the machine and the kernel of its host. */
+  isolation: z.enum(['', 'runc', 'gvisor']).nullish(),
   schedule: z.enum(['', 'hourly', 'daily', 'weekly', 'monthly']).nullish(),
   rootfs: z
     .looseObject({ persist: persist.nullish(), size_gb: z.int().min(0).nullish() })

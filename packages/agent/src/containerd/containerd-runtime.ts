@@ -34,6 +34,7 @@ import {
   tasks,
   task as taskType,
 } from './generated/index.js'
+import { GVISOR, requireGvisor, writeGvisorWrapper } from './gvisor.ts'
 import {
   EXTRACT_PREFIX,
   type ImageStore,
@@ -87,6 +88,8 @@ export interface ContainerdRuntimeOptions {
   readonly cgroupParent: string
   /** Where shims are put, if there is such a group: else they count as containerd's. */
   readonly shimCgroup?: string | undefined
+  /** A script that is written here, on a file system whose files may be executed; see `writeGvisorWrapper`. */
+  readonly gvisorWrapper: string
   /** On tmpfs: runc's own state, and what looks into images need. */
   readonly runDir: string
   /** On disk: temporary folders of machines. */
@@ -237,11 +240,15 @@ export class ContainerdRuntime implements Runtime {
         user: undefined,
         roostDir: dirs.secretDir(spec.id),
         mounts: fileMounts(dirs.fileDir(spec.id), spec.config.files ?? []),
-        annotations: {},
-        labels: { [STAMP]: spec.stamp },
+        annotations: spec.config.isolation === 'gvisor' ? { [GVISOR]: '1' } : {},
+        labels: {
+          [STAMP]: spec.stamp,
+          ...(spec.config.isolation === 'gvisor' ? { [GVISOR]: '1' } : {}),
+        },
       }
       // Refuses what can't run before anything is made.
       programOf(plan.init, image.run)
+      if (spec.config.isolation === 'gvisor') requireGvisor()
       swapOf(spec.config, this.#options.cgroups)
       signal.throwIfAborted()
       dirs.write(spec, this.#options.nameservers)
@@ -398,13 +405,20 @@ export class ContainerdRuntime implements Runtime {
     return this.#inTurn(id, () => this.#remove(id))
   }
 
-  /** What runs just now, with its first process. What is suspended does not: nothing of it has anything to say. */
+  /**
+   * What runs just now, with its first process, which holds its output open. What is suspended has nothing to say, and that of
+   * a machine in gVisor is held by its kernel.
+   */
   async runs(): Promise<readonly { id: ContainerId; startedAt: number; pid: number }[]> {
     const [found, running] = await Promise.all([
       this.#client.call(containers.ContainersService.list, { filters: [] }),
       this.#client.call(tasks.TasksService.list, { filter: '' }),
     ])
-    const startedAt = new Map(found.containers.map((c) => [c.id, Number(c.labels[STARTED])]))
+    const startedAt = new Map(
+      found.containers
+        .filter(({ labels }) => labels[GVISOR] === undefined)
+        .map((c) => [c.id, Number(c.labels[STARTED])]),
+    )
     return running.tasks.flatMap((task) => {
       const at = startedAt.get(task.id)
       return task.status === taskType.Status.RUNNING && at && !this.#isFrozen(task.id)
@@ -649,7 +663,11 @@ export class ContainerdRuntime implements Runtime {
       neverSwap: cgroups.version === 1 && clearSwaps().length > 0,
       swapMb: swapOf(spec.config, cgroups),
     })
-    await this.#writeContainer(oci, {
+    const gvisor = spec.config.isolation === 'gvisor'
+    if (gvisor) writeGvisorWrapper(this.#options.gvisorWrapper)
+    const write = (rest: Partial<Container> & Pick<Container, 'id'>) =>
+      this.#writeContainer(oci, rest, gvisor)
+    await write({
       id: plan.id,
       labels: plan.labels,
       image: plan.imageName,
@@ -668,8 +686,10 @@ export class ContainerdRuntime implements Runtime {
   async #writeContainer(
     oci: object,
     rest: Partial<Container> & Pick<Container, 'id'>,
+    gvisor = false,
   ): Promise<void> {
-    const root = join(this.#options.runDir, 'runc')
+    const { runDir, gvisorWrapper } = this.#options
+    const root = join(runDir, gvisor ? 'runsc' : 'runc')
     const container = containers.Container.fromPartial({
       ...rest,
       runtime: {
@@ -678,7 +698,11 @@ export class ContainerdRuntime implements Runtime {
           typeUrl: 'containerd.runc.v1.Options',
           // runc's state holds the whole spec; on tmpfs it is gone with the power.
           value: runcOptions.Options.encode(
-            runcOptions.Options.fromPartial({ root, systemdCgroup: false }),
+            runcOptions.Options.fromPartial({
+              root,
+              systemdCgroup: false,
+              ...(gvisor ? { binaryName: gvisorWrapper } : {}),
+            }),
           ).finish(),
         },
       },

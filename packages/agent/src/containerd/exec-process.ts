@@ -25,6 +25,8 @@ export function execProcess(input: {
   readonly user: ImageUser | null
   /** In `/.roost`: `env`, or one of its own for a user who may not read that. */
   readonly environmentName: string
+  /** Its kernel has no subreapers: what the program leaves behind runs on until the machine ends. */
+  readonly gvisor?: boolean
 }): object {
   const { container, request, user, environmentName } = input
   const { terminal } = request
@@ -39,7 +41,7 @@ export function execProcess(input: {
       '/.roost/busybox',
       'sh',
       '-c',
-      script(environmentName, terminal),
+      script(environmentName, terminal, input.gvisor ?? false),
       'sh',
       ...checkedCommand(request.command),
     ],
@@ -61,12 +63,14 @@ export function execProcess(input: {
 }
 
 /** The size is set before the program looks at it; containerd could only set it afterwards. */
-function script(environmentName: string, terminal: Terminal | undefined): string {
+function script(environmentName: string, terminal: Terminal | undefined, gvisor: boolean): string {
   const size =
     terminal === undefined
       ? ''
       : `/.roost/busybox stty rows ${checkedCount(terminal.rows)} cols ${checkedCount(terminal.columns)}; `
-  return `${size}. /.roost/${environmentName}; unset PWD SHLVL; exec /.roost/tini -s -g -- "$@"`
+  // tini warns of what it can't do there, in what the program says.
+  const tini = gvisor ? 'TINI_VERBOSITY=0 exec /.roost/tini -g' : 'exec /.roost/tini -s -g'
+  return `${size}. /.roost/${environmentName}; unset PWD SHLVL; ${tini} -- "$@"`
 }
 
 function checkedCommand(command: readonly string[]): readonly string[] {

@@ -17,12 +17,14 @@ import { type ContainerdClient, isNotFound, orAbsent } from './client.ts'
 import { type ExecPipes, makePipes, pipeReader, pipeWriter } from './exec-pipes.ts'
 import { type ContainerProcess, execProcess } from './exec-process.ts'
 import { tasks } from './generated/index.js'
+import { GVISOR } from './gvisor.ts'
 import { killDescendants, type ProcessRef, processRef } from './process-tree.ts'
 import type { ImageUser } from './user.ts'
 
 /** What of a container's OCI spec an exec needs. */
 export interface ContainerSpec {
   readonly process: ContainerProcess
+  readonly annotations?: Readonly<Record<string, string>>
   readonly mounts: readonly { readonly destination: string; readonly source: string }[]
 }
 
@@ -87,7 +89,9 @@ export class ExecPrograms {
     try {
       const pipes = await makePipes(join(this.#dir, execId), terminal)
       const environmentName = this.#environmentFor(execId, spec, user)
-      const process = execProcess({ container: spec.process, request, user, environmentName })
+      const gvisor = spec.annotations?.[GVISOR] !== undefined
+      const container = spec.process
+      const process = execProcess({ container, request, user, environmentName, gvisor })
       fds = pipes.open()
       await this.#client.call(tasks.TasksService.exec, {
         containerId,

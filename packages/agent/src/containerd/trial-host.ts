@@ -206,6 +206,7 @@ export async function raiseTrialHost(
         logs,
         cgroups: openCgroups(),
         freezer: openFreezer(clock),
+        gvisorWrapper: join(dataDir, 'bin/gvisor'),
         dirs: new MachineDirs(runDir),
         cgroupParent,
         runDir,

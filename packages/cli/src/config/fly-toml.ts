@@ -113,6 +113,8 @@ const vmBasics = {
   memory_mb: int(64),
   cpus: int(1, 128),
   cpu_kind: oneOf('shared', 'performance'),
+  /** Roost's own. */
+  isolation: oneOf('runc', 'gvisor'),
   max_memory_mb: idle(int(64)),
   gpus: idle(int(0)),
   gpu_kind: idle(text),

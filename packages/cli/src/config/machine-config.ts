@@ -200,6 +200,7 @@ function guestOf(config: FlyToml, group: string): Partial<MachineTemplate> {
       ...(vm.cpus === undefined ? {} : { cpus: vm.cpus }),
       ...(memory === undefined ? {} : { memory_mb: memory }),
     },
+    ...(vm.isolation === undefined ? {} : { isolation: vm.isolation }),
   }
 }
 

@@ -41,6 +41,8 @@ export interface MachineConfig {
   readonly statics?: readonly MachineStatic[]
   /** Started so often, counted from when it was created. */
   readonly schedule?: MachineSchedule
+  /** Roost's own: its programs see a kernel of their own (gVisor) instead of the host's. Absent: runc. */
+  readonly isolation?: 'gvisor'
   readonly rootfs?: MachineRootfs
   readonly cache_drive?: { readonly size_mb: number }
   readonly mounts?: readonly MachineMount[]

@@ -41,10 +41,10 @@ export function configReply(config: MachineConfig): Record<string, unknown> {
 /** What is stored as it is shown. */
 function asStored(config: MachineConfig): Record<string, unknown> {
   const { files, processes, volumes, dns, metrics, standbys, statics } = config
-  const { schedule, rootfs, cache_drive, mounts } = config
+  const { schedule, isolation, rootfs, cache_drive, mounts } = config
   const all = { files, processes, volumes, dns, metrics, standbys, statics }
   return Object.fromEntries(
-    Object.entries({ ...all, schedule, rootfs, cache_drive, mounts }).filter(
+    Object.entries({ ...all, schedule, isolation, rootfs, cache_drive, mounts }).filter(
       ([, value]) => value !== undefined,
     ),
   )

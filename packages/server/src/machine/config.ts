@@ -112,6 +112,7 @@ function laterKeys(input: MachineConfigInput): LaterKeys {
     ...(input.standbys?.length ? { standbys: input.standbys.map(standbyOf) } : {}),
     ...(input.statics?.length ? { statics: staticsOf(input.statics) } : {}),
     ...(input.schedule ? { schedule: input.schedule } : {}),
+    ...(input.isolation === 'gvisor' ? { isolation: input.isolation } : {}),
     ...(rootfs === null ? {} : { rootfs }),
     ...(input.cache_drive?.size_mb ? { cache_drive: { size_mb: input.cache_drive.size_mb } } : {}),
     ...(input.mounts?.length ? { mounts: mountsOf(input.mounts) } : {}),
@@ -128,6 +129,11 @@ function refuseBeside(input: MachineConfigInput): void {
     throw invalid('config.init', 'a machine with containers runs these: say it in each of them')
   if (processes?.length && initSays)
     throw invalid('config.init', 'a machine with processes runs these: say it in each of them')
+  if (input.isolation === 'gvisor' && containers?.length)
+    throw new PlatformError(
+      'unsupported',
+      'config.isolation: a machine with containers can not run in gVisor: leave isolation out, or make the sidecar a machine of its own',
+    )
   if (input.volumes?.length && !containers?.length)
     throw invalid('config.volumes', 'only containers mount them, and there are none')
 }
