@@ -1,3 +1,4 @@
+import type { Token } from '../access/token.ts'
 import type { DiskSpace } from '../host/disk.ts'
 import type { Instant } from '../id.ts'
 
@@ -12,6 +13,7 @@ export interface DoctorFacts {
   readonly apps: readonly AppFacts[]
   readonly dns: readonly NameFacts[]
   readonly certificates: readonly CertificateFacts[]
+  readonly tokens?: readonly Token[]
 }
 
 export interface ServerFacts {

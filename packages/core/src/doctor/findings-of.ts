@@ -1,12 +1,13 @@
 import { type DiskSpace, diskState } from '../host/disk.ts'
 import type { Instant } from '../id.ts'
 import type { AppFacts, DoctorFacts, HostFacts, NameFacts, UsageKind } from './facts.ts'
+import { tokenFindings } from './token-findings.ts'
 
 /** Something that is wrong. */
 export interface Finding {
   /** `error`: something does not work. `warning`: something will not, or works worse than it should. */
   readonly severity: 'error' | 'warning'
-  /** `server`, `image store`, `host ams-1`, `app shop`, `dns`, `certificates`. */
+  /** `server`, `image store`, `host ams-1`, `app shop`, `dns`, `certificates`, `token ci`. */
   readonly about: string
   readonly problem: string
   readonly why: string | null
@@ -38,6 +39,7 @@ export function findingsOf(facts: DoctorFacts): Finding[] {
     ...ofImageStore(facts),
     ...ofHosts(facts),
     ...ofCertificates(facts),
+    ...tokenFindings(facts.tokens ?? [], facts.now),
     ...ofDns(facts),
     ...facts.apps.flatMap((app) => ofApp(app, facts.now)),
   ]

@@ -22,6 +22,7 @@ import { listHosts } from '../store/hosts.ts'
 import { listMachines, reservedByHost } from '../store/machines.ts'
 import { listReleases } from '../store/releases.ts'
 import type { Reader } from '../store/store.ts'
+import { listTokens } from '../store/tokens.ts'
 import type { Handlers } from './handler.ts'
 import { fileSystemReply } from './image-store.ts'
 
@@ -63,10 +64,11 @@ type Usage = DoctorReply['usage']
 
 async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage: Usage }> {
   const { store, clock, installation, presence } = deps
-  const { hosts, reserved, apps } = await store.read(async (reader) => ({
+  const { hosts, reserved, apps, tokens } = await store.read(async (reader) => ({
     hosts: await listHosts(reader),
     reserved: await reservedByHost(reader),
     apps: await lookAtApps(reader),
+    tokens: await listTokens(reader),
   }))
   const usage: Usage = []
   const [imageStore, looked, dns] = await Promise.all([
@@ -98,6 +100,7 @@ async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage:
     imageStore,
     hosts: looked,
     apps,
+    tokens,
     dns,
     certificates: [
       ...installation.certificates().map((one) => ({
