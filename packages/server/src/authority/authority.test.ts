@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as x509 from '@peculiar/x509'
 import {
+  acceptSocket,
   createHttpListener,
   createPeerClient,
+  openMessageSocket,
   peerOf,
   silentLogger,
   systemClock,
@@ -79,6 +81,13 @@ test('each side knows who the other is, and strangers get nowhere', async () => 
     tls: { ...server, clientCa: authority.ca },
   })
   listener.app.get('/who', async (request) => ({ peer: peerOf(request) }))
+  listener.app.get('/greet', async (request, reply) => {
+    const peer = peerOf(request) ?? ''
+    const socket = await acceptSocket(reply)
+    await socket.send(Buffer.from(peer))
+    socket.close()
+    return reply
+  })
   const [bound] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
   const { csr, key } = await request()
   const certificate = await authority.signRequest(csr, { uris: ['roost://agent/00000000000001'] })
@@ -95,6 +104,19 @@ test('each side knows who the other is, and strangers get nowhere', async () => 
     }
   }
 
+  const greet = async (expect: string) => {
+    const { ca } = authority
+    try {
+      const socket = await openMessageSocket(`${url}/greet`, { ca, certificate, key, expect })
+      for await (const message of socket.messages) return Buffer.from(message).toString()
+      return null
+    } catch (error) {
+      return error
+    }
+  }
+
+  expect(await greet('roost://server')).toBe('roost://agent/00000000000001')
+  expect(await greet('roost://agent/00000000000002')).toMatchObject({ code: 'unavailable' })
   expect(await ask(agent, 'roost://server')).toEqual({ peer: 'roost://agent/00000000000001' })
   expect(await ask(agent, 'roost://agent/00000000000002')).toMatchObject({
     code: 'unavailable',
