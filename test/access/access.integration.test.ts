@@ -109,6 +109,33 @@ test('an agent that is restarted ends what it had started, and says so', async (
   expect(await two.run('machine', 'exec', rig().machine, 'true')).toBe(0)
 })
 
+test('what an agent that was killed has left is ended by the next', async () => {
+  const one = rig().person()
+  const running = one.run('machine', 'exec', rig().machine, 'sh -c "sleep 1000 & sleep 2000"')
+  await vi.waitFor(() => expect(rig().strangers()).toContain('sleep 1000'), LIMIT)
+  expect(rig().traces()).toHaveLength(1)
+  // It knows nothing of the first one's sessions, as after kill -9.
+  const next = await rig().host.openAgent()
+  await next.close()
+  await nothingLeft()
+  expect(await running).toBe(137)
+})
+
+test('as another user, with the same environment and its own home; who is nobody is refused', async () => {
+  const as = async (user: string) => {
+    const one = rig().person()
+    one.stdin.end()
+    const words = ['--', 'sh', '-c', 'echo "$(id -u):$(id -g) $HOME $GREETING"']
+    const code = await one.run('machine', 'exec', rig().machine, '-u', user, ...words)
+    return [code, one.out().toString(), one.err()]
+  }
+  expect(await as('app')).toEqual([0, "1000:1001 /home/app it's set\n", ''])
+  expect(await as('root')).toEqual([0, "0:0 /root it's set\n", ''])
+  expect(await as('4321:99')).toEqual([0, "4321:99 / it's set\n", ''])
+  const [code, , complaint] = await as('nobody-here')
+  expect([code, complaint]).toEqual([1, expect.stringContaining('user "nobody-here" is not in')])
+})
+
 test('a server that goes away ends its sessions, and says so', async () => {
   const one = rig().person()
   const running = one.run('machine', 'exec', rig().machine, 'sh -c "sleep 1000 & sleep 2000"')
