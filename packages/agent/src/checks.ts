@@ -16,6 +16,8 @@ export interface CheckTarget {
   /** Private IPv4 of the machine. */
   readonly address: string
   readonly startedAt: Instant
+  /** Whose they are, in a machine of several. */
+  readonly container?: string
   readonly specs: readonly CheckSpec[]
   /** One for each spec, in their order: where it stands now. */
   readonly known: readonly CheckStatus[]

@@ -27,6 +27,7 @@ import { type Builder, createBuilder } from './build/builder.ts'
 import { registerBuildRoutes } from './build/routes.ts'
 import { listeningIn } from './check/listening-in.ts'
 import { createProbeChecks } from './check/probe-checks.ts'
+import { createContainerProbe } from './check/probe-container.ts'
 import { openCgroups } from './containerd/cgroup.ts'
 import { ContainerdClient } from './containerd/client.ts'
 import { ContainerdRuntime } from './containerd/containerd-runtime.ts'
@@ -161,6 +162,10 @@ async function run(config: AgentConfig, log: Logger): Promise<void> {
     runtime: createRoomyRuntime({ runtime, ...hostDisks }),
     checks: createProbeChecks({
       clock,
+      probeContainer: createContainerProbe({
+        exec: (id, request, signal) => runtime.exec(id, request, signal),
+        netnsPath: (id) => network.netnsPath(id),
+      }),
       listening: (id) => listeningIn(network.netnsPath(id)),
     }),
     clock,

@@ -79,7 +79,7 @@ export type Environment = Readonly<Record<string, string>>
 export interface FileContent {
   /** One of the `guest_path`s in the configuration of the machine or the container. */
   readonly path: string
-  readonly content: Uint8Array
+  readonly content: Uint8Array | { readonly imageConfigOf: string }
 }
 
 export interface ContainerStart {

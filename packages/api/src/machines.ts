@@ -180,6 +180,8 @@ export const machineReply = z.looseObject({
   config: shownConfig,
   events: z.array(machineEvent),
   checks: z.array(checkStatus),
+  /** Absent where the machine has none. */
+  containers: z.array(z.object({ name: z.string(), state: z.string() })).optional(),
   host_status: z.enum(['ok', 'unknown', 'unreachable']),
   cordoned: z.boolean(),
   /** Of the lease that holds, if any. */

@@ -2,28 +2,42 @@ import type { Clock } from '@roost/base'
 import {
   type CheckSpec,
   type CheckStatus,
+  type CheckTally,
   describeListening,
   type Instant,
   type MachineId,
+  NEW_TALLY,
   nextCheckAt,
+  tally,
 } from '@roost/core'
 import type { Checks, CheckTarget } from '../checks.ts'
 import { type Probe, type ProbeResult, probeMachine } from './probe-machine.ts'
 
 const OUTPUT_CHARS_MAX = 300
+const EXEC_MS_MIN = 1000
 /** Another text for the same state is said no sooner: bodies carry times and numbers. */
 const SAME_SAID_MS = 30_000
 /** What listens is looked for this often, and not before a program had a moment to begin. */
 const LISTENING_MS = 1000
 
 /** Checks by connecting to the machine's private address, as an edge would. */
+/** As `Probe`, of a check of one container. */
+export type ContainerProbe = (
+  target: Pick<CheckTarget, 'id' | 'address'>,
+  spec: CheckSpec,
+  container: string,
+  signal: AbortSignal,
+) => Promise<ProbeResult>
+
 export function createProbeChecks(options: {
   readonly clock: Clock
   readonly probe?: Probe
+  /** Looks from inside: as those of containers are meant. */
+  readonly probeContainer?: ContainerProbe
   /** TCP addresses on which the machine's programs listen. */
   readonly listening?: (id: MachineId) => Promise<readonly string[]>
 }): Checks {
-  const { clock, probe = probeMachine, listening = null } = options
+  const { clock, probe = probeMachine, probeContainer = null, listening = null } = options
   return {
     start(target, heard) {
       const ended = new AbortController()
@@ -36,7 +50,12 @@ export function createProbeChecks(options: {
       }
       target.specs.forEach((spec, n) => {
         const refused = whyRefused(target, spec, clock, listening)
-        const check = { target, spec, clock, probe, refused, signal: ended.signal }
+        const { of } = spec
+        const look: Probe =
+          of === undefined || probeContainer === null
+            ? probe
+            : (one, _, signal) => probeContainer(target, one, of.container, signal)
+        const check = { target, spec, clock, probe: look, refused, signal: ended.signal }
         void watchCheck(check, statuses[n], (s) => said(n, s))
       })
       return () => ended.abort()
@@ -58,13 +77,15 @@ async function watchCheck(
 ): Promise<void> {
   const { target, spec, clock, probe, refused, signal } = check
   let passedAt: Instant | null = known?.status === 'passing' ? known.updatedAt : null
+  let stands: CheckTally = known ? { ...NEW_TALLY, status: known.status } : NEW_TALLY
   const key = `${target.id}/${spec.name}`
   const pause = async (passing: boolean) => {
     const { interval_ms: intervalMs } = spec
     const { startedAt } = target
     const now = clock.now()
     const next = nextCheckAt({ key, intervalMs, passing, passedAt, startedAt }, now)
-    await clock.sleep(next - now, signal)
+    // A program that is started for it costs more than a connection.
+    await clock.sleep(Math.max(next - now, spec.type === 'exec' ? EXEC_MS_MIN : 0), signal)
   }
   // Who is known to pass is looked at in its turn: an agent that starts anew has many of them.
   if (passedAt !== null) await pause(true)
@@ -72,8 +93,15 @@ async function watchCheck(
     const result = await attempt(check, probe, spec.timeout_ms)
     if (signal.aborted) return
     const now = clock.now()
-    const status = { name: spec.name, updatedAt: now }
-    if (result.passing) {
+    const { kind } = spec
+    const status = { name: spec.name, updatedAt: now, ...(kind === undefined ? {} : { kind }) }
+    if (spec.of !== undefined) {
+      if (result.passing) passedAt = now
+      stands = tally(spec.of, stands, { passing: result.passing, startedAt: target.startedAt }, now)
+      const output = result.output.slice(0, OUTPUT_CHARS_MAX)
+      // Between two thresholds it stays what it was, and says what was seen last.
+      say({ ...status, status: stands.status, output })
+    } else if (result.passing) {
       passedAt = now
       const output = result.output.slice(0, OUTPUT_CHARS_MAX)
       say({ ...status, status: 'passing', output })

@@ -1,6 +1,8 @@
 import { type IncomingMessage, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { createConnection } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { connect as connectTls } from 'node:tls'
 import type { CheckSpec } from '@roost/core'
 
 export interface ProbeResult {
@@ -17,6 +19,15 @@ export type Probe = (spec: CheckSpec, address: string, signal: AbortSignal) => P
 /** By connecting to the machine's private address, as an edge would. */
 export const probeMachine: Probe = (spec, address, signal) =>
   spec.type === 'http' ? probeHttp(spec, address, signal) : probeTcp(spec, address, signal)
+
+/** The same over a connection that leads there in another way. */
+export function probeHttpOver(
+  spec: CheckSpec,
+  open: () => Duplex,
+  signal: AbortSignal,
+): Promise<ProbeResult> {
+  return probeHttp(spec, '127.0.0.1', signal, open)
+}
 
 /** Read of a body, for its first words; the rest is not waited for. */
 const BODY_BYTES_MAX = 1024
@@ -35,9 +46,24 @@ function probeTcp(spec: CheckSpec, address: string, signal: AbortSignal): Promis
 }
 
 /** Any 2xx passes; redirects are not followed. */
-function probeHttp(spec: CheckSpec, address: string, signal: AbortSignal): Promise<ProbeResult> {
+function probeHttp(
+  spec: CheckSpec,
+  address: string,
+  signal: AbortSignal,
+  open?: () => Duplex,
+): Promise<ProbeResult> {
   return new Promise((resolve) => {
     const tls = spec.protocol === 'https'
+    const secured = {
+      rejectUnauthorized: spec.tls_skip_verify !== true,
+      ...(spec.tls_server_name ? { servername: spec.tls_server_name } : {}),
+    }
+    const connection =
+      open === undefined
+        ? {}
+        : {
+            createConnection: () => (tls ? connectTls({ socket: open(), ...secured }) : open()),
+          }
     const headers: Record<string, string | string[]> = { 'user-agent': 'roost-check' }
     for (const { name, values } of spec.headers ?? []) headers[name.toLowerCase()] = [...values]
     // A host is one, and not a list.
@@ -51,12 +77,8 @@ function probeHttp(spec: CheckSpec, address: string, signal: AbortSignal): Promi
         headers,
         agent: false,
         signal,
-        ...(tls
-          ? {
-              rejectUnauthorized: spec.tls_skip_verify !== true,
-              ...(spec.tls_server_name ? { servername: spec.tls_server_name } : {}),
-            }
-          : {}),
+        ...(tls ? secured : {}),
+        ...connection,
       },
       (reply) => {
         const status = reply.statusCode ?? 0

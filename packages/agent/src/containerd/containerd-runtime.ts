@@ -45,7 +45,7 @@ import {
 import { lookInto } from './look.ts'
 import { type ContainerPlan, MachineContainers } from './machine-containers.ts'
 import type { MachineDirs } from './machine-dir.ts'
-import { fileMounts, writeFiles } from './machine-files.ts'
+import { fileMounts, type WrittenFile, writeFiles } from './machine-files.ts'
 import { recordable } from './recordable.ts'
 import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
 import { signalProgram } from './signal-program.ts'
@@ -284,7 +284,7 @@ export class ContainerdRuntime implements Runtime {
       const { dirs, network, nameservers, cgroups } = this.#options
       dirs.write(spec, nameservers)
       writeEnvironmentFile(dirs.secretDir(id), environment, user)
-      writeFiles(dirs.fileDir(id), spec.config.files ?? [], files, user)
+      writeFiles(dirs.fileDir(id), spec.config.files ?? [], await this.#contents(spec, files), user)
       await network.makeNamespace(spec)
       const ready = network.attach(spec)
       ready.catch(() => {})
@@ -639,6 +639,27 @@ export class ContainerdRuntime implements Runtime {
     })
   }
 
+  #contents(spec: MachineSpec, files: readonly FileContent[]): Promise<readonly WrittenFile[]> {
+    const { config, image, containerImages = {} } = spec
+    const images = new Map([
+      [config.image, image],
+      ...(config.containers ?? []).map(
+        (one) => [one.image, containerImages[one.name] ?? image] as const,
+      ),
+    ])
+    return Promise.all(
+      files.map(async ({ path, content }): Promise<WrittenFile> => {
+        if (!('imageConfigOf' in content)) return { path, content }
+        const named = images.get(content.imageConfigOf)
+        if (named !== undefined)
+          return { path, content: await this.#options.store.configOf(imageName(named)) }
+        throw new PlatformError('invalid', `write ${path}`, {
+          cause: new Error(`the machine has no image ${content.imageConfigOf}`),
+        })
+      }),
+    )
+  }
+
   async #createContainer(spec: MachineSpec, plan: ContainerPlan, seen: Seen): Promise<void> {
     const { user } = seen
     const { dirs, network, cgroups, cgroupParent } = this.#options
@@ -970,6 +991,7 @@ export class ContainerdRuntime implements Runtime {
       containersOf: (id) => this.#parts(id),
       task: (id) => this.#task(id),
       find: (image) => this.#find(image),
+      contents: (spec, files) => this.#contents(spec, files),
       refuseUnrunnable: ({ init, image }) => {
         programOf(init, image.run)
       },

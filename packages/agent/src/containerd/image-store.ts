@@ -71,6 +71,22 @@ export class ImageStore {
     return image
   }
 
+  /** The image configuration as its builder wrote it, byte for byte. */
+  async configOf(name: string): Promise<Uint8Array> {
+    const found = await orAbsent(this.#client.call(images.ImagesService.get, { name }))
+    const digest = found?.image?.target?.digest
+    const manifest = digest === undefined ? undefined : await orAbsent(this.content.read(digest))
+    if (manifest) {
+      const { config } = JSON.parse(manifest.toString('utf8')) as { config: Descriptor }
+      const text = await orAbsent(this.content.read(config.digest))
+      if (text) return text
+    }
+    throw new PlatformError('image_not_found', `read the configuration of image ${name}`, {
+      cause: new Error('it is not here yet'),
+      retry: 'later',
+    })
+  }
+
   async #read(digest: string): Promise<StoredImage | undefined> {
     const manifest = await orAbsent(this.content.read(digest))
     if (!manifest) return undefined

@@ -12,6 +12,7 @@ import { type ContainerId, containerIdOf, partsOf } from '../container-id.ts'
 import { imageName } from '../image/puller.ts'
 import type {
   ContainerStart,
+  FileContent,
   ImageToPull,
   MachineSpec,
   RuntimeContainer,
@@ -23,7 +24,7 @@ import type { Cgroups } from './cgroup.ts'
 import type { containers, mount, task as taskType } from './generated/index.js'
 import type { StoredImage } from './image-store.ts'
 import type { MachineDirs } from './machine-dir.ts'
-import { fileMounts, writeFiles } from './machine-files.ts'
+import { fileMounts, type WrittenFile, writeFiles } from './machine-files.ts'
 import type { TempDirs } from './temp-dirs.ts'
 import type { ImageUser } from './user.ts'
 
@@ -73,6 +74,7 @@ export interface ContainerDeeds {
   containersOf(machine: MachineId): Promise<readonly Container[]>
   task(id: ContainerId): Promise<Task | undefined>
   find(image: ImageToPull): Promise<StoredImage>
+  contents(spec: MachineSpec, files: readonly FileContent[]): Promise<readonly WrittenFile[]>
   refuseUnrunnable(plan: Pick<ContainerPlan, 'init' | 'image'>): void
   prepare(id: ContainerId, chainId: string): Promise<readonly Mount[]>
   mounts(id: ContainerId): Promise<readonly Mount[] | undefined>
@@ -288,7 +290,8 @@ export class MachineContainers {
     await this.#ready(spec)
     const config = containerConfigsOf(spec.config)?.find((one) => one.name === name)
     writeEnvironmentFile(this.#dirs.secretDir(spec.id, name), environment, user)
-    writeFiles(this.#dirs.fileDir(spec.id, name), config?.files ?? [], files ?? [], user)
+    const contents = await this.#deeds.contents(spec, files ?? [])
+    writeFiles(this.#dirs.fileDir(spec.id, name), config?.files ?? [], contents, user)
     const { started, exit, cause } = this.#labels
     const hadRun = Boolean(container.labels[started])
     if (hadRun) {

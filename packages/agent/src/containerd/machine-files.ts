@@ -1,9 +1,14 @@
 import { chmodSync, chownSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MachineFile } from '@roost/core'
-import type { FileContent } from '../runtime.ts'
 import { assertTmpfs } from '../secret/environment-file.ts'
 import type { ImageUser } from './user.ts'
+
+/** A file whose content is known. */
+export interface WrittenFile {
+  readonly path: string
+  readonly content: Uint8Array
+}
 
 const MODE_DEFAULT = 0o644
 
@@ -27,7 +32,7 @@ export function fileMounts(dir: string, files: readonly MachineFile[]): readonly
 export function writeFiles(
   dir: string,
   files: readonly MachineFile[],
-  contents: readonly FileContent[],
+  contents: readonly WrittenFile[],
   owner: Pick<ImageUser, 'uid' | 'gid'>,
 ): void {
   if (files.length === 0) return

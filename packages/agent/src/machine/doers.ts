@@ -1,5 +1,8 @@
 import {
   type Assignment,
+  containerConfigsOf,
+  containerEnvironment,
+  containersOf,
   type Deed,
   formatStamp,
   imageRepository,
@@ -7,7 +10,8 @@ import {
   machineEnvironment,
   type Step,
 } from '@roost/core'
-import type { Environment, Runtime } from '../runtime.ts'
+import type { Environment, MachineSpec, Runtime } from '../runtime.ts'
+import { fileContents } from './file-contents.ts'
 
 export type Doable = Extract<Step, { readonly kind: Deed }>
 
@@ -28,6 +32,9 @@ export const DEED_MS_MAX: Readonly<Record<Deed, number>> = {
   suspend: 30_000,
   resume: 30_000,
   stop: 30_000,
+  startContainer: 120_000,
+  stopContainer: 30_000,
+  end: 30_000,
   remove: 120_000,
 }
 
@@ -45,15 +52,41 @@ export function createDoers(options: {
       const { id, config, imageDigest, privateIpv4, privateIpv6 } = wanted(machine)
       const image = { repository: imageRepository(config.image), digest: imageDigest }
       const at = { hostname: config.dns?.hostname ?? id, ipv4: privateIpv4, ipv6: privateIpv6 }
-      await runtime.create({ id, stamp: formatStamp(stamp), image, config, ...at }, signal)
+      const several = containerImagesOf(wanted(machine))
+      await runtime.create(
+        { id, stamp: formatStamp(stamp), image, config, ...at, ...several },
+        signal,
+      )
     },
 
     start: async (_, machine, signal) => {
       const assignment = wanted(machine)
-      const { id, sealedSecrets } = assignment
+      const { id, sealedSecrets, config } = assignment
       const secrets = sealedSecrets === null ? {} : await unseal(sealedSecrets, assignment)
       const publicIp = publicAddress === undefined ? {} : { publicIp: publicAddress }
-      await runtime.start(id, machineEnvironment(assignment, { secrets, ...publicIp }), signal)
+      const files = containersOf(config) ? [] : fileContents(config.files ?? [], secrets)
+      const environment = machineEnvironment(assignment, { secrets, ...publicIp })
+      await runtime.start(id, environment, signal, files)
+    },
+
+    startContainer: async ({ name }, machine, signal) => {
+      const assignment = wanted(machine)
+      const { id, sealedSecrets, config } = assignment
+      const container = containerConfigsOf(config)?.find((one) => one.name === name)
+      if (container === undefined) throw new Error(`machine ${id} has no container ${name}`)
+      const secrets = sealedSecrets === null ? {} : await unseal(sealedSecrets, assignment)
+      const publicIp = publicAddress === undefined ? {} : { publicIp: publicAddress }
+      const environment = containerEnvironment(assignment, container, { secrets, ...publicIp })
+      const files = fileContents(container.files, secrets)
+      await runtime.startContainer(id, name, { environment, files }, signal)
+    },
+
+    stopContainer: ({ name, signal: with_, timeoutMs }, { id }, signal) =>
+      runtime.stopContainer(id, name, { signal: with_, timeoutMs }, signal),
+
+    end: ({ exit, timeoutMs }, machine, signal) => {
+      const { signal: with_ } = wanted(machine).config.stop_config
+      return runtime.stop(machine.id, { signal: with_, timeoutMs, exit }, signal)
     },
 
     suspend: (_, { id }) => runtime.suspend(id),
@@ -65,6 +98,18 @@ export function createDoers(options: {
 
     remove: (_, { id }) => runtime.remove(id),
   }
+}
+
+/** By name. One whose digest nobody said has the machine's own image, as the programs of `processes` do. */
+function containerImagesOf({
+  config,
+  containerDigests = {},
+}: Assignment): Pick<MachineSpec, 'containerImages'> {
+  const named = (config.containers ?? []).flatMap(({ name, image }) => {
+    const digest = containerDigests[name]
+    return digest === undefined ? [] : [[name, { repository: imageRepository(image), digest }]]
+  })
+  return named.length === 0 ? {} : { containerImages: Object.fromEntries(named) }
 }
 
 export function doStep(

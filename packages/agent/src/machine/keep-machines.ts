@@ -9,8 +9,11 @@ import {
 import {
   type Assignment,
   attemptKey,
+  type ContainerHealth,
+  containersOf,
   type Deed,
   type HostId,
+  healthOf,
   type MachineId,
   type MachineRecord,
   type MachineStatus,
@@ -18,8 +21,10 @@ import {
   nextStep,
   type Observation,
   observe,
+  type RunEnd,
   type Step,
   statusOf,
+  UNKNOWN_HEALTH,
 } from '@roost/core'
 import type { Checks } from '../checks.ts'
 import type { Environment, Runtime, RuntimeMachine } from '../runtime.ts'
@@ -81,7 +86,12 @@ const SLOT_OF = {
   resume: 'freeze',
   stop: 'stop',
   remove: 'make',
+  startContainer: 'make',
+  stopContainer: 'stop',
+  end: 'stop',
 } as const satisfies Record<Deed, string>
+/** What is left when the agent stops: it waits for others. */
+const MAY_TAKE_LONG: ReadonlySet<Step['kind']> = new Set(['pull', 'stop', 'stopContainer', 'end'])
 const STEPS_PER_LAP_MAX = 20
 const LOOK_PERIOD_MS = 60_000
 const SWEEP_PERIOD_MS = 10_000
@@ -141,7 +151,11 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         checks,
         clock,
         remembered: memory?.checks ?? [],
-        onChange: () => tell(entry),
+        onChange: () => {
+          tell(entry)
+          // What the health of a container means for it and for others is to be decided.
+          if (entry.record.containers !== undefined) entry.loop.wake()
+        },
       }),
       current: null,
       pause: null,
@@ -206,7 +220,8 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       // Nothing was heard yet, or this machine was forgotten while we looked.
       if (wanted === null || entries.get(entry.id) !== entry) return
       const assignment = assignmentOf(entry.id)
-      note(entry, { kind: 'seen', observed: observedFrom(shown), assignment })
+      const seen = observedFrom(shown, healthIn(entry, assignment))
+      note(entry, { kind: 'seen', observed: seen, assignment })
       entry.checks.follow(entry.record.observed, assignment)
       tell(entry)
       const step = nextStep(assignment, entry.record, clock.now())
@@ -252,9 +267,9 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         if (signal.aborted || ending.signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
         const slot = step.kind === 'start' && step.slot !== undefined ? { slot: step.slot } : {}
-        note(entry, { kind: 'began', deed, startGeneration, ...slot })
+        note(entry, { kind: 'began', deed, startGeneration, ...slot, ...containerPart(step) })
         tell(entry)
-        const ms = DEED_MS_MAX[deed] + (step.kind === 'stop' ? step.timeoutMs : 0)
+        const ms = DEED_MS_MAX[deed] + ('timeoutMs' in step ? step.timeoutMs : 0)
         const limit = { clock, ms, signal: stopping.signal }
         await within(limit, `${deed} machine ${entry.id}`, (over) =>
           doStep(doers, step, { id: entry.id, assignment }, AbortSignal.any([leave.signal, over])),
@@ -268,7 +283,9 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         const reason = describeError(error)
         const final = error instanceof PlatformError && error.retry === 'never'
         log.warn(`${deed} failed`, { machine: entry.id, reason, final })
-        note(entry, { kind: 'failed', deed, key: attemptKey(assignment), reason, final })
+        const { container } = containerPart(step)
+        const which = container === undefined ? {} : { container }
+        note(entry, { kind: 'failed', deed, key: attemptKey(assignment), reason, final, ...which })
       }
     } finally {
       entry.current = null
@@ -302,7 +319,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     const shown = new Map(all.map((machine) => [machine.id, machine]))
     for (const id of shown.keys()) if (!entries.has(id)) enter(id)
     for (const entry of entries.values()) {
-      const now = observedFrom(shown.get(entry.id) ?? null)
+      const now = observedFrom(shown.get(entry.id) ?? null, healthIn(entry, assignmentOf(entry.id)))
       if (JSON.stringify(now) !== JSON.stringify(entry.record.observed)) entry.loop.wake()
     }
   }
@@ -351,7 +368,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
     async stop() {
       ending.abort()
       for (const { current } of entries.values())
-        if (current?.step.kind === 'pull' || current?.step.kind === 'stop') current.leave.abort()
+        if (current && MAY_TAKE_LONG.has(current.step.kind)) current.leave.abort()
       const done = new AbortController()
       void Promise.allSettled([...deeds]).then(() => done.abort())
       await clock.sleep(FINISH_MS_MAX, done.signal)
@@ -361,6 +378,32 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       for (const entry of all) entry.checks.end()
       await Promise.all([sweeping.stop(), ...all.map((entry) => entry.loop.stop())])
     },
+  }
+}
+
+/** What is said of a step about one container, or about the end of all. */
+function containerPart(step: Step): { container?: string; because?: string; exit?: RunEnd } {
+  switch (step.kind) {
+    case 'startContainer':
+      return { container: step.name }
+    case 'stopContainer':
+      return { container: step.name, because: step.because }
+    case 'end':
+      return { exit: step.exit }
+    default:
+      return {}
+  }
+}
+
+/** What is known of the health of each container by now. */
+function healthIn(
+  { checks }: Entry,
+  assignment: Assignment | null,
+): (name: string, startedAt: number) => ContainerHealth {
+  const containers = assignment === null ? null : containersOf(assignment.config)
+  return (name, startedAt) => {
+    const container = containers?.find((one) => one.name === name)
+    return container ? healthOf(container, checks.ofContainer(name, startedAt)) : UNKNOWN_HEALTH
   }
 }
 

@@ -68,5 +68,5 @@ export const UNKNOWN_HEALTH: ContainerHealth = { healthy: false, failing: null }
 /** In the words of the API's `containers[].state`. */
 export interface ContainerStatus {
   readonly name: string
-  readonly state: 'created' | 'starting' | 'started' | 'stopped'
+  readonly state: 'created' | 'started' | 'stopped'
 }

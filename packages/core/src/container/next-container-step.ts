@@ -48,7 +48,6 @@ export type RunEnd = Omit<MachineExit, 'requested'>
 export function nextContainerStep(
   containers: readonly Container[],
   run: {
-    readonly startedAt: Instant
     readonly records: readonly ContainerRecord[]
     /** The end that was begun. */
     readonly ending: RunEnd | null

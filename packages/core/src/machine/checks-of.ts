@@ -1,10 +1,43 @@
+import type { Container, ContainerCheck } from '../container/container.ts'
 import type { Instant } from '../id.ts'
 import type { MachineCheck, MachineConfig } from './config.ts'
 import type { CheckStatus } from './machine.ts'
 
 /** One check of a machine, under the name that it is reported by. */
-export interface CheckSpec extends MachineCheck {
+export interface CheckSpec extends Omit<MachineCheck, 'type' | 'kind'> {
   readonly name: string
+  readonly type: MachineCheck['type'] | 'exec'
+  readonly kind?: 'readiness' | 'liveness'
+  /** `exec`: what is run in the container. The port is 0 then. */
+  readonly command?: readonly string[]
+  /** Of a container's: which, and how often in a row it must pass or fail before that is said. */
+  readonly of?: { readonly container: string } & Pick<
+    ContainerCheck,
+    'intervalMs' | 'gracePeriodMs' | 'successThreshold' | 'failureThreshold'
+  >
+}
+
+/** The checks of one container, in their order. */
+export function checksOfContainer({
+  name,
+  checks,
+}: Pick<Container, 'name' | 'checks'>): readonly CheckSpec[] {
+  return checks.map((check): CheckSpec => {
+    const { probe, kind, intervalMs, timeoutMs, gracePeriodMs } = check
+    const { successThreshold, failureThreshold } = check
+    const common = {
+      name: `${name}/${check.name}`,
+      kind,
+      interval_ms: intervalMs,
+      timeout_ms: timeoutMs,
+      grace_period_ms: gracePeriodMs,
+      of: { container: name, intervalMs, gracePeriodMs, successThreshold, failureThreshold },
+    }
+    if (probe.type === 'exec') return { ...common, type: 'exec', port: 0, command: probe.command }
+    if (probe.type === 'tcp') return { ...common, type: 'tcp', port: probe.port }
+    const { scheme, ...http } = probe
+    return { ...common, ...http, ...(scheme === undefined ? {} : { protocol: scheme }) }
+  })
 }
 
 const IMPLICIT = { interval_ms: 10_000, timeout_ms: 2_000, grace_period_ms: 0 }
@@ -32,9 +65,11 @@ export const UNCHECKED = 'not checked yet'
 
 /** Before their first result, checks are critical: nothing is sent to a machine on trust. */
 export function uncheckedStatuses(specs: readonly CheckSpec[], now: Instant): CheckStatus[] {
-  return specs.map(({ name }) => ({
+  return specs.map(({ name, kind, of }) => ({
     name,
-    status: 'critical',
+    ...(kind === undefined ? {} : { kind }),
+    // A container's says nothing before its thresholds do.
+    status: of === undefined ? 'critical' : 'warning',
     output: UNCHECKED,
     updatedAt: now,
   }))

@@ -8,7 +8,7 @@ import type { EnvFrom, MachineFile, MachineSecret } from './process-config.ts'
  * and file system. The server resolves each image and gives its digest in `Assignment.containerDigests` under the name.
  */
 export interface ContainerConfig {
-  /** Letters, digits, `-`, `_` and `.`, at most 63; unique in the machine. */
+  /** Letters and digits, with single `-`, `_` or `.` between them, at most 61; unique in the machine. */
   readonly name: string
   /** Image reference; that of the machine where the request named none. */
   readonly image: string
@@ -55,7 +55,7 @@ export interface ContainerHealthcheck {
   readonly failure_threshold: number
   /** `readiness`: whether it may be depended on and sent requests; `liveness`: whether it still lives. */
   readonly kind: 'readiness' | 'liveness'
-  /** What is done once it is unhealthy; absent: it is told, and no more. */
+  /** What is done once it is unhealthy: the machine is stopped. Absent: with `liveness` this container is started again. */
   readonly unhealthy?: 'stop'
   readonly http?: HttpHealthcheck
   readonly tcp?: { readonly port: number }
@@ -76,7 +76,7 @@ export interface HttpHealthcheck {
 export interface VolumeConfig {
   /** Unique in the machine. */
   readonly name: string
-  /** Empty at each start of the machine. `size_mb` is for `disk`: absent is without a limit of its own. */
+  /** Empty at each start of the machine. `size_mb` is its limit; absent: 1 GB on `disk`, the machine's memory in `memory`. */
   readonly temp_dir?: { readonly storage_type: 'disk' | 'memory'; readonly size_mb?: number }
   /** Reference of an image whose files it has, read-only. */
   readonly image?: string

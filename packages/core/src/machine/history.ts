@@ -4,7 +4,13 @@ import type { MachineExit } from './machine.ts'
 /** What happened to a machine on its host, whether or not the server could hear of it then. */
 export type Happening =
   /** `restart`: how many times in a row its policy has started it by now; 0 where somebody asked. */
-  | { readonly kind: 'started'; readonly at: Instant; readonly restart: number }
+  | {
+      readonly kind: 'started'
+      readonly at: Instant
+      readonly restart: number
+      /** Which, in a machine of several. Absent: the machine. */
+      readonly container?: string
+    }
   /** `at`: when that was first seen. */
   | { readonly kind: 'suspended' | 'resumed'; readonly at: Instant }
   /** `restarting`: its policy starts it again. */
@@ -14,6 +20,7 @@ export type Happening =
       readonly exit: MachineExit
       readonly restarting: boolean
       readonly restarts: number
+      readonly container?: string
     }
 
 /**
@@ -55,6 +62,11 @@ export function newsIn(
   const latest = news === 0 ? [] : after.last.slice(-news)
   // Who has lost its memory tells again of what still runs.
   const known = (one: Happening) =>
-    !same && (before?.last ?? []).some(({ kind, at }) => kind === one.kind && at === one.at)
+    !same && (before?.last ?? []).some((known) => keyOf(known) === keyOf(one))
   return { fresh: latest.filter((one) => !known(one)), dropped: news - latest.length }
+}
+
+function keyOf(one: Happening): string {
+  const container = 'container' in one ? (one.container ?? '') : ''
+  return `${one.kind} ${one.at} ${container}`
 }

@@ -1,3 +1,4 @@
+import type { ContainerStatus } from '../container/container-record.ts'
 import type {
   AppName,
   Generation,
@@ -101,6 +102,8 @@ export interface MachineStatus {
   readonly reason: string | null
   readonly restartCount: number
   readonly checks: readonly CheckStatus[]
+  /** In the order of the configuration; absent where it has none. */
+  readonly containers?: readonly ContainerStatus[]
   /** Absent where a host keeps none. Edges don't hear it. */
   readonly history?: MachineHistory
 }
@@ -123,19 +126,28 @@ export interface MachineExit {
 }
 
 export interface CheckStatus {
-  /** Service checks are called `servicecheck-NN-tcp-PORT`; only those decide about routing. */
+  /**
+   * Service checks are called `servicecheck-NN-tcp-PORT`, those of containers `<container>/<check>`. Those of services and those
+   * of the kind `readiness` decide about routing.
+   */
   readonly name: string
+  /** `warning`: a container's that has neither passed nor failed often enough yet. */
   readonly status: 'passing' | 'warning' | 'critical'
+  readonly kind?: 'readiness' | 'liveness'
   readonly output: string
   readonly updatedAt: Instant
   /** When the connection was refused: what the machine's programs listen on instead, `127.0.0.1:8080`; see `describeListening`. */
   readonly listening?: readonly string[]
 }
 
-/** Started and every service check passes: it may be sent requests. */
+function decidesRouting({ name, kind }: CheckStatus): boolean {
+  return name.startsWith('servicecheck-') || kind === 'readiness'
+}
+
+/** Started, and every check that decides about it passes: it may be sent requests. */
 export function isReady(status: MachineStatus): boolean {
   return (
     status.state === 'started' &&
-    status.checks.every((c) => !c.name.startsWith('servicecheck-') || c.status === 'passing')
+    status.checks.every((c) => !decidesRouting(c) || c.status === 'passing')
   )
 }

@@ -1,4 +1,8 @@
+import { containersOf } from '../container/containers-of.ts'
+import { nextContainerStep } from '../container/next-container-step.ts'
+import { stopMs } from '../container/stop-order.ts'
 import { assertNever, type Generation, type Instant } from '../id.ts'
+import { containerImages } from './container-config.ts'
 import type { Assignment, Drain } from './machine.ts'
 import type { Deed, MachineRecord, Stamp, Step } from './record.ts'
 import { type Again, describeExit, isAhead, mayRestart, PAUSE_MS_MAX, pauseMs } from './restart.ts'
@@ -11,7 +15,7 @@ import { dueRun, RUN_MS_MAX } from './schedule.ts'
  *               wanted started             wanted suspended   wanted created   wanted stopped   destroyed, unknown
  *   absent      pull, create (by policy)   settled            pull, create     settled          settled
  *   created     start                      settled            settled          settled          remove
- *   running     settled                    drain, suspend     drain, stop      drain, stop      drain, stop
+ *   running     settled, or see below      drain, suspend     drain, stop      drain, stop      drain, stop
  *   suspended   resume                     settled            stop             stop             stop
  *   exited      start, wait (by policy)    settled            settled          settled          remove
  *   broken      remove                     settled            remove           settled          remove
@@ -19,6 +23,7 @@ import { dueRun, RUN_MS_MAX } from './schedule.ts'
  * What exists of another version than the one that is wanted is drained, stopped and removed before all that. What is to be
  * suspended and does not run has no state that could be kept: it stays stopped until somebody asks for a start. A schedule
  * starts what is wanted started and has ended: who stops it has stopped its schedule too.
+ * What is next about the containers of a machine that runs as wanted, `nextContainerStep` says.
  */
 export function nextStep(assignment: Assignment | null, record: MachineRecord, now: Instant): Step {
   const { observed } = record
@@ -27,7 +32,10 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
   const current = observed.state !== 'absent' && isVersion(assignment, observed)
 
   if (observed.state === 'running') {
-    if (current && goal === 'started') return { kind: 'settled' }
+    if (current && goal === 'started')
+      return assignment
+        ? containerStep(assignment, record, observed.startedAt, now)
+        : { kind: 'settled' }
     const { drain = null } = assignment ?? {}
     const until = drain ? drainEnd(drain, record, now) : now
     if (drain && !drain.done && isAhead(until, now, DRAIN_MS_MAX))
@@ -66,11 +74,12 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
 
   switch (observed.state) {
     case 'absent': {
-      const digest = assignment.imageDigest
+      const pulled = new Set([record.pulledDigest, ...(record.pulledDigests ?? [])])
+      const missing = imagesOf(assignment).find(({ digest }) => !pulled.has(digest))
       const step: Step =
-        record.pulledDigest === digest
+        missing === undefined
           ? { kind: 'create', stamp: stampOf(assignment) }
-          : { kind: 'pull', image: assignment.config.image, digest }
+          : { kind: 'pull', ...missing }
       return attempt(step, assignment, record, now)
     }
     case 'created':
@@ -91,6 +100,35 @@ export function nextStep(assignment: Assignment | null, record: MachineRecord, n
     default:
       return assertNever(observed)
   }
+}
+
+/** All that has to be here before it can be created. One with containers does not run its own image. */
+function imagesOf({ config, imageDigest, containerDigests }: Assignment) {
+  const several = containerImages(config, containerDigests)
+  return several.length > 0 ? several : [{ image: config.image, digest: imageDigest }]
+}
+
+function containerStep(
+  assignment: Assignment,
+  record: MachineRecord,
+  startedAt: Instant,
+  now: Instant,
+): Step {
+  const containers = containersOf(assignment.config)
+  if (containers === null) return { kind: 'settled' }
+  const step = nextContainerStep(
+    containers,
+    {
+      records: record.containers ?? [],
+      ending: record.ending?.run === startedAt ? record.ending.exit : null,
+      stopMs: stopMs(containers),
+    },
+    now,
+  )
+  // A start that failed waits for itself, so that it holds up no other's.
+  return step.kind === 'stopContainer' || step.kind === 'end'
+    ? attempt(step, assignment, record, now)
+    : step
 }
 
 export const DRAIN_MS_MAX = 300_000
@@ -162,7 +200,7 @@ function attempt(
 }
 
 function isEnding(deed: Deed): boolean {
-  return deed === 'stop' || deed === 'remove'
+  return deed === 'stop' || deed === 'remove' || deed === 'end' || deed === 'stopContainer'
 }
 
 /** By this host's clock: from when it heard of it, though that was some time after it was asked for. */
@@ -191,5 +229,6 @@ function stopHow(assignment: Assignment | null): { signal: string; timeoutMs: nu
   if (assignment === null) return DEFAULT_STOP
   if (assignment.stop) return assignment.stop
   const { signal, timeout_ms } = assignment.config.stop_config
-  return { signal, timeoutMs: timeout_ms }
+  const containers = containersOf(assignment.config)
+  return { signal, timeoutMs: containers === null ? timeout_ms : stopMs(containers) }
 }

@@ -1,8 +1,17 @@
+import { containersOf } from '../container/containers-of.ts'
+import type { RunEnd } from '../container/next-container-step.ts'
+import {
+  type ContainerHappening,
+  observeContainers,
+  withFailedStart,
+  withStopAsked,
+} from '../container/observe-containers.ts'
 import { assertNever, type Generation, type Instant } from '../id.ts'
-import { type MachineHistory, withHappening } from './history.ts'
+import { type Happening, type MachineHistory, withHappening } from './history.ts'
 import type { Assignment, MachineExit } from './machine.ts'
 import { isVersion, mayLaunch } from './next-step.ts'
 import type { Deed, MachineRecord, Observed } from './record.ts'
+import { mayRestart } from './restart.ts'
 
 /** `sequence`: taken when the look or the deed *began*, so that a look that overlapped a deed is recognised as stale. */
 export type Observation = { readonly sequence: number; readonly at: Instant } & (
@@ -17,6 +26,11 @@ export type Observation = { readonly sequence: number; readonly at: Instant } & 
       readonly deed: Deed
       readonly startGeneration: Generation | null
       readonly slot?: Instant
+      /** Of a step about one container: which, and why it is stopped. */
+      readonly container?: string
+      readonly because?: string
+      /** Of an `end`: how the run counts as having ended. */
+      readonly exit?: RunEnd
     }
   | { readonly kind: 'done'; readonly deed: Deed; readonly digest?: string }
   /** Given up because something else is wanted now. It may or may not have happened. */
@@ -24,6 +38,7 @@ export type Observation = { readonly sequence: number; readonly at: Instant } & 
   | {
       readonly kind: 'failed'
       readonly deed: Deed
+      readonly container?: string
       readonly key: Generation
       readonly reason: string
       readonly final: boolean
@@ -47,24 +62,33 @@ export function observe(record: MachineRecord, observation: Observation): Machin
         stopAsked: from.stopAsked || observation.deed === 'stop',
         startingFor: observation.deed === 'start' ? observation.startGeneration : from.startingFor,
         startingSlot: observation.deed === 'start' ? (observation.slot ?? null) : from.startingSlot,
+        ...containersBegan(from, observation),
       }
     case 'done': {
       const failure = clears(observation.deed, from.failure?.deed) ? null : from.failure
       const done = { ...from, doing: null, failure }
-      if (observation.deed === 'pull')
-        return { ...done, pulledDigest: observation.digest ?? from.pulledDigest }
+      if (observation.deed === 'pull') {
+        const { digest } = observation
+        const pulledDigests = [...(from.pulledDigests ?? []), ...(digest ? [digest] : [])]
+        return { ...done, pulledDigest: digest ?? from.pulledDigest, pulledDigests }
+      }
       return observation.deed === 'start' ? started(done) : done
     }
     case 'left':
       return { ...from, doing: null }
     case 'failed': {
       const { deed, key, reason, final } = observation
+      if (deed === 'startContainer' && observation.container !== undefined) {
+        const failed = { reason, final, at: observation.at }
+        const containers = withFailedStart(from.containers ?? [], observation.container, failed)
+        return { ...from, doing: null, containers }
+      }
       const again = from.failure?.deed === deed && from.failure.key === key
       return {
         ...from,
         doing: null,
         // It may have failed because the image is gone: fetch it again, which costs nothing when it is there.
-        pulledDigest: deed === 'create' || deed === 'start' ? null : from.pulledDigest,
+        ...(deed === 'create' || deed === 'start' ? { pulledDigest: null, pulledDigests: [] } : {}),
         failure: {
           deed,
           key,
@@ -96,6 +120,7 @@ function seen(
     stamp,
     generation: Math.max(before.generation, assignment?.generation ?? 0),
     drain: drainSeen(before, assignment, at),
+    ...(observed.state !== 'absent' && before.pulledDigests ? { pulledDigests: [] } : {}),
   }
   switch (observed.state) {
     case 'absent':
@@ -106,7 +131,7 @@ function seen(
       const running = from.startingFor === null && !from.ended ? from : started(from)
       const lasted = at - observed.startedAt >= RESTART_WINDOW_MS
       const asAsked = assignment?.goal === 'started' && isVersion(assignment, observed)
-      return {
+      const after: MachineRecord = {
         ...running,
         history: withPause(
           before,
@@ -119,6 +144,7 @@ function seen(
         startedFor: asAsked ? assignment.startGeneration : running.startedFor,
         stopAsked: asAsked ? false : running.stopAsked,
       }
+      return withContainers(after, observed, assignment, at)
     }
     case 'suspended': {
       const suspended = from.startingFor === null && !from.ended ? from : started(from)
@@ -153,6 +179,65 @@ function seen(
   }
 }
 
+/** Told to stop, all of them or one: what they do next is no surprise. */
+function containersBegan(
+  from: MachineRecord,
+  { deed, container, because, exit }: Extract<Observation, { kind: 'began' }>,
+): Pick<MachineRecord, 'containers' | 'ending'> {
+  if (from.containers === undefined || from.observed.state !== 'running') return {}
+  const { containers } = from
+  switch (deed) {
+    case 'stop':
+      return { containers: withStopAsked(containers, null, null) }
+    case 'stopContainer':
+      return { containers: withStopAsked(containers, container ?? null, because ?? null) }
+    case 'end':
+      return {
+        containers: withStopAsked(containers, null, null),
+        ending: exit === undefined ? null : { run: from.observed.startedAt, exit },
+      }
+    default:
+      return {}
+  }
+}
+
+function withContainers(
+  from: MachineRecord,
+  observed: Extract<Observed, { state: 'running' }>,
+  assignment: Assignment | null,
+  at: Instant,
+): MachineRecord {
+  if (observed.containers === undefined) return from
+  const { startedAt: run, containers: seenNow } = observed
+  const { records, news } = observeContainers(from.containers ?? [], seenNow, run, at)
+  const history = news.reduce(
+    (told, one) => withHappening(told, happeningOf(one, assignment), from.sequence),
+    from.history,
+  )
+  return { ...from, containers: records, history }
+}
+
+function happeningOf(one: ContainerHappening, assignment: Assignment | null): Happening {
+  const { name: container } = one
+  if (one.kind === 'started')
+    return { kind: 'started', at: one.at, restart: one.restart, container }
+  const { exit, restarts } = one
+  const policy = containersOf(assignment?.config ?? NO_CONTAINERS)?.find(
+    ({ name }) => name === container,
+  )
+  const again =
+    policy !== undefined && !policy.essential && !exit.requested
+      ? mayRestart(policy.restart, { exit, restarts, blameless: 0 }, exit.at).kind
+      : 'over'
+  return { kind: 'exited', at: exit.at, exit, restarting: again !== 'over', restarts, container }
+}
+
+const NO_CONTAINERS = {
+  image: '',
+  restart: { policy: 'no', max_retries: 0 },
+  stop_config: { signal: 'SIGINT', timeout_ms: 0 },
+} as const
+
 function drainSeen(
   { drain: known }: MachineRecord,
   assignment: Assignment | null,
@@ -179,7 +264,9 @@ function started(from: MachineRecord): MachineRecord {
 /** Told once, however often it is looked at. */
 function withStart(from: MachineRecord, startedAt: Instant): MachineHistory {
   const { history, restarts, sequence } = from
-  const known = history.last.findLast((happening) => happening.kind === 'started')
+  const known = history.last.findLast(
+    (happening) => happening.kind === 'started' && happening.container === undefined,
+  )
   if (known?.at === startedAt) return history
   return withHappening(history, { kind: 'started', at: startedAt, restart: restarts }, sequence)
 }

@@ -1,3 +1,5 @@
+import type { ContainerRecord, ObservedContainer } from '../container/container-record.ts'
+import type { ContainerStep, RunEnd } from '../container/next-container-step.ts'
 import type { Generation, InstanceId, Instant, MachineId } from '../id.ts'
 import { type MachineHistory, NO_HISTORY } from './history.ts'
 import type { MachineExit } from './machine.ts'
@@ -12,7 +14,12 @@ export interface Stamp {
 export type Observed =
   | { readonly state: 'absent' }
   | (Stamp & { readonly state: 'created' })
-  | (Stamp & { readonly state: 'running'; readonly startedAt: Instant })
+  /** One with containers runs from its start until its stop, whatever becomes of them. */
+  | (Stamp & {
+      readonly state: 'running'
+      readonly startedAt: Instant
+      readonly containers?: readonly ObservedContainer[]
+    })
   /** Frozen: all its processes are there, and none of them gets to run. */
   | (Stamp & { readonly state: 'suspended'; readonly startedAt: Instant })
   /** `exit: null`: how it ended is not known, as after a reboot. */
@@ -37,6 +44,7 @@ export type Step =
   | { readonly kind: 'resume' }
   | { readonly kind: 'stop'; readonly signal: string; readonly timeoutMs: number }
   | { readonly kind: 'remove' }
+  | Extract<ContainerStep, { readonly kind: 'startContainer' | 'stopContainer' | 'end' }>
   /** Nothing before `until`, for a reason that users are shown. */
   | { readonly kind: 'wait'; readonly until: Instant; readonly why: string }
   | { readonly kind: 'settled' }
@@ -56,6 +64,8 @@ export interface MachineRecord {
   readonly doing: Deed | null
   /** The image that is known to be unpacked here. */
   readonly pulledDigest: string | null
+  /** While nothing is there: all of them, of a machine that needs several. */
+  readonly pulledDigests?: readonly string[]
   /** Of what exists or last existed. */
   readonly stamp: Stamp | null
   /** For which request the last start was that led to something, and for which one a start is being tried. */
@@ -78,6 +88,10 @@ export interface MachineRecord {
   /** Since when this host knows of the drain that has this deadline. */
   readonly drain: { readonly deadline: Instant; readonly since: Instant } | null
   readonly history: MachineHistory
+  /** Of the run that goes on, or was the last one. */
+  readonly containers?: readonly ContainerRecord[]
+  /** How the run that began then is being ended. */
+  readonly ending?: { readonly run: Instant; readonly exit: RunEnd } | null
 }
 
 /** A deed that failed, perhaps several times in a row. */

@@ -1,9 +1,12 @@
+import { containersOf } from '../container/containers-of.ts'
+import { whatContainersWaitFor } from '../container/next-container-step.ts'
 import { assertNever, type HostId, type Instant } from '../id.ts'
 import type { Assignment, CheckStatus, MachineState, MachineStatus } from './machine.ts'
 import {
   FAILURES_MAX,
   heardGeneration,
   isOutdated,
+  isVersion,
   mayRun,
   nextStep,
   standingFailure,
@@ -35,6 +38,7 @@ export function statusOf(
     // Those of a version or of a start before the one that is wanted now say nothing of it.
     restartCount: record.startedFor === assignment?.startGeneration ? record.restarts : 0,
     checks: state === 'started' ? seen.checks : [],
+    ...containerStatuses(record, assignment),
     history: record.history,
   }
 }
@@ -50,8 +54,12 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
   if (record.observed.state === 'running') {
     if (record.doing === 'stop')
       return { state: goal === 'destroyed' ? 'destroying' : 'stopping', reason }
+    if (record.doing === 'end') return { state: 'stopping', reason }
     if (record.doing === 'suspend') return { state: 'suspending', reason }
+    const coming = goal === 'started' ? stillToStart(record, assignment) : null
+    if (coming !== null) return coming
     if (step.kind === 'wait') return { state: 'started', reason: step.why }
+    if (step.kind === 'startContainer') return { state: 'started', reason: null }
     return { state: 'started', reason: step.kind === 'settled' ? null : reason }
   }
   if (record.observed.state === 'suspended') {
@@ -89,6 +97,43 @@ function stateOf(record: MachineRecord, assignment: Assignment | null, now: Inst
   }
 }
 
+/** Of one with containers: until each of them has been started it is on its way. */
+function stillToStart(record: MachineRecord, assignment: Assignment | null): Said | null {
+  const containers = assignment && containersOf(assignment.config)
+  if (!containers || record.observed.state !== 'running') return null
+  const records = record.containers ?? []
+  if (!isVersion(assignment, record.observed)) return null
+  const waits = containers.some(({ name }) => {
+    const state = records.find((one) => one.name === name)?.state
+    return state === undefined || state === 'created'
+  })
+  if (!waits) return null
+  const failing = records.find(({ state, failure }) => state === 'created' && failure !== null)
+  const reason = whatContainersWaitFor(containers, records)
+  const failed = (failing?.failure?.count ?? 0) >= FAILURES_MAX
+  return { state: failed ? 'failed' : 'starting', reason }
+}
+
+function containerStatuses(
+  record: MachineRecord,
+  assignment: Assignment | null,
+): Pick<MachineStatus, 'containers'> {
+  const containers = assignment && containersOf(assignment.config)
+  if (!containers) return {}
+  const { observed } = record
+  const runs = observed.state === 'running' || observed.state === 'suspended'
+  const fresh = observed.state === 'absent' || observed.state === 'created'
+  return {
+    containers: containers.map(({ name }) => {
+      const state = record.containers?.find((one) => one.name === name)?.state ?? 'created'
+      if (!runs) return { name, state: fresh ? 'created' : 'stopped' }
+      return { name, state: STATE_WORDS[state] }
+    }),
+  }
+}
+
+const STATE_WORDS = { created: 'created', running: 'started', exited: 'stopped' } as const
+
 function hasFailed(failure: NonNullable<MachineRecord['failure']>): boolean {
   return failure.final || failure.count >= FAILURES_MAX
 }
@@ -104,6 +149,7 @@ function overReason(record: MachineRecord, assignment: Assignment | null): strin
   const { policy = 'no', max_retries = 0 } = assignment?.config.restart ?? {}
   const said = describeExit(record.exit)
   if (policy === 'no') return `${said}; its restart policy is "no"`
+  if (record.exit.spent) return `${said}; its restarts are used up`
   const retries = record.restarts - record.blameless
   if (isClean(record.exit)) return said
   return `${said}; it was restarted ${times(retries)}, and its restart policy allows ${max_retries}`

@@ -36,6 +36,15 @@ export function plainName(value: string, path: string): string {
   )
 }
 
+/** Part of the id that containerd knows it by, which has one sign between two words and is at most 76 long. */
+export function containerName(value: string, path: string): string {
+  if (/^(?=.{1,61}$)[A-Za-z0-9]+([._-][A-Za-z0-9]+)*$/.test(value)) return value
+  throw invalid(
+    path,
+    `${quote(value)} is no name: letters and digits, with single dashes, dots or underscores between them, at most 61`,
+  )
+}
+
 export function refuseTwice(values: readonly string[], path: (n: number) => string): void {
   const seen = new Map<string, number>()
   for (const [n, value] of values.entries()) {

@@ -272,6 +272,7 @@ test('each key that nothing acts on is refused by its path', () => {
     ...everything,
     processes: [{ cmd: ['x'] }],
     spot: { max_price_fraction: 0.5 },
+    volumes: [{ name: 'v', image: 'docker.io/library/busybox' }],
     guest: asked['guest'],
     services: [asked['services']],
   }
@@ -324,7 +325,7 @@ function pick(value: unknown, path: readonly string[]): unknown {
   if (key === '*')
     return Object.fromEntries(Object.entries(record).map(([k, v]) => [k, pick(v, rest)]))
   const needed = Object.fromEntries(
-    ['protocol', 'internal_port', 'port'].flatMap((k) => (k in record ? [[k, record[k]]] : [])),
+    ['name', 'protocol', 'internal_port', 'port'].flatMap((k) => (k in record ? [[k, record[k]]] : [])),
   )
   return { ...needed, [key]: pick(record[key], rest) }
 }

@@ -9,6 +9,7 @@ import type {
 } from '@roost/core'
 import {
   absolutePath,
+  containerName,
   invalid,
   plainName,
   quote,
@@ -103,7 +104,7 @@ function containerOf(
     (n) => `${path}.healthchecks[${n}].name`,
   )
   return {
-    name: plainName(input.name, `${path}.name`),
+    name: containerName(input.name, `${path}.name`),
     image,
     ...programOf(input, path),
     env: input.env ?? {},

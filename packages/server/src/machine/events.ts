@@ -31,6 +31,8 @@ export interface MachineEvent {
     | { readonly restart_count: number }
   /** In words for a person: how it ended, why it failed. */
   readonly message?: string
+  /** Which of several it happened to; absent: to the machine. Roost's own addition. */
+  readonly container?: string
 }
 
 interface ExitEvent {

@@ -34,6 +34,9 @@ export function machineReply(
       output: check.output,
       updated_at: new Date(check.updatedAt).toISOString(),
     })),
+    ...(status?.containers === undefined
+      ? {}
+      : { containers: status.containers.map(({ name, state }) => ({ name, state })) }),
     host_status: host === undefined ? 'unknown' : host.status,
     cordoned: assignment.cordoned,
     host: host?.name ?? assignment.host,

@@ -163,7 +163,7 @@ function newEvents(before: MachineStatus | null, history: MachineHistory): NewEv
 function eventOf(one: Happening): NewEvent {
   switch (one.kind) {
     case 'started':
-      return startEvent(one.at, one.restart)
+      return startEvent(one.at, one.restart, one.container)
     case 'suspended':
       return { type: 'suspend', status: 'suspended', source: 'flyd', timestamp: one.at }
     case 'resumed':
@@ -175,7 +175,7 @@ function eventOf(one: Happening): NewEvent {
         message: 'resumed, with all that it had in memory',
       }
     case 'exited':
-      return exitEvent(one.exit, one.restarting, one.restarts)
+      return exitEvent(one.exit, one.restarting, one.restarts, one.container)
     default:
       return assertNever(one)
   }
@@ -193,13 +193,19 @@ function seenEvents(before: MachineStatus | null, status: MachineStatus): NewEve
   ]
 }
 
-function startEvent(timestamp: Instant, restart: number): NewEvent {
-  const how = { type: 'start', status: 'started', source: 'flyd', timestamp } as const
+function startEvent(timestamp: Instant, restart: number, container?: string): NewEvent {
+  const which = container === undefined ? {} : { container }
+  const how = { type: 'start', status: 'started', source: 'flyd', timestamp, ...which } as const
   if (restart === 0) return how
   return { ...how, request: { restart_count: restart }, message: `restart ${restart} in a row` }
 }
 
-function exitEvent(exit: MachineExit, restarting: boolean, restarts: number): NewEvent {
+function exitEvent(
+  exit: MachineExit,
+  restarting: boolean,
+  restarts: number,
+  container?: string,
+): NewEvent {
   return {
     type: 'exit',
     status: 'stopped',
@@ -207,5 +213,6 @@ function exitEvent(exit: MachineExit, restarting: boolean, restarts: number): Ne
     timestamp: exit.at,
     request: exitRequest(exit, restarting, restarts),
     message: exit.requested ? 'stopped as asked' : describeExit(exit),
+    ...(container === undefined ? {} : { container }),
   }
 }
