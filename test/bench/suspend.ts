@@ -9,6 +9,11 @@ import { run } from '../e2e/terminal.ts'
 import { interleaved, type Report, timed } from './yardstick.ts'
 
 const ROUNDS = 30
+const CALLS = 100_000
+/** A read and a write of one byte each. */
+const LOOP = {
+  command: ['/.roost/busybox', 'dd', 'if=/dev/zero', 'of=/dev/null', 'bs=1', `count=${CALLS}`],
+}
 const NEVER = new AbortController().signal
 
 /**
@@ -108,6 +113,23 @@ export async function measureSuspend(report: Report): Promise<void> {
       against: 'the same in runc',
       goal: null,
     })
+    for (const isolation of ['gvisor', undefined] as const) {
+      const where = isolation ?? 'runc'
+      const one = await create(isolation)
+      await agent.runtime.start(one, {}, NEVER)
+      const megabytes = Number(
+        readFileSync(
+          `/sys/fs/cgroup/memory${host.cgroupParent}/${one}/memory.usage_in_bytes`,
+          'utf8',
+        ),
+      )
+      report.figure(`memory of a machine that sleeps, ${where}`, megabytes / 2 ** 20, 'MB')
+      const loop = () => agent.runtime.exec(one, { ...LOOP, timeoutMs: 120_000 }, NEVER)
+      const idle = () => agent.runtime.exec(one, { command: ['true'], timeoutMs: 120_000 }, NEVER)
+      const ms = (await timed(loop)) - (await timed(idle))
+      report.figure(`each of ${2 * CALLS} system calls, ${where}`, (1e3 * ms) / (2 * CALLS), 'µs')
+      await agent.runtime.remove(one)
+    }
     await agent.close()
   } finally {
     await host.close()
