@@ -13,6 +13,7 @@ export async function listTokens(reader: Reader): Promise<Token[]> {
     .selectFrom('tokens')
     .selectAll()
     .orderBy('created_at')
+    .orderBy('name')
     .orderBy('id')
     .execute()
   return rows.map(tokenOf)
