@@ -108,6 +108,7 @@ const FULL = {
     hostname_fqdn: 'me.example.com',
   },
   checks: {
+    ready: { kind: 'readiness', type: 'tcp', port: 80 },
     alive: { type: 'http', port: 80, path: '/up', method: 'HEAD', interval: '9s', timeout: '2s' },
   },
   services: [

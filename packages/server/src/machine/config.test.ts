@@ -1,4 +1,5 @@
 import { machineConfigInput } from '@roost/api'
+import { checksOf } from '@roost/core'
 import { describe, expect, test } from 'vitest'
 import { machineConfig } from './config.ts'
 import { configReply, goDuration } from './config-reply.ts'
@@ -81,10 +82,6 @@ describe('machineConfig', () => {
       'config.checks: a check can not be called "servicecheck-00-tcp-1": names have at most 100 characters and do not begin with servicecheck-',
     ],
     [
-      { checks: { alive: { port: 1, kind: 'readiness' } } },
-      'config.checks.alive.kind is not supported: only the checks of services decide about requests',
-    ],
-    [
       { checks: { alive: { type: 'http', port: 1, path: 'up' } } },
       'config.checks.alive.path: "up" does not begin with / or has a character that must be escaped',
     ],
@@ -102,6 +99,18 @@ describe('machineConfig', () => {
     ],
   ])('refuses %o', (input, text) => {
     expect(() => read(input)).toThrow(text)
+  })
+
+  test('keeps of a check that it decides about requests, and nothing where it only tells', () => {
+    const { checks } = read({
+      checks: { a: { port: 1, kind: 'readiness' }, b: { port: 1, kind: 'informational' } },
+    })
+    expect(checks['a']).toMatchObject({ kind: 'readiness' })
+    expect(checks['b']).not.toHaveProperty('kind')
+    expect(checksOf({ services: [], checks })).toMatchObject([
+      { name: 'a', kind: 'readiness' },
+      { name: 'b' },
+    ])
   })
 
   test('what it shows can be sent again', () => {

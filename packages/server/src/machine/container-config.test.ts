@@ -325,7 +325,9 @@ function pick(value: unknown, path: readonly string[]): unknown {
   if (key === '*')
     return Object.fromEntries(Object.entries(record).map(([k, v]) => [k, pick(v, rest)]))
   const needed = Object.fromEntries(
-    ['name', 'protocol', 'internal_port', 'port'].flatMap((k) => (k in record ? [[k, record[k]]] : [])),
+    ['name', 'protocol', 'internal_port', 'port'].flatMap((k) =>
+      k in record ? [[k, record[k]]] : [],
+    ),
   )
   return { ...needed, [key]: pick(record[key], rest) }
 }

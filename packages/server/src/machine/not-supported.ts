@@ -50,11 +50,6 @@ export const NOT_SUPPORTED: readonly Row[] = [
   { path: 'services[].ports[].http_options', why: 'requests and answers pass unchanged' },
   { path: 'services[].ports[].proxy_proto_options', why: 'the proxy protocol is not spoken' },
   {
-    path: 'checks.*.kind',
-    why: 'only the checks of services decide about requests',
-    unless: ['informational'],
-  },
-  {
     path: 'volumes[].image',
     why: 'only temp_dir is there: mount the files by an image of its own',
   },
