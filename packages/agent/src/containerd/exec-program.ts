@@ -81,14 +81,14 @@ export class ExecPrograms {
     signal: AbortSignal,
   ): Promise<ExecSession> {
     signal.throwIfAborted()
-    const execId = `${containerId}-${randomBytes(8).toString('hex')}`
+    const execId = `exec-${randomBytes(8).toString('hex')}`
     const terminal = request.terminal !== undefined
     this.#open.set(execId, null)
     let ref: ExecRef = { containerId, execId, process: null }
     let fds: ReturnType<ExecPipes['open']> | null = null
     try {
-      const pipes = await makePipes(join(this.#dir, execId), terminal)
-      const environmentName = this.#environmentFor(execId, spec, user)
+      const pipes = await makePipes(this.#dirOf(ref), terminal)
+      const environmentName = this.#environmentFor(ref, spec, user)
       const gvisor = spec.annotations?.[GVISOR] !== undefined
       const container = spec.process
       const process = execProcess({ container, request, user, environmentName, gvisor })
@@ -122,9 +122,10 @@ export class ExecPrograms {
 
   /** What an agent that was killed has left, or what could not be ended when it should have. */
   async sweep(): Promise<void> {
-    for (const execId of readdirSync(this.#dir)) {
+    for (const name of readdirSync(this.#dir)) {
+      const containerId = name.slice(0, name.lastIndexOf('-'))
+      const execId = `exec-${name.slice(name.lastIndexOf('-') + 1)}`
       if (this.#open.has(execId)) continue
-      const containerId = execId.slice(0, execId.lastIndexOf('-'))
       const call = this.#client.call(tasks.TasksService.get, { containerId, execId })
       const pid = (await orAbsent(call).catch(() => undefined))?.process?.pid ?? 0
       await this.#finish({ containerId, execId, process: pid > 0 ? processRef(pid) : null })
@@ -246,7 +247,7 @@ export class ExecPrograms {
         // It had ended, or was never begun.
         .catch(() => {})
       await orAbsent(this.#client.call(deleteProcess, request, { timeoutMs: KILL_MS }))
-      this.#removeTraces(execId)
+      this.#removeTraces(ref)
     } catch (error) {
       this.#log.warn('end an exec: left for the next sweep', { exec: execId, error })
     } finally {
@@ -254,8 +255,13 @@ export class ExecPrograms {
     }
   }
 
-  #removeTraces(execId: string): void {
-    const dir = join(this.#dir, execId)
+  /** A container's id may be as long as containerd takes one, so the exec's own can't have it in it. */
+  #dirOf({ containerId, execId }: Pick<ExecRef, 'containerId' | 'execId'>): string {
+    return join(this.#dir, `${containerId}-${execId.slice('exec-'.length)}`)
+  }
+
+  #removeTraces(ref: ExecRef): void {
+    const dir = this.#dirOf(ref)
     try {
       rmSync(readFileSync(join(dir, OWN_ENVIRONMENT), 'utf8'), { force: true })
     } catch {
@@ -265,15 +271,15 @@ export class ExecPrograms {
   }
 
   /** The container's own can be read by its user and root; anybody else gets a copy, for as long as the program runs. */
-  #environmentFor(execId: string, spec: ContainerSpec, user: ImageUser | null): string {
+  #environmentFor(ref: ExecRef, spec: ContainerSpec, user: ImageUser | null): string {
     const own = spec.process.user.uid
     if (user === null || user.uid === 0 || user.uid === own) return 'env'
     const source = spec.mounts.find(({ destination }) => destination === '/.roost')?.source
     if (source === undefined)
-      throw new PlatformError('internal', `exec ${execId}: its container has no /.roost`)
-    const name = `env-${execId.slice(execId.lastIndexOf('-') + 1)}`
+      throw new PlatformError('internal', `exec in ${ref.containerId}: it has no /.roost`)
+    const name = `env-${ref.execId.slice('exec-'.length)}`
     const path = join(source, name)
-    writeFileSync(join(this.#dir, execId, OWN_ENVIRONMENT), path)
+    writeFileSync(join(this.#dirOf(ref), OWN_ENVIRONMENT), path)
     writeFileSync(path, readFileSync(join(source, 'env')), { mode: 0o400, flag: 'wx' })
     chownSync(path, user.uid, user.gid)
     return name

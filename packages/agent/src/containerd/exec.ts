@@ -1,5 +1,6 @@
 import { PlatformError } from '@roost/base'
 import type { MachineId } from '@roost/core'
+import { CONTAINER_NAME, containerIdOf } from '../container-id.ts'
 import { collectSession } from '../exec/collect.ts'
 import type { ExecLimits, ExecRequest, ExecResult, ExecSession } from '../exec/exec-session.ts'
 import { createSlots } from '../machine/slots.ts'
@@ -12,7 +13,6 @@ import { type ImageUser, resolveUser } from './user.ts'
 const STARTS_AT_ONCE = 4
 const LOOKUP_MS = 10_000
 const USERS_BYTES_MAX = 500_000
-const CONTAINER_NAME = /^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$/
 const ROOT: ImageUser = { uid: 0, gid: 0, additionalGids: [0], home: '/root' }
 
 type Container = ReturnType<typeof containers.Container.create>
@@ -92,12 +92,14 @@ export class ContainerdExec {
 
   /** The machine's own, or that of this name, or, where each of its containers has a name, the one that was made first. */
   async #find(machine: MachineId, name: string | undefined): Promise<Container> {
-    const id = name === undefined ? machine : `${machine}.${name}`
+    const id = containerIdOf(machine, name ?? null)
     const found = await orAbsent(this.#client.call(containers.ContainersService.get, { id }))
-    if (found?.container) return found.container
-    const { containers: all } = await this.#client.call(containers.ContainersService.list, {
-      filters: [`id~=^${machine}\\.`],
+    const own = found?.container
+    if (name !== undefined && own) return own
+    const like = await this.#client.call(containers.ContainersService.list, {
+      filters: [`id~=^${machine}`],
     })
+    const all = like.containers.filter((one) => one.id.startsWith(`${machine}.`))
     const names = all.map((one) => one.id.slice(machine.length + 1)).sort()
     if (name !== undefined)
       throw new PlatformError(
@@ -105,7 +107,8 @@ export class ContainerdExec {
         `machine ${machine} has no container "${name}"${names.length === 0 ? '' : `; it has ${names.join(', ')}`}`,
       )
     const [first] = [...all].sort((a, b) => madeAt(a) - madeAt(b) || a.id.localeCompare(b.id))
-    if (first) return first
+    // Under its own id a machine with containers has a record that runs nothing.
+    if (first ?? own) return (first ?? own) as Container
     throw new PlatformError('not_found', `machine ${machine} is not on this host`)
   }
 
