@@ -317,9 +317,11 @@ export function createFakeRuntime(host: FakeHost, clock: Clock, hostClock = cloc
 
     async stop(id, how, signal) {
       const machine = host.machines.get(id)
+      // What stands still serves nobody.
+      const served = machine?.state === 'running'
       if (machine !== undefined) thaw(machine)
       if (machine?.state !== 'running') return
-      host.stops.push({ id, signal: how.signal, at: clock.now() })
+      if (served) host.stops.push({ id, signal: how.signal, at: clock.now() })
       const run = machine.runs
       if (machine.containers !== null) {
         const numberOf = (name: string) => SIGNAL_NUMBERS[name] ?? 15
