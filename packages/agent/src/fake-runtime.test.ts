@@ -2,7 +2,7 @@ import { systemClock } from '@roost/base'
 import type { MachineId } from '@roost/core'
 import { expect, test } from 'vitest'
 import { createFakeHost, createFakeRuntime, type Misbehaviour, powerOff } from './fake-runtime.ts'
-import { conformanceConfig, describeRuntime } from './runtime.conformance.ts'
+import { conformanceConfig, conformanceContainer, describeRuntime } from './runtime.conformance.ts'
 import type { MachineSpec } from './runtime.ts'
 
 const NEVER = new AbortController().signal
@@ -40,6 +40,16 @@ describeRuntime('fake', async () => {
       return spec
     },
     ready: async () => {},
+    several: async (containers) => ({
+      ...specOf(++made),
+      config: conformanceConfig({
+        containers: containers.map((one) =>
+          conformanceContainer(one, {
+            env: { MISBEHAVIOUR: JSON.stringify(PROGRAMS[one.program] ?? {}) },
+          }),
+        ),
+      }),
+    }),
     close: async () => {},
   }
 })

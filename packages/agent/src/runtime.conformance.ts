@@ -1,6 +1,6 @@
-import type { MachineConfig, MachineId } from '@roost/core'
+import type { ContainerConfig, MachineConfig, MachineId } from '@roost/core'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { MachineSpec, Runtime } from './runtime.ts'
+import type { MachineSpec, Runtime, RuntimeMachine } from './runtime.ts'
 
 /** What the suite needs of whoever runs it: the port under test and images that behave in the ways that are named. */
 export interface RuntimeUnderTest {
@@ -13,8 +13,17 @@ export interface RuntimeUnderTest {
    */
   spec(program: 'serves' | 'exits' | 'deaf' | 'broken'): Promise<MachineSpec>
   /** Resolves when a program that runs has set up how it takes signals; a start returns before that. */
-  ready(id: MachineId): Promise<void>
+  ready(id: MachineId, container?: string): Promise<void>
+  /** A runnable machine of containers that behave so. */
+  several(containers: readonly ConformanceContainer[]): Promise<MachineSpec>
   close(): Promise<void>
+}
+
+export interface ConformanceContainer {
+  readonly name: string
+  readonly program: 'serves' | 'exits' | 'deaf' | 'broken'
+  /** What it is stopped before. */
+  readonly dependsOn?: readonly string[]
 }
 
 const NEVER = new AbortController().signal
@@ -355,6 +364,8 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       })
     })
 
+    describeSeveral({ open, shown })
+
     test('another instance finds what runs, and goes on with it', async () => {
       const { reopen, spec, look } = await launched('serves')
       const before = await look()
@@ -364,6 +375,187 @@ export function describeRuntime(name: string, make: () => Promise<RuntimeUnderTe
       expect((await shown(second, spec.id))?.state).toBe('exited')
     })
   })
+}
+
+/** The same for machines of several containers. */
+function describeSeveral(suite: {
+  readonly open: () => Promise<RuntimeUnderTest>
+  readonly shown: (runtime: Runtime, id: MachineId) => Promise<RuntimeMachine | undefined>
+}): void {
+  async function raised(containers: readonly ConformanceContainer[]) {
+    const under = await suite.open()
+    const { runtime } = under
+    const spec = await under.several(containers)
+    await runtime.pull(spec.image, NEVER)
+    await runtime.create(spec, NEVER)
+    const whole = async () => {
+      const machine = await suite.shown(runtime, spec.id)
+      expect((await runtime.look(spec.id)) ?? undefined).toEqual(machine)
+      return machine
+    }
+    const look = async (name: string) =>
+      (await whole())?.containers?.find((one) => one.name === name)
+    const startContainer = (name: string) =>
+      runtime.startContainer(spec.id, name, { environment: { GREETING: name } }, NEVER)
+    return { ...under, spec, look, whole, startContainer }
+  }
+  const BOTH: readonly ConformanceContainer[] = [
+    { name: 'app', program: 'serves', dependsOn: ['db'] },
+    { name: 'db', program: 'serves' },
+  ]
+
+  test('a machine of containers runs from its start, and each of them from its own', async () => {
+    const { runtime, spec, look, whole, startContainer } = await raised(BOTH)
+    const idle = (name: string) => ({ name, state: 'created', startedAt: null, exit: null })
+    expect(await whole()).toEqual({
+      id: spec.id,
+      stamp: spec.stamp,
+      state: 'created',
+      startedAt: null,
+      exit: null,
+      containers: [idle('app'), idle('db')],
+    })
+    await expect(startContainer('app')).rejects.toMatchObject({ code: 'precondition_failed' })
+    await runtime.create(spec, NEVER)
+    await runtime.start(spec.id, {}, NEVER)
+    expect(await whole()).toMatchObject({ state: 'running', containers: [idle('app'), idle('db')] })
+    await startContainer('db')
+    const before = await look('db')
+    expect(before).toMatchObject({ state: 'running', exit: null })
+    await startContainer('db')
+    await runtime.start(spec.id, {}, NEVER)
+    expect(await look('db')).toEqual(before)
+    expect(await look('app')).toEqual(idle('app'))
+    await runtime.remove(spec.id)
+    expect(await whole()).toBeUndefined()
+  })
+
+  test('one ends and starts again without the other, and its exit is shown and hinted at', async () => {
+    const { runtime, spec, look, whole, startContainer } = await raised([
+      { name: 'app', program: 'serves' },
+      { name: 'once', program: 'exits' },
+    ])
+    const heard: string[] = []
+    const unhear = runtime.onChange((id) => heard.push(id))
+    await runtime.start(spec.id, {}, NEVER)
+    await startContainer('app')
+    const app = await look('app')
+    await startContainer('once')
+    await vi.waitFor(async () => expect((await look('once'))?.state).toBe('exited'), LIMIT)
+    const once = await look('once')
+    expect(once?.exit).toMatchObject({ code: 7, signal: 0, cause: null })
+    expect(await look('once')).toEqual(once)
+    expect(heard).toContain(spec.id)
+    unhear()
+    expect(await whole()).toMatchObject({ state: 'running', exit: null })
+    await startContainer('once')
+    await vi.waitFor(async () => expect((await look('once'))?.state).toBe('exited'), LIMIT)
+    expect((await look('once'))?.startedAt ?? 0).toBeGreaterThanOrEqual(once?.startedAt ?? Infinity)
+    expect(await look('app')).toEqual(app)
+  })
+
+  test('one is stopped alone, with the time that it has', async () => {
+    const { runtime, spec, ready, look, whole, startContainer } = await raised([
+      { name: 'app', program: 'serves' },
+      { name: 'deaf', program: 'deaf' },
+    ])
+    await runtime.start(spec.id, {}, NEVER)
+    for (const name of ['app', 'deaf']) {
+      await startContainer(name)
+      await ready(spec.id, name)
+    }
+    await runtime.stopContainer(spec.id, 'deaf', { signal: 'SIGTERM', timeoutMs: 300 })
+    expect(await look('deaf')).toMatchObject({ state: 'exited', exit: { signal: 9 } })
+    expect(await whole()).toMatchObject({
+      state: 'running',
+      containers: [{ state: 'running' }, {}],
+    })
+    await runtime.stopContainer(spec.id, 'deaf', { signal: 'SIGTERM', timeoutMs: 300 })
+  })
+
+  test('a stop ends all of them, those that depend on others first, and then it is as new', async () => {
+    const { runtime, spec, ready, whole, startContainer } = await raised(BOTH)
+    await runtime.start(spec.id, {}, NEVER)
+    for (const name of ['db', 'app']) {
+      await startContainer(name)
+      await ready(spec.id, name)
+    }
+    await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+    const after = await whole()
+    expect(after?.state).toBe('exited')
+    const [app, db] = after?.containers ?? []
+    expect(app?.exit?.at).toBeLessThanOrEqual(db?.exit?.at ?? 0)
+    expect(await whole()).toEqual(after)
+    await runtime.stop(spec.id, { signal: 'SIGTERM', timeoutMs: 10_000 })
+    await runtime.start(spec.id, {}, NEVER)
+    expect(await whole()).toMatchObject({
+      state: 'running',
+      exit: null,
+      containers: [{ state: 'created' }, { state: 'created' }],
+    })
+  })
+
+  test('a stop may say how the run counts as having ended', async () => {
+    const { runtime, spec, whole, startContainer } = await raised(BOTH)
+    await runtime.start(spec.id, {}, NEVER)
+    await startContainer('db')
+    const exit = { code: 3, signal: 0, oomKilled: false, cause: null, at: 1000, container: 'db' }
+    await runtime.stop(spec.id, { signal: 'SIGKILL', timeoutMs: 0, exit })
+    expect(await whole()).toMatchObject({ state: 'exited', exit })
+  })
+
+  test('a container that can not be started is refused for good, and has not run', async () => {
+    const { runtime, spec, look, startContainer } = await raised([
+      { name: 'app', program: 'serves' },
+    ])
+    await runtime.start(spec.id, {}, NEVER)
+    await expect(startContainer('other')).rejects.toMatchObject({ name: 'PlatformError' })
+    expect(await look('app')).toMatchObject({ state: 'created' })
+  })
+
+  test('all of them are suspended and resumed as one', async () => {
+    const { runtime, spec, whole, startContainer } = await raised(BOTH)
+    await runtime.start(spec.id, {}, NEVER)
+    for (const name of ['db', 'app']) await startContainer(name)
+    const before = await whole()
+    await runtime.suspend(spec.id)
+    expect((await whole())?.state).toBe('suspended')
+    await runtime.resume(spec.id)
+    expect(await whole()).toEqual(before)
+  })
+
+  test('another instance finds them all, and goes on', async () => {
+    const { runtime, reopen, spec, look, whole, ready, startContainer } = await raised(BOTH)
+    await runtime.start(spec.id, {}, NEVER)
+    await startContainer('db')
+    await ready(spec.id, 'db')
+    const before = await whole()
+    const second = await reopen()
+    expect(await second.look(spec.id)).toEqual(before)
+    await second.startContainer(spec.id, 'app', { environment: {} }, NEVER)
+    expect((await look('app'))?.state).toBe('running')
+    expect(await look('db')).toEqual(before?.containers?.[1])
+    await second.remove(spec.id)
+    expect(await whole()).toBeUndefined()
+  })
+}
+
+/** A container for specs, to be completed by whoever runs the suite. */
+export function conformanceContainer(
+  { name, dependsOn = [] }: ConformanceContainer,
+  change: Partial<ContainerConfig> = {},
+): ContainerConfig {
+  return {
+    name,
+    image: 'registry.internal/conformance:1',
+    env: {},
+    env_from: [],
+    files: [],
+    depends_on: dependsOn.map((on) => ({ name: on, condition: 'started' })),
+    healthchecks: [],
+    mounts: [],
+    ...change,
+  }
 }
 
 /** A configuration for specs, to be completed by whoever runs the suite. */

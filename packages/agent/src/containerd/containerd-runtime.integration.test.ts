@@ -11,7 +11,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { MachineId } from '@roost/core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { conformanceConfig, describeRuntime } from '../runtime.conformance.ts'
+import { conformanceConfig, conformanceContainer, describeRuntime } from '../runtime.conformance.ts'
 import type { Environment, MachineSpec } from '../runtime.ts'
 import { snapshots } from './generated/index.js'
 import {
@@ -70,9 +70,16 @@ describeRuntime('containerd', async () => {
       return other.runtime
     },
     spec: (program) => specOf(programs[program]),
-    ready: (id) =>
+    several: async (parts) => {
+      const spec = await specOf(programs.serves)
+      const containers = parts.map((one) =>
+        conformanceContainer(one, { exec: programs[one.program] }),
+      )
+      return { ...spec, config: conformanceConfig({ containers }) }
+    },
+    ready: (id, container) =>
       eventually(async () => {
-        const asked = { machine: id, lines: 10, follow: false, signal: NEVER }
+        const asked = { machine: id, container, lines: 10, follow: false, signal: NEVER }
         for await (const line of agent.logs.readLogs(asked)) if (line?.message === 'ready') return
         throw new Error(`${id} is not ready`)
       }),
