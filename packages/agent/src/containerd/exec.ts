@@ -12,6 +12,8 @@ import { type ImageUser, resolveUser } from './user.ts'
 /** Each start costs some 30 ms of a processor; more at once would only make all of them late. */
 const STARTS_AT_ONCE = 4
 const LOOKUP_MS = 10_000
+/** As core's `mainContainer` has it. */
+const MAIN_CONTAINER = 'app'
 const USERS_BYTES_MAX = 500_000
 const ROOT: ImageUser = { uid: 0, gid: 0, additionalGids: [0], home: '/root' }
 
@@ -90,7 +92,7 @@ export class ContainerdExec {
     return { id, spec: JSON.parse(text) as ContainerSpec }
   }
 
-  /** The machine's own, or that of this name, or, where each of its containers has a name, the one that was made first. */
+  /** The machine's own, or that of this name, or, where each of its containers has a name, that called `app`, else the one that was made first. */
   async #find(machine: MachineId, name: string | undefined): Promise<Container> {
     const id = containerIdOf(machine, name ?? null)
     const found = await orAbsent(this.#client.call(containers.ContainersService.get, { id }))
@@ -107,8 +109,10 @@ export class ContainerdExec {
         `machine ${machine} has no container "${name}"${names.length === 0 ? '' : `; it has ${names.join(', ')}`}`,
       )
     const [first] = [...all].sort((a, b) => madeAt(a) - madeAt(b) || a.id.localeCompare(b.id))
+    const app = all.find((one) => one.id === containerIdOf(machine, MAIN_CONTAINER))
     // Under its own id a machine with containers has a record that runs nothing.
-    if (first ?? own) return (first ?? own) as Container
+    const main = app ?? first ?? own
+    if (main) return main
     throw new PlatformError('not_found', `machine ${machine} is not on this host`)
   }
 

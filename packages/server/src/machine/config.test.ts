@@ -23,6 +23,15 @@ describe('machineConfig', () => {
     })
   })
 
+  test('what runs in gVisor is one program: several would run beside it, in none', () => {
+    expect(read({ isolation: 'gvisor' }).isolation).toBe('gvisor')
+    const containers = [{ name: 'app', image: 'registry.internal/shop' }]
+    for (const several of [{ containers }, { processes: [{ cmd: ['a'] }] }])
+      expect(() => read({ isolation: 'gvisor', ...several })).toThrow(
+        'config.isolation: a machine of several programs can not run in gVisor',
+      )
+  })
+
   test('reads autostop in both forms, and durations in both', () => {
     expect(service({ autostop: true })?.autostop).toBe('stop')
     expect(service({ autostop: false })?.autostop).toBe('off')

@@ -129,10 +129,10 @@ function refuseBeside(input: MachineConfigInput): void {
     throw invalid('config.init', 'a machine with containers runs these: say it in each of them')
   if (processes?.length && initSays)
     throw invalid('config.init', 'a machine with processes runs these: say it in each of them')
-  if (input.isolation === 'gvisor' && containers?.length)
+  if (input.isolation === 'gvisor' && (containers?.length || processes?.length))
     throw new PlatformError(
       'unsupported',
-      'config.isolation: a machine with containers can not run in gVisor: leave isolation out, or make the sidecar a machine of its own',
+      'config.isolation: a machine of several programs can not run in gVisor: leave isolation out, or make each of them a machine of its own',
     )
   if (input.volumes?.length && !containers?.length)
     throw invalid('config.volumes', 'only containers mount them, and there are none')
