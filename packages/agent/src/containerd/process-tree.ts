@@ -17,19 +17,27 @@ export function processRef(pid: number): ProcessRef | null {
 
 /**
  * Kills all that a process has started, and what those have, and so on; not the process itself. It must be a subreaper, or
- * PID 1 has adopted some of them. Bounded: who starts processes faster than they are killed gets away with it for now.
+ * PID 1 has adopted some of them. What is found is stopped first, since nothing that is stopped starts anything: each lap leaves fewer
+ * that could, and a machine's limit of processes bounds how many there are.
  */
 export function killDescendants(root: ProcessRef): void {
+  const stopped = new Set<number>()
   for (let lap = 0; lap < LAPS_MAX; lap++) {
-    const found = descendantsOf(root)
-    if (found.length === 0) return
-    for (const pid of found) {
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch {
-        // It was quicker.
-      }
+    const running = descendantsOf(root).filter((pid) => !stopped.has(pid))
+    if (running.length === 0) break
+    for (const pid of running) {
+      signal(pid, 'SIGSTOP')
+      stopped.add(pid)
     }
+  }
+  for (const pid of descendantsOf(root)) signal(pid, 'SIGKILL')
+}
+
+function signal(pid: number, name: 'SIGSTOP' | 'SIGKILL'): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // It was quicker.
   }
 }
 

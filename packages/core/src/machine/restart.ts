@@ -12,7 +12,7 @@ export type Again =
       readonly kind: 'wait'
       readonly until: Instant
       readonly why: string
-      /** It has ended for now: its schedule starts it again. */
+      /** It has done its work: its schedule starts it at the next time. */
       readonly slot?: Instant
     }
 
