@@ -2,8 +2,9 @@ import { execFile } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { Agent } from 'node:http'
+import { Agent, createServer } from 'node:http'
 import { connect as connectH2 } from 'node:http2'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -274,6 +275,50 @@ describe('an edge with a real HAProxy', () => {
     // Bounded: a request that kills what answers it must not kill everything.
     expect(one.dropped.count + two.dropped.count).toBe(4)
     agent.destroy()
+  })
+
+  test('a connection to a machine is not used again once apps may close it: nothing that was sent meets its closing', async () => {
+    // Rested: between the answer and the next request, or the end of the connection.
+    const rests: number[] = []
+    const open = new Map<Socket, number | null>()
+    const rested = (socket: Socket) => {
+      const since = open.get(socket) ?? null
+      if (since !== null) rests.push(performance.now() - since)
+      open.set(socket, null)
+    }
+    const server = createServer((asked, answer) => {
+      rested(asked.socket)
+      const ms = Number(new URL(asked.url ?? '', 'http://x').searchParams.get('ms') ?? 0)
+      answer.on('finish', () => open.set(asked.socket, performance.now()))
+      asked.resume().on('end', () => setTimeout(() => answer.end('{}'), ms))
+    })
+    server.keepAliveTimeout = 60_000
+    server.on('connection', (socket) =>
+      socket.on('close', () => {
+        rested(socket)
+        open.delete(socket)
+      }),
+    )
+    const address = `${NET}.150`
+    server.listen(8080, address)
+    await once(server, 'listening')
+    const { server: control, applied } = await raise()
+    const machine = '0000000000f001' as MachineId
+    await applied(
+      control.put('machine', machine, view({ machine, region: 'ams', address, port: 8080 })),
+    )
+    // Bursts over a steady trickle: what a burst opened lies idle afterwards.
+    const trickle = load(20)
+    for (let burst = 0; burst < 3; burst++) {
+      await Promise.all(Array.from({ length: 40 }, () => get({ method: 'POST', path: '/?ms=50' })))
+      await until('the burst is let go', () => open.size < 10, 20_000)
+    }
+    await trickle.stop()
+    expect(trickle.failures).toEqual([])
+    await until('all are let go', () => open.size === 0, 20_000)
+    server.close()
+    // Node closes after 5 s.
+    expect(Math.max(...rests)).toBeLessThan(4500)
   })
 
   test('a disk that is full keeps nobody from serving or being steered, and all is right when there is room', async () => {
