@@ -42,6 +42,7 @@ const UPLOAD_MS = 5_000
 const UPLOAD_PARTS = 20
 const PROPER_CLOSES = new Set([1000, 1001, 1012])
 const TIMES_MAX = 2_000_000
+const SAID_AT_ONCE_MAX = 20
 
 interface Failure {
   readonly atMs: number
@@ -64,7 +65,11 @@ function counted(kind: string): void {
 }
 
 function failed(kind: string, startMs: number, what: string): void {
-  failures.push({ atMs: Math.round(startMs), kind, what })
+  const failure = { atMs: Math.round(startMs), kind, what }
+  failures.push(failure)
+  // Who watches for an hour wants to know at once.
+  if (failures.length <= SAID_AT_ONCE_MAX)
+    process.stderr.write(`failed: ${JSON.stringify(failure)}\n`)
 }
 
 async function address(): Promise<string> {
