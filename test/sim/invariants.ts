@@ -1,4 +1,6 @@
 import {
+  type Host,
+  type HostId,
   type Instant,
   isFinal,
   type MachineId,
@@ -8,7 +10,7 @@ import {
 } from '../../packages/core/src/index.ts'
 import type { SimClock } from './sim-clock.ts'
 import type { SimHost } from './sim-host.ts'
-import { RELEASED_APP, type SimServer } from './sim-server.ts'
+import { isSilence, RELEASED_APP, type SimServer } from './sim-server.ts'
 
 /** What must hold at every moment, looked at after each event. What does not is written down as a problem. */
 export interface Invariants {
@@ -33,6 +35,8 @@ export interface Invariants {
 const QUIET_MS = 12_000
 /** So long after its last session has ended the server knows. */
 const HEARD_MS = 4_500
+/** What was decided before a host spoke again is in the store after so long at most, also on a slow disk. */
+const SLOW_COMMIT_MS = 20_000
 /** More than ever wait for each other. */
 const NEWEST = 12
 /** The fastest clock gains so much. */
@@ -50,6 +54,7 @@ export function createInvariants(world: {
 }): Invariants {
   const { clock, hosts, server, problems, say } = world
   const said = new Map<number, string>()
+  const hostStatus = new Map<HostId, Host['status']>()
   const seenStarts = new Map<SimHost, number>()
   const seenStops = new Map<SimHost, number>()
   const newest = new Map<MachineId, number>()
@@ -213,14 +218,25 @@ export function createInvariants(world: {
       problems.push(`releases ${atWork.map((r) => r.version).join(' and ')} are at work together`)
   }
 
+  /** Who spoke just now is not taken for gone, whatever the clock on the server's wall is set to. */
+  async function watchHosts(): Promise<void> {
+    for (const { id, name, status } of await server.hosts()) {
+      const before = hostStatus.get(id)
+      hostStatus.set(id, status)
+      if (status !== 'unreachable' || before !== 'ok') continue
+      const { at, silentUntil } = server.lastWord(id)
+      const now = clock.now()
+      if (isSilence(at, now) || now - silentUntil < SLOW_COMMIT_MS) continue
+      problems.push(`${name} was taken for unreachable ${now - at} ms after it spoke`)
+    }
+  }
+
   let store = server.store()
   let unhear = store.onChange(heardChange)
   function heardChange({ keys }: { readonly keys: ReadonlySet<string> }): void {
-    for (const key of keys)
-      if (key.startsWith('release/')) {
-        void watchReleases().catch(() => {})
-        return
-      }
+    const changed = [...keys]
+    if (changed.some((key) => key.startsWith('release/'))) void watchReleases().catch(() => {})
+    if (changed.some((key) => key.startsWith('host/'))) void watchHosts().catch(() => {})
   }
 
   return {
@@ -230,6 +246,7 @@ export function createInvariants(world: {
         unhear()
         store = server.store()
         unhear = store.onChange(heardChange)
+        hostStatus.clear()
       }
       watchStarts()
       watchStops()

@@ -6,6 +6,7 @@ import type {
   Draining,
   Host,
   HostId,
+  Instant,
   MachineId,
   MachineStatus,
   Release,
@@ -18,9 +19,10 @@ import {
   openSqlite,
   type Store,
 } from '../../packages/server/src/control-plane.ts'
-import type { JoiningHost } from '../../packages/server/src/http/hosts.ts'
+import { type JoiningHost, SILENCE_MS } from '../../packages/server/src/http/hosts.ts'
 import type { StepMoment } from '../../packages/server/src/laps/release-lap.ts'
 import { getApp } from '../../packages/server/src/store/apps.ts'
+import { listHosts } from '../../packages/server/src/store/hosts.ts'
 import { listMachines, type StoredMachine } from '../../packages/server/src/store/machines.ts'
 import { getRelease, listReleases } from '../../packages/server/src/store/releases.ts'
 import { createProcess, type SimProcess } from './process.ts'
@@ -78,7 +80,16 @@ export interface SimServer {
   releases(newest?: number): Promise<{ readonly all: readonly Release[]; readonly serving: number }>
   /** Of the released app. */
   release(version: number): Promise<Release | null>
+  hosts(): Promise<readonly Host[]>
+  /** What this start of it heard of the agent of a host last, by the simulated clock, and how long it had been silent before. */
+  lastWord(host: HostId): Word
   store(): Store
+}
+
+export interface Word {
+  readonly at: Instant
+  /** When a silence ended that was long enough to be taken for unreachable. */
+  readonly silentUntil: Instant
 }
 
 export interface SimServerOptions {
@@ -101,11 +112,15 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
   const open = () => openSqlite({ file, clock: wall, leap })
   let store = open()
   let backedUp = false
+  let bootedAt = clock.now()
+  const words = new Map<HostId, Word>()
   /** While the store is put back, nobody can look into it. */
   let whole: Promise<void> = Promise.resolve()
   const look = <T>(work: Parameters<typeof store.read<T>>[0]) => whole.then(() => store.read(work))
 
   function boot() {
+    bootedAt = clock.now()
+    words.clear()
     const process = createProcess('server')
     const own = process.clock(wall)
     const gated = gatedStore(store, process, options)
@@ -190,6 +205,10 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
     async heartbeat(program, host, beat) {
       const { process, control } = up()
       await process.linked(control.heartbeat({ program, host }, beat))
+      if (program !== 'agent') return
+      const at = clock.now()
+      const before = lastWord(host)
+      words.set(host, { at, silentUntil: isSilence(before.at, at) ? at : before.silentUntil })
     },
     machines: (app) => look((reader) => listMachines(reader, app === undefined ? {} : { app })),
     releases: (newest = 100) =>
@@ -198,7 +217,13 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
         serving: (await getApp(reader, RELEASED_APP))?.release ?? 0,
       })),
     release: (version) => look((reader) => getRelease(reader, RELEASED_APP, version)),
+    hosts: () => look(listHosts),
+    lastWord,
     store: () => store,
+  }
+
+  function lastWord(host: HostId): Word {
+    return words.get(host) ?? { at: bootedAt, silentUntil: bootedAt }
   }
 
   /** What a server sees of its store: it may be killed before and after each commit, and the disk may be full or slow. */
@@ -251,6 +276,10 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
     }
   }
 }
+
+/** The fastest clock gains a tenth. */
+export const isSilence = (since: Instant, until: Instant): boolean =>
+  until - since > SILENCE_MS * 0.85
 
 /** What the server says to somebody: its death breaks the connection. */
 async function* linkedLines<T>(process: SimProcess, lines: AsyncIterable<T>): AsyncGenerator<T> {

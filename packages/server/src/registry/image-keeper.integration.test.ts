@@ -133,8 +133,12 @@ async function push(
   return { repository, digest: digestOf(manifest), parts: [...layers, config].map(digestOf) }
 }
 
-/** null when it came whole and right. */
-async function pullFailure({ repository, digest, parts }: Image): Promise<string | null> {
+/** null when it came whole and right. What is collected in the midst of its pull may be cut off. */
+function pullFailure(image: Image): Promise<string | null> {
+  return pull(image).catch((error: Error) => `cut: ${error.message}`)
+}
+
+async function pull({ repository, digest, parts }: Image): Promise<string | null> {
   const manifest = await fetch(`${url}/v2/${repository}/manifests/${digest}`, {
     headers: { accept: TYPE },
   })
