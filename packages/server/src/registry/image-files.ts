@@ -32,6 +32,8 @@ export interface ImageFiles {
   listAside(): Promise<readonly Digest[]>
   putBack(digest: Digest): void
   dropAside(digest: Digest): Promise<void>
+  /** Of blobs that are gone. Asks before each, and ends at the first no. */
+  removeEmptyFolders(nobodyPushes: () => boolean): Promise<void>
   /** Of all repositories, as of now. */
   linked(): Promise<ReadonlySet<Digest>>
 }
@@ -110,7 +112,7 @@ export function openImageFiles(rootDir: string): ImageFiles {
     for (const prefix of await namesIn(blobsDir))
       for (const hex of await namesIn(join(blobsDir, prefix))) {
         const data = await statIfThere(join(blobsDir, prefix, hex, 'data'))
-        if (isHex(hex)) blobs.set(`${ALGORITHM}:${hex}`, data?.size ?? 0)
+        if (isHex(hex) && data !== null) blobs.set(`${ALGORITHM}:${hex}`, data.size)
       }
     return blobs
   }
@@ -142,7 +144,20 @@ export function openImageFiles(rootDir: string): ImageFiles {
     },
     setAside(digest) {
       const aside = join(asideDir, hexOf(digest))
-      if (existsSync(blobDir(digest)) && !existsSync(aside)) renameSync(blobDir(digest), aside)
+      const data = join(blobDir(digest), 'data')
+      if (!existsSync(data) || existsSync(join(aside, 'data'))) return
+      mkdirSync(aside, { recursive: true })
+      // The folder stays: the end of an upload of the same bytes makes it if it has to, and then moves its file into it.
+      renameSync(data, join(aside, 'data'))
+    },
+    async removeEmptyFolders(nobodyPushes) {
+      for (const prefix of await namesIn(blobsDir))
+        for (const hex of await namesIn(join(blobsDir, prefix))) {
+          const folder = join(blobsDir, prefix, hex)
+          if ((await namesIn(folder)).length > 0) continue
+          if (!nobodyPushes()) return
+          if (readdirSync(folder).length === 0) rmdirSync(folder)
+        }
     },
     async dropRepositories() {
       for (const name of await namesIn(asideDir))
@@ -153,7 +168,8 @@ export function openImageFiles(rootDir: string): ImageFiles {
     putBack(digest) {
       const aside = join(asideDir, hexOf(digest))
       // Somebody may have pushed it anew meanwhile; an empty folder is what a push leaves that is not done yet.
-      if (existsSync(join(blobDir(digest), 'data'))) return remove(aside)
+      const there = existsSync(join(blobDir(digest), 'data'))
+      if (there || !existsSync(join(aside, 'data'))) return remove(aside)
       mkdirSync(blobDir(digest), { recursive: true })
       renameSync(join(aside, 'data'), join(blobDir(digest), 'data'))
       remove(aside)

@@ -160,6 +160,10 @@ async function pushed(repository: string, layers: readonly Buffer[], tag: string
   return image
 }
 
+const blobFolders = () =>
+  readdirSync(join(root, 'docker/registry/v2/blobs/sha256')).flatMap((prefix) =>
+    readdirSync(join(root, 'docker/registry/v2/blobs/sha256', prefix)),
+  ).length
 const blobFiles = () =>
   execFileSync('find', [root, '-name', 'data', '-path', '*/blobs/*'], { encoding: 'utf8' })
     .trim()
@@ -187,6 +191,7 @@ test('what is not needed goes with all that only it had; what is needed can stil
   expect(await pullFailure(old)).toBe('manifest 404')
   expect(await pullFailure(gone)).toBe('manifest 404')
   expect(blobFiles()).toBe(4 + 2)
+  expect(blobFolders()).toBe(4 + 2)
   expect((await keeper.survey()).collection).toMatchObject({
     manifests: [],
     layers: [],
@@ -214,6 +219,19 @@ test('a layer that is pushed again while it is set aside is there, before and af
   expect((await collecting).putBack).toBe(1)
   expect(await pullFailure(again)).toBeNull()
   expect(readdirSync(aside)).toEqual([])
+})
+
+test('the folder that an upload is about to move its bytes into stays while anybody pushes', async () => {
+  const layer = randomBytes(1_000)
+  await pushed('shop', [layer], 'old')
+  // Between the making of the folder, which is there already, and the move.
+  const build = activity.begin('blog')
+  await keeper.collect(true)
+  expect(blobFiles()).toBe(0)
+  expect(blobFolders()).toBe(3)
+  build.end(true)
+  await keeper.collect(true)
+  expect(blobFolders()).toBe(0)
 })
 
 test('what a collector that was killed had set aside is put back where it is linked to, and goes where not', async () => {

@@ -113,6 +113,7 @@ export function createImageKeeper(options: ImageKeeperOptions): ImageKeeper {
     for (const { repository, digest } of layers)
       unlessUsed(repository, () => files.removeLayer(repository, digest))
     const { dropped, putBack } = await removeBlobs(blobs.map(({ digest }) => digest))
+    await files.removeEmptyFolders(activity.isIdle)
     const freed = [...uploads, ...blobs.filter(({ digest }) => dropped.has(digest))]
     const done = {
       at: clock.now(),

@@ -27,6 +27,21 @@ test('what happened before the start is not known for a while', async () => {
   expect(activity.isBusy('shop')).toBe(false)
 })
 
+test('idle is who nobody pushes to at all', async () => {
+  const clock = createSteppedClock(1_000)
+  const activity = createPushActivity({ clock, unknownMs: 500 })
+  const idle = [activity.isIdle()]
+  await clock.advance(500)
+  idle.push(activity.isIdle())
+  const build = activity.begin('shop')
+  activity.touch('blog', 10)
+  idle.push(activity.isIdle())
+  build.end(true)
+  idle.push(activity.isIdle())
+  await clock.advance(10)
+  expect([...idle, activity.isIdle()]).toEqual([false, true, false, false, true])
+})
+
 test('quiet is who had no news since, also none that is over', async () => {
   const clock = createSteppedClock(1_000)
   const activity = createPushActivity({ clock })

@@ -11,6 +11,8 @@ export interface PushActivity {
   touch(repository: string, forMs: number): void
   isBusy(repository: string): boolean
   isBuilding(repository: string): boolean
+  /** No repository is busy. */
+  isIdle(): boolean
   /** Of those that are given. */
   busy(repositories: Iterable<string>): ReadonlySet<string>
   /** Tells from now on whether a repository has been quiet since, and is. */
@@ -63,6 +65,11 @@ export function createPushActivity(options: {
   return {
     isBusy,
     isBuilding: (repository) => (builds.get(repository) ?? 0) > 0,
+    isIdle: () => {
+      const now = clock.now()
+      if (now < startedAt + unknownMs || builds.size > 0) return false
+      return [...until.values()].every((at) => at <= now)
+    },
     touch,
     busy: (repositories) => new Set([...repositories].filter(isBusy)),
     quietFromNow() {
