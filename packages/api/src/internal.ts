@@ -131,6 +131,28 @@ export const edgeAliveReply = z.object({
 })
 export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
 
+/** `GET /edge/v1/traffic` by the server: what an edge answered for one app of late. `GET /edge/v1/metrics`: all it counts. */
+export const edgeTrafficQuery = z.object({ app: z.string() })
+export const edgeTrafficReply = z.object({
+  /** Of which it tells. */
+  minutes: z.number(),
+  sources: z.array(
+    z.object({
+      /** null: no machine was asked. */
+      machine: z.string().nullable(),
+      /** Requests and connections on it now. */
+      concurrency: z.number(),
+      /** Answers by status; 0: the client left before there was one. */
+      responses: z.record(z.string(), z.number()),
+      bytes_in: z.number(),
+      bytes_out: z.number(),
+      /** Answers by time, in the buckets of `DURATIONS_MS`. */
+      durations: z.array(z.number()),
+    }),
+  ),
+})
+export type EdgeTrafficReply = z.infer<typeof edgeTrafficReply>
+
 /**
  * `GET /agent/v1/machines/:id/logs` by the server. The answer is a `logLine` a line, oldest first. With `follow` it goes on
  * after that: a line `{}` says that what there was is told, and comes again at least every 10 s, so that a reader knows that

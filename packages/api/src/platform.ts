@@ -252,6 +252,32 @@ export const appStatusReply = z.object({
 })
 export type AppStatusReply = z.infer<typeof appStatusReply>
 
+const trafficNumbers = z.object({
+  requests: z.number(),
+  per_second: z.number(),
+  /** Answered with 5xx. */
+  failed: z.number(),
+  /** Within which half of all answers began, and 99 of a hundred; null: none did. */
+  p50_ms: z.number().nullable(),
+  p99_ms: z.number().nullable(),
+  bytes_in: z.number(),
+  bytes_out: z.number(),
+  /** Answers by status; 0: the client left before there was one. */
+  responses: z.record(z.string(), z.number()),
+  /** Requests and connections now. */
+  concurrency: z.number(),
+})
+/** As the edges have counted it. */
+export const appTrafficReply = z.object({
+  minutes: z.number(),
+  total: trafficNumbers,
+  /** By machine, those that are gone among them; id null: no machine could be asked. */
+  machines: z.array(trafficNumbers.extend({ id: z.string().nullable() })),
+  /** Names of hosts whose edge did not say anything: what they answered is missing. */
+  silent: z.array(z.string()),
+})
+export type AppTrafficReply = z.infer<typeof appTrafficReply>
+
 export const joinTokenReply = z.object({ token: z.string(), expires_at: z.string() })
 
 /** What a new host tells of itself. Requests for certificates are PKCS#10 in PEM, one for each program. */

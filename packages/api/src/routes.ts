@@ -40,6 +40,7 @@ import {
 } from './machines.ts'
 import {
   appStatusReply,
+  appTrafficReply,
   buildEvent,
   collectImagesBody,
   collectImagesReply,
@@ -540,6 +541,15 @@ export const routes = {
     summary: 'Release and machines at a glance',
     params: app,
     reply: appStatusReply,
+  },
+  appTraffic: {
+    method: 'GET',
+    path: '/api/v1/apps/:app/traffic',
+    action: 'app:read',
+    summary:
+      'Requests, response times and failures of the last minutes, as the edges have counted them',
+    params: app,
+    reply: appTrafficReply,
   },
   appLogs: {
     method: 'GET',

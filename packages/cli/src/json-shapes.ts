@@ -1,4 +1,4 @@
-import { appStatusReply, doctorReply, releaseReply, tokenReply } from '@roost/api'
+import { appStatusReply, appTrafficReply, doctorReply, releaseReply, tokenReply } from '@roost/api'
 import { z } from 'zod'
 
 /**
@@ -34,7 +34,10 @@ const scaled = z.strictObject({
 
 export const JSON_SHAPES: Readonly<Record<string, z.ZodType>> = {
   'apps list': z.array(app),
-  status: z.strictObject(appStatusReply.shape),
+  status: z.strictObject({
+    ...appStatusReply.shape,
+    traffic: z.strictObject(appTrafficReply.shape).nullable(),
+  }),
   'machine list': z.array(machineShape),
   'machine status': machineShape.extend({
     config: z.record(z.string(), z.unknown()),

@@ -8,7 +8,7 @@ import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { MachineId } from '@roost/core'
+import { type MachineId, NO_TRAFFIC, quantileMs } from '@roost/core'
 import { decode, encode } from 'dns-packet'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
@@ -319,6 +319,50 @@ describe('an edge with a real HAProxy', () => {
     server.close()
     // Node closes after 5 s.
     expect(Math.max(...rests)).toBeLessThan(4500)
+  })
+
+  test('counts what it answers by app, machine and status, also what was held or had no answer', async () => {
+    const [one, two] = [await backend(1), await backend(2)]
+    const { server, edge, applied } = await raise()
+    server.put('machine', two.machine, view(two))
+    await applied(server.put('machine', one.machine, view(one)))
+    for (let n = 0; n < 20; n++) await get({ path: '/?ms=20' })
+    for (let n = 0; n < 3; n++) await get({ method: 'POST', path: '/?drop' })
+    await get({ host: `nothing.${DOMAIN}` })
+    const counted = (machine: string | null) =>
+      edge.current
+        .numbers()
+        .recent('shop')
+        .find((source) => source.machine === machine)
+    const answers = (status: number) =>
+      [one, two].reduce(
+        (sum, { machine }) => sum + (counted(machine)?.traffic.responses[status] ?? 0),
+        0,
+      )
+    await until('all is counted', () => answers(200) === 20 && answers(502) === 3)
+    const { traffic } = counted(one.machine) ?? {}
+    expect(quantileMs(traffic ?? NO_TRAFFIC, 0.5)).toBeGreaterThanOrEqual(20)
+    expect(traffic?.bytesOut).toBeGreaterThan(1000)
+    const page = await edge.current.numbers().page()
+    const responses = (status: number) =>
+      Number(
+        new RegExp(
+          `^fly_edge_http_responses_count\\{app="shop",region="ams",host="host-ams-1",status="${status}"\\} (\\d+)$`,
+          'm',
+        ).exec(page)?.[1],
+      )
+    expect([responses(200), responses(502)]).toEqual([20, 3])
+    expect(page).toContain(
+      `fly_app_http_responses_count{app="shop",region="ams",host="host-ams-1",instance="${one.machine}",status="200"}`,
+    )
+    expect(page).toContain(
+      `fly_app_concurrency{app="shop",region="ams",host="host-ams-1",instance="${one.machine}"} 0`,
+    )
+    // Nobody is there any more: a request that can't wait for anybody is counted to no machine.
+    server.put('machine', two.machine, view(two, { routed: false }))
+    await applied(server.put('machine', one.machine, view(one, { routed: false })))
+    expect((await get()).status).toBe(503)
+    await until('it is counted', () => counted(null)?.traffic.responses[503] === 1)
   })
 
   test('a disk that is full keeps nobody from serving or being steered, and all is right when there is room', async () => {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { EdgeConfig, RecordValues } from '@roost/api'
+import type { EdgeConfig, MachineView, RecordValues } from '@roost/api'
 import {
   type Clock,
   createRecordCache,
@@ -11,19 +11,29 @@ import {
   type RecordCache,
   startLoop,
 } from '@roost/base'
-import { type HostId, type RegionCode, type Route, withoutServer, type Zone } from '@roost/core'
+import {
+  type HostId,
+  type MachineId,
+  type RegionCode,
+  type Route,
+  withoutServer,
+  type Zone,
+} from '@roost/core'
 import { answerQuery } from './dns/answer-query.ts'
 import { type CountryOf, createLocator } from './dns/client-location.ts'
 import { startDnsServer } from './dns/dns-server.ts'
 import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
 import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
+import type { ObservedProxy } from './haproxy/observed-proxy.ts'
 import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
 import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
 import { createRuntimeApi } from './haproxy/runtime-api.ts'
 import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
-import { createAliveEndpoint } from './probe/alive-endpoint.ts'
+import { createNumbers, type Numbers } from './numbers/numbers.ts'
+import { listenToTraffic } from './numbers/traffic-log.ts'
+import { createEdgeEndpoint } from './probe/edge-endpoint.ts'
 import { type EdgeAsker, startProber, tcpKnock } from './probe/prober.ts'
 import { createGoodRecords } from './record/good-records.ts'
 
@@ -40,6 +50,7 @@ export interface Edge {
   /** null while it can't be bound: an address may come later than we do. */
   ports(): { readonly dns: number | null; readonly probe: number | null }
   status(): ProxyStatus
+  numbers(): Pick<Numbers, 'recent' | 'page'>
   /** Leaves HAProxy running, unless the configuration says otherwise. */
   close(): Promise<void>
 }
@@ -49,6 +60,7 @@ const HEARTBEAT_MS = 2000
 const BIND_MS = 1000
 const KNOCK_MS_MAX = 1300
 const ROUTES_MS = 1000
+const SWEEP_MS = 60_000
 
 /** Files of the HAProxy that belongs to this edge; others read `pid` to end it. */
 export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
@@ -66,6 +78,7 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     // Several edges may live on one machine.
     holdSocket: `roost-hold-${name}`,
     askSocket: `roost-ask-${name}`,
+    logSocket: `roost-log-${name}`,
   }
 }
 
@@ -101,6 +114,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   let domain = settingsOf(records)?.domain
   let unheardSince: number | null = performance.now()
   let known: { readonly at: number; readonly routes: readonly Route[] } | null = null
+  let places: ReadonlyMap<string, MachineView> | null = null
   const routes = () => {
     const now = performance.now()
     // Time alone changes something, too, while the server is not heard.
@@ -117,6 +131,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   }
   const changed = () => {
     known = null
+    places = null
     zone = zoneOf(records, self, prober, {
       serving: isServing(),
       revision: cache.revision(),
@@ -180,6 +195,37 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     },
     log,
   })
+  // Made anew with each look at the routes, not for each answer.
+  let apps: { readonly of: readonly Route[]; readonly byHostname: ReadonlyMap<string, string> } = {
+    of: [],
+    byHostname: new Map(),
+  }
+  const appOf = (hostname: string) => {
+    const now = routes()
+    if (apps.of !== now)
+      apps = {
+        of: now,
+        byHostname: new Map(now.flatMap((r) => r.hostnames.map((name) => [name, r.app]))),
+      }
+    return apps.byHostname.get(hostname) ?? null
+  }
+  const numbers = createNumbers({
+    region: self.region,
+    host: config.hostName,
+    placeOf: (machine) => {
+      places ??= new Map(records.list('machine').map((view) => [view.id as string, view]))
+      return places.get(machine) ?? null
+    },
+    appOf,
+    now: () => clock.now(),
+  })
+  const sweeping = startLoop({
+    name: 'numbers',
+    periodMs: SWEEP_MS,
+    clock,
+    log,
+    lap: async () => numbers.sweep(),
+  })
   const controller = startProxyController({
     process: proxy,
     api,
@@ -190,7 +236,10 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       changed()
       heartbeat.wake()
     },
-    onLook: () => hold.look(),
+    onLook: (observed) => {
+      hold.look()
+      numbers.looked(sessionsOn(observed))
+    },
     clock,
     log,
   })
@@ -230,8 +279,9 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const probe = keepOpen({
     name: 'probes',
     open: async () => {
-      const endpoint = createAliveEndpoint({
+      const endpoint = createEdgeEndpoint({
         tls,
+        numbers,
         say: () => ({
           host: self.host,
           region: self.region,
@@ -264,11 +314,18 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
   })
   const asking = keepOpen({ name: 'held requests', open: () => hold.listen(), clock, log })
+  const counting = keepOpen({
+    name: 'traffic',
+    open: () => listenToTraffic(files.logSocket, (line) => numbers.heard(line)),
+    clock,
+    log,
+  })
   log.info('edge started', { revision: cache.revision() })
 
   return {
     ports: () => ({ dns: dns.port(), probe: probe.port() }),
     status: () => controller.status(),
+    numbers: () => numbers,
     async close() {
       stopping.abort()
       await dns.close()
@@ -279,11 +336,22 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await following
       await probe.close()
       await asking.close()
+      await counting.close()
+      await sweeping.stop()
       await link.close()
       if (config.haproxy.stopOnExit) await proxy.stop()
       cache.close()
     },
   }
+}
+
+/** Requests and connections on each machine, over all its entries. */
+function sessionsOn({ slots }: ObservedProxy): ReadonlyMap<MachineId, number> {
+  const sum = new Map<MachineId, number>()
+  for (const entries of slots.values())
+    for (const { entry, sessions } of entries)
+      if (entry !== null) sum.set(entry.machine, (sum.get(entry.machine) ?? 0) + sessions)
+  return sum
 }
 
 /** A port that is taken or an address that is not there yet stops nothing else: it is tried again. */

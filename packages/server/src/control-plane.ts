@@ -33,6 +33,7 @@ import { scaleHandlers } from './http/scale.ts'
 import { secretHandlers } from './http/secrets.ts'
 import { statusHandlers } from './http/status.ts'
 import { tokenHandlers } from './http/tokens.ts'
+import { trafficHandlers } from './http/traffic.ts'
 import { startDrainLap } from './laps/drain-lap.ts'
 import { markHosts } from './laps/host-status.ts'
 import { startPurgeLap } from './laps/purge-lap.ts'
@@ -124,6 +125,7 @@ export function createControlPlane(given: Deps): ControlPlane {
     ...scaleHandlers(deps),
     ...secretHandlers(deps),
     ...statusHandlers(deps),
+    ...trafficHandlers(deps),
     ...logHandlers(deps),
     ...imageHandlers(deps),
     ...imageStoreHandlers(deps),

@@ -26,6 +26,8 @@ export interface Deps {
   readonly imageKeeper: ImageKeeper | null
   /** A client for the agent of that host, kept open; the caller closes nothing. */
   agent(host: Host): PeerClient
+  /** The same for the edge of that host. */
+  edge(host: Host): PeerClient
   /** A session with the agent of that host, by a path of its. */
   agentSocket(host: Host, path: string, signal: AbortSignal): Promise<MessageSocket>
   readonly installation: Installation

@@ -15,9 +15,9 @@ import {
 import { ADMIN } from '@roost/core'
 import { z } from 'zod'
 import { createJoinToken, hasTokens, insertToken } from './access/tokens.ts'
-import { createAgents } from './agents.ts'
 import { addressesAndNames, openAuthority, writeWhole } from './authority/authority.ts'
 import { createControlPlane } from './control-plane.ts'
+import { createHostClients } from './host-clients.ts'
 import { createInternalListener } from './http/internal.ts'
 import { createApiListener } from './http/server.ts'
 import { createIds } from './ids.ts'
@@ -121,7 +121,7 @@ async function serve(config: ServerConfig): Promise<void> {
     uris: ['roost://server'],
     ...addressesAndNames([internalHost]),
   })
-  const agents = createAgents({ ca: authority.ca, ...internalTls })
+  const hostClients = createHostClients({ ca: authority.ca, ...internalTls })
   const pushes = createPushActivity({ clock, unknownMs: TOKENS_UNKNOWN_MS })
   const { registry } = config
   const deps = {
@@ -149,8 +149,9 @@ async function serve(config: ServerConfig): Promise<void> {
       registry.name,
     ),
     secrets: createSecrets(await openMasterKey(join(config.dataDir, 'master.key'))),
-    agent: agents.agent,
-    agentSocket: agents.agentSocket,
+    agent: hostClients.agent,
+    edge: hostClients.edge,
+    agentSocket: hostClients.agentSocket,
     installation: {
       version: readVersion(),
       domain: config.domain,
@@ -177,7 +178,7 @@ async function serve(config: ServerConfig): Promise<void> {
   const stopLaps = control.start()
   untilShutdown(log, [
     () => store.close(),
-    () => agents.close(),
+    () => hostClients.close(),
     stopLaps,
     // Both at once: each has its time for requests that are being answered.
     async () => {

@@ -21,7 +21,7 @@ export function memoryDeps(options: {
   const { clock } = options
   const unreachable = () =>
     Promise.reject(new PlatformError('unavailable', 'there is no network', { retry: 'later' }))
-  const noAgent: PeerClient = {
+  const nobody: PeerClient = {
     json: unreachable,
     // biome-ignore lint/correctness/useYield: it fails before it has anything to say.
     async *lines() {
@@ -60,7 +60,8 @@ export function memoryDeps(options: {
     },
     pushes: createPushActivity({ clock }),
     imageKeeper: null,
-    agent: () => noAgent,
+    agent: () => nobody,
+    edge: () => nobody,
     agentSocket: unreachable,
     installation: {
       version: '0.0.0',

@@ -49,7 +49,7 @@ export function startProxyController(options: {
   /** Something in `status` changed. */
   readonly onStatus: () => void
   /** HAProxy was looked at, and told what was to be changed. */
-  readonly onLook: () => void
+  readonly onLook: (observed: ObservedProxy) => void
   readonly clock: Clock
   readonly log: Logger
 }): ProxyController {
@@ -190,7 +190,7 @@ export function startProxyController(options: {
   async function bringThere(): Promise<void> {
     const desired = options.desired()
     if (!status.serving) await ensureRunning(desired)
-    const observed = await observe().catch(async () => {
+    let observed = await observe().catch(async () => {
       await ensureRunning(desired)
       return observe()
     })
@@ -208,7 +208,8 @@ export function startProxyController(options: {
         const gone = await api.send(plan.deletions)
         if (!gone.some((answer) => answer.startsWith('Server deleted'))) break
       } else break
-      plan = planFor(desired, await observe(), slots)
+      observed = await observe()
+      plan = planFor(desired, observed, slots)
     }
     if (plan.cuts.length > 0) {
       log.info('cut connections that hang', { servers: plan.cuts })
@@ -228,7 +229,7 @@ export function startProxyController(options: {
       draining,
       serving: true,
     })
-    options.onLook()
+    options.onLook(observed)
   }
 
   /**

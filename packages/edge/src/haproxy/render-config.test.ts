@@ -20,6 +20,7 @@ const shape: ProxyShape = {
     holdScript: '/run/files/hold.lua',
     holdSocket: 'roost-hold',
     askSocket: 'roost-ask',
+    logSocket: 'log',
   },
   user: null,
 }

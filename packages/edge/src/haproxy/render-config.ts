@@ -3,6 +3,7 @@ import { isIPv4 } from 'node:net'
 import { HELD_MAX, HOLD_REPLACED_MS } from '@roost/core'
 import { type Entry, entryName, serverOptions } from './entry.ts'
 import { holdScript } from './hold-script.ts'
+import { logRing, logRules } from './log-rules.ts'
 
 /** What of HAProxy's configuration can't change while it runs. */
 export interface ProxyShape {
@@ -39,6 +40,8 @@ export interface ProxyFiles {
   /** Abstract sockets: where requests are held, and where HAProxy asks for how long. */
   readonly holdSocket: string
   readonly askSocket: string
+  /** Abstract, too: where HAProxy tells of each answer. */
+  readonly logSocket: string
 }
 
 /** Of host names whose app has nothing to serve with. */
@@ -105,6 +108,7 @@ export function renderConfig(
     '  retry-on conn-failure empty-response',
     ...errors(),
     '',
+    ...logRing(shape.files.logSocket),
     ...frontend(shape, 'http', shape.http, ''),
     ...(shape.https
       ? frontend(
@@ -176,6 +180,7 @@ function frontend(
     `  # ${bind.address}:${bind.port}`,
     `  bind fd@${secure ? HTTPS_DESCRIPTOR : HTTP_DESCRIPTOR}${bindOptions}`,
     `  maxconn ${shape.maxConnections}`,
+    ...logRules('edge'),
     // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
     `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
     '  http-after-response set-header fly-request-id %[unique-id]',
@@ -222,6 +227,7 @@ function holdFrontend({ files }: ProxyShape): string[] {
     `  maxconn ${HELD_MAX + 500}`,
     `  timeout client ${SERVER_TIMEOUT}`,
     '  option httpclose',
+    ...logRules('hold'),
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     '  http-request lua.hold',
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',

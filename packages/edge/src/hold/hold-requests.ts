@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Logger } from '@roost/base'
 import { HELD_MAX, HELD_MAX_APP, type Hope, type MachineId, mayWait, type Route } from '@roost/core'
+import { abstractPath } from '../haproxy/abstract-path.ts'
 import { parseServers } from '../haproxy/observed-proxy.ts'
 import { isHold } from '../haproxy/render-config.ts'
 import type { RuntimeApi } from '../haproxy/runtime-api.ts'
@@ -287,9 +288,4 @@ function answer(socket: Socket, line: string): void {
 
 function refusal(may: Extract<ReturnType<typeof mayWait>, { kind: 'refuse' }>): string {
   return `no ${may.retryAfterSeconds} ${may.text}`
-}
-
-/** As HAProxy's `abns@`: a name of the full length, filled up with zeros. */
-function abstractPath(name: string): string {
-  return `\0${name}`.padEnd(108, '\0')
 }

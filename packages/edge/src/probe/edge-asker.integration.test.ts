@@ -4,11 +4,11 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { silentLogger } from '@roost/base'
+import { createPeerClient, type PeerClient, silentLogger } from '@roost/base'
 import type { Host, HostId } from '@roost/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createAliveEndpoint } from './alive-endpoint.ts'
 import { createEdgeAsker } from './edge-asker.ts'
+import { createEdgeEndpoint } from './edge-endpoint.ts'
 
 /** Real certificates of one authority, and of another. */
 const run = promisify(execFile)
@@ -67,9 +67,10 @@ const soon = () => AbortSignal.timeout(3000)
 
 describe('edges ask each other', () => {
   test('only edges of the installation are told anything, and only the right one is believed', async () => {
-    const listener = createAliveEndpoint({
+    const listener = createEdgeEndpoint({
       tls: await certificate('ca', 'roost://edge/bbbbbbbbbbbbbb'),
       say: () => reply,
+      numbers: { recent: () => [], page: async () => '# numbers\n' },
       log: silentLogger,
     })
     const [bound] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
@@ -82,6 +83,22 @@ describe('edges ask each other', () => {
       expect(await edge.alive(host, soon())).toEqual(reply)
       await expect(agent.alive(host, soon())).rejects.toMatchObject({ code: 'forbidden' })
       await expect(stranger.alive(host, soon())).rejects.toMatchObject({ code: 'unavailable' })
+      const url = urlOf()
+      const expected = 'roost://edge/bbbbbbbbbbbbbb'
+      const server = createPeerClient({
+        url,
+        tls: await certificate('ca', 'roost://server'),
+        expect: expected,
+      })
+      const other = createPeerClient({
+        url,
+        tls: await certificate('ca', 'roost://edge/aaaaaaaaaaaaaa'),
+        expect: expected,
+      })
+      const ask = (client: PeerClient) => client.json('GET', '/edge/v1/traffic?app=shop')
+      expect(await ask(server)).toEqual({ minutes: 5, sources: [] })
+      await expect(ask(other)).rejects.toMatchObject({ code: 'forbidden' })
+      await Promise.all([server.close(), other.close()])
       const impostor = { ...host, id: 'cccccccccccccc' as HostId }
       await expect(edge.alive(impostor, soon())).rejects.toMatchObject({ code: 'unavailable' })
     } finally {

@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest'
+import { parseLogLine } from './log-line.ts'
+
+test('what HAProxy says of an answer', () => {
+  expect(parseLogLine('edge 00000000000001.a0 200 120 340 0 1 7 9 shop.roost.test')).toEqual({
+    at: 'edge',
+    hostname: 'shop.roost.test',
+    machine: '00000000000001',
+    held: false,
+    connectMs: 1,
+    answer: { status: 200, bytesIn: 120, bytesOut: 340, ms: 8 },
+  })
+  expect(parseLogLine('hold <NOSRV> 503 120 340 -1 -1 -1 9000 shop.roost.test')).toMatchObject({
+    at: 'hold',
+    machine: null,
+    held: false,
+    connectMs: null,
+    answer: { status: 503, ms: null },
+  })
+  expect(parseLogLine('edge hold.0 200 120 340 0 0 900 901 x')).toMatchObject({
+    machine: null,
+    held: true,
+  })
+})
+
+test('a WebSocket has no time, and who left has no status', () => {
+  expect(
+    parseLogLine('edge 00000000000001.b3 101 1 2 0 0 5 60000 shop.roost.test')?.answer.ms,
+  ).toBeNull()
+  expect(parseLogLine('edge 00000000000001.a0 -1 1 2 0 0 -1 50 shop.roost.test')?.answer).toEqual({
+    status: 0,
+    bytesIn: 1,
+    bytesOut: 2,
+    ms: null,
+  })
+})
+
+test('a host name is what a client wrote, and nothing else is taken for a line', () => {
+  const line = 'edge 00000000000001.a0 200 1 2 0 0 5 6 edge 00000000000002.a0 500 1 2 0 0 5 6 x'
+  expect(parseLogLine(line)).toMatchObject({ machine: '00000000000001', answer: { status: 200 } })
+  for (const bad of ['', 'edge', 'edge x 200', '<134>edge 00000000000001.a0 200 1 2 0 0 5 6 x'])
+    expect(parseLogLine(bad)).toBeNull()
+})

@@ -1,0 +1,45 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import { abstractPath } from '../haproxy/abstract-path.ts'
+import { type LogLine, parseLogLine } from './log-line.ts'
+
+/** Of one line, and some: what is longer is none of ours. */
+const LINE_CHARS_MAX = 4096
+/** Workers of HAProxy that were replaced may write for as long as they live. */
+const READERS_MAX = 100
+
+/** Reads what HAProxy says of its answers. Each worker has a connection of its own. */
+export function listenToTraffic(
+  socket: string,
+  heard: (line: LogLine) => void,
+): Promise<{ readonly port: number; close(): Promise<void> }> {
+  return new Promise((resolve, reject) => {
+    const open = new Set<Socket>()
+    const server: Server = createServer((from) => {
+      open.add(from)
+      from.on('close', () => open.delete(from))
+      from.on('error', () => from.destroy())
+      from.setEncoding('utf8')
+      let rest = ''
+      from.on('data', (chunk: string) => {
+        const lines = (rest + chunk).split('\n')
+        rest = lines.pop() ?? ''
+        if (rest.length > LINE_CHARS_MAX) rest = ''
+        for (const line of lines) {
+          const parsed = parseLogLine(line)
+          if (parsed !== null) heard(parsed)
+        }
+      })
+    })
+    server.maxConnections = READERS_MAX
+    server.once('error', reject)
+    server.listen({ path: abstractPath(socket) }, () =>
+      resolve({
+        port: 0,
+        close: async () => {
+          for (const from of open) from.destroy()
+          await new Promise((closed) => server.close(closed))
+        },
+      }),
+    )
+  })
+}
