@@ -204,6 +204,12 @@ describe('from a Dockerfile to three regions', () => {
       console.log(app, JSON.stringify({ ...report, bodies: undefined }))
       expect(report.samples, app).toEqual([])
       expect(report.requests).toBeGreaterThan(app === 'chat' ? 2500 : 500)
+      // The edges have counted every one of them, over all those machines.
+      await eventually('status tells of all requests', 10_000, async () => {
+        const counted = (await json(['status', '-a', app])).traffic
+        expect(counted).toMatchObject({ silent: [], total: { failed: 0 } })
+        return counted !== null && counted.total.requests >= report.requests
+      })
       if (app !== 'chat')
         expect(Object.keys(report.bodies).some((body) => body.includes('"version":"two"'))).toBe(
           true,

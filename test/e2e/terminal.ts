@@ -63,6 +63,10 @@ export interface StatusAnswer {
     readonly host: string
     readonly image: string
   }[]
+  readonly traffic: {
+    readonly total: { readonly requests: number; readonly failed: number }
+    readonly silent: readonly string[]
+  } | null
 }
 
 /** What `roost playground status --json` answers. */
