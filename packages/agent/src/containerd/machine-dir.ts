@@ -62,20 +62,33 @@ export class MachineDirs {
   }
 }
 
-/** As at Fly: `fly-local-6pn` is the machine's own private address. */
+const LOOPBACK = ['localhost', 'localhost.localdomain']
+const LOOPBACK6 = ['localhost', 'ip6-localhost', 'ip6-loopback']
+const MULTICAST6 = ['ip6-allnodes', 'ip6-allrouters'] as const
+
+/**
+ * As at Fly: `fly-local-6pn` is the machine's own private address. Containers find each other by name, as in docker compose:
+ * they share the machine's network, so each of them is on localhost. A name that the machine has already keeps its meaning.
+ */
 export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6' | 'config'>): string {
   const { hostname_fqdn } = spec.config.dns ?? {}
   const full = hostname_fqdn === undefined ? [] : [hostname_fqdn]
-  const names = [...new Set([...full, spec.hostname, spec.id, 'fly-local-6pn'])]
+  const own = [...new Set([...full, spec.hostname, spec.id, 'fly-local-6pn'])]
+  const taken = new Set([...own, ...LOOPBACK, ...LOOPBACK6, ...MULTICAST6].map(lowerCase))
+  const containers = (spec.config.containers ?? [])
+    .map(({ name }) => name)
+    .filter((name) => !taken.has(lowerCase(name)))
   return [
-    '127.0.0.1\tlocalhost localhost.localdomain',
-    '::1\tlocalhost ip6-localhost ip6-loopback',
-    'ff02::1\tip6-allnodes',
-    'ff02::2\tip6-allrouters',
-    `${spec.ipv6}\t${names.join(' ')}`,
+    `127.0.0.1\t${[...LOOPBACK, ...containers].join(' ')}`,
+    `::1\t${LOOPBACK6.join(' ')}`,
+    ...MULTICAST6.map((name, n) => `ff02::${n + 1}\t${name}`),
+    `${spec.ipv6}\t${own.join(' ')}`,
     '',
   ].join('\n')
 }
+
+/** Names are looked up without regard to case. */
+const lowerCase = (name: string) => name.toLowerCase()
 
 /** Its own nameservers take the place of the host's; of an option that is there twice the last counts. */
 export function resolvConf(nameservers: readonly string[], dns: DnsConfig = {}): string {
