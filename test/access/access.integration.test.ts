@@ -14,9 +14,16 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { JSON_SHAPES } from '../../packages/cli/src/json-shapes.ts'
 import { type AccessRig, raiseAccess } from './rig.ts'
 
 const LIMIT = { timeout: 20_000, interval: 50 }
+/** What a command printed with --json, which has the shape that scripts are promised. */
+const answer = (words: string, printed: Buffer) => {
+  const value = JSON.parse(printed.toString())
+  expect(JSON_SHAPES[words]?.safeParse(value).error).toBeUndefined()
+  return value
+}
 const open: { rig: AccessRig | null; dir: string } = { rig: null, dir: '' }
 const rig = (): AccessRig => {
   if (open.rig === null) throw new Error('no rig')
@@ -195,7 +202,7 @@ test('files go there and back, folders too; nothing here is overwritten, and no 
   symlinkSync('/etc/passwd', join(open.dir, 'site/link'))
   const put = person()
   expect(await put.run('sftp', 'put', '-r', 'site', '/home/app/site', '--json')).toBe(0)
-  expect(JSON.parse(put.out().toString())).toMatchObject({ files: 2, bytes: 300_000, left_away: 1 })
+  expect(answer('sftp put', put.out())).toMatchObject({ files: 2, bytes: 300_000, left_away: 1 })
   const again = person()
   expect(await again.run('sftp', 'put', 'site/empty', '/home/app/site/empty')).toBe(1)
   expect(again.err()).toContain('there already')
@@ -212,7 +219,8 @@ test('files go there and back, folders too; nothing here is overwritten, and no 
     ].sort(),
   )
   const got = person()
-  expect(await got.run('sftp', 'get', '-r', '/home/app/site', 'back')).toBe(0)
+  expect(await got.run('sftp', 'get', '-r', '/home/app/site', 'back', '--json')).toBe(0)
+  expect(answer('sftp get', got.out())).toMatchObject({ files: 2, bytes: 300_000 })
   expect(readFileSync(join(open.dir, 'back/inner/big')).equals(bytes)).toBe(true)
   expect(statSync(join(open.dir, 'back/inner/big')).mode & 0o777).toBe(0o640)
   // Into a folder that is there, under its own name; and not a second time.
@@ -231,7 +239,7 @@ test('files go there and back, folders too; nothing here is overwritten, and no 
 test('a port here is one of the machine: many at once, each direction by itself, and a clear word where nothing listens', async () => {
   const one = rig().person()
   const running = one.run('proxy', '0:8080', 'shop.internal', '--json')
-  const port = await vi.waitFor(() => JSON.parse(one.out().toString()).port as number, LIMIT)
+  const { port } = await vi.waitFor(() => answer('proxy', one.out()), LIMIT)
   const fetchOnce = async () => {
     const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
     // The request is ended before the answer has begun.
@@ -241,7 +249,7 @@ test('a port here is one of the machine: many at once, each direction by itself,
     return text
   }
   const answers = await Promise.all(Array.from({ length: 50 }, fetchOnce))
-  for (const answer of answers) expect(answer).toMatch(/200 OK[\s\S]*\r\n\r\nhello\n$/)
+  for (const text of answers) expect(text).toMatch(/200 OK[\s\S]*\r\n\r\nhello\n$/)
   one.interrupt()
   expect(await running).toBe(0)
 

@@ -118,7 +118,7 @@ function appFolder(app: string): string {
 beforeAll(async () => {
   await roost(['playground', 'down', ...PLAYGROUND])
   before = await footprint()
-  await ok([
+  await json([
     'playground',
     'up',
     '--regions',
@@ -224,7 +224,7 @@ describe('from a Dockerfile to three regions', () => {
       const traffic = ['iad', 'syd'].map((region) =>
         startTraffic(client[region] ?? '', hostname, dns, { rate: 20, seconds: 60 }),
       )
-      await ok(['playground', 'fault', 'kill', program, '--region', 'ams', ...PLAYGROUND])
+      await json(['playground', 'fault', 'kill', program, '--region', 'ams', ...PLAYGROUND])
       const { afterMs } = await eventually(`agreement after kill -9 of ${program}`, 15_000, () =>
         agreement(['chat', ...APPS]),
       )
@@ -247,7 +247,7 @@ describe('from a Dockerfile to three regions', () => {
     )
     await Promise.all(
       PROGRAMS.map((program) =>
-        ok(['playground', 'fault', 'kill', program, '--region', 'ams', ...PLAYGROUND]),
+        json(['playground', 'fault', 'kill', program, '--region', 'ams', ...PLAYGROUND]),
       ),
     )
     const { afterMs } = await eventually('agreement after kill -9 of all programs', 15_000, () =>
@@ -260,7 +260,7 @@ describe('from a Dockerfile to three regions', () => {
   test('after the death of a region its client is served by another one within 15 s, and it comes back', async () => {
     const { hostname } = await json(['status', '-a', 'chat'])
     const traffic = startTraffic(client['syd'] ?? '', hostname, dns, { rate: 20, seconds: 120 })
-    await ok(['playground', 'fault', 'kill', 'ams', ...PLAYGROUND])
+    await json(['playground', 'fault', 'kill', 'ams', ...PLAYGROUND])
     const other = await eventually(
       'another region serves the client near ams',
       15_000,
@@ -270,7 +270,7 @@ describe('from a Dockerfile to three regions', () => {
       },
     )
     console.log(`client near ams is served by ${other.value.region} after ${other.afterMs} ms`)
-    await ok(['playground', 'fault', 'restore', 'ams', ...PLAYGROUND])
+    await json(['playground', 'fault', 'restore', 'ams', ...PLAYGROUND])
     const { afterMs } = await eventually(
       'all machines run again and everyone agrees',
       60_000,
@@ -281,7 +281,7 @@ describe('from a Dockerfile to three regions', () => {
   })
 
   test('down leaves processes, mounts, namespaces, cgroups and files as before', async () => {
-    await ok(['playground', 'down', ...PLAYGROUND])
+    await json(['playground', 'down', ...PLAYGROUND])
     const after = await footprint()
     expect(after).toEqual(before)
     expect(readdirSync('/run/netns').filter((name) => name.startsWith(`${NAME}-`))).toEqual([])

