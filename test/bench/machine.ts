@@ -1,12 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { MachineConfig, MachineId } from '@roost/core'
 import { Agent, request } from 'undici'
-import {
-  busyboxLayers,
-  newMachineId,
-  raiseTrialHost,
-} from '../../packages/agent/src/containerd/trial-host.ts'
-import type { Runtime } from '../../packages/agent/src/runtime.ts'
 import { run } from '../e2e/terminal.ts'
 import type { Bench } from './main.ts'
 import { interleaved, median, type Report, timed } from './yardstick.ts'
@@ -14,103 +7,8 @@ import { interleaved, median, type Report, timed } from './yardstick.ts'
 const ROUNDS = 15
 const HUNDRED = 100
 
-/** Create → started: through the agent's adapter, and through the API, each against `ctr run -d` on the same containerd. */
+/** Create → started through the API, against `ctr run -d` on the same containerd; and a hundred at once. */
 export async function measureMachines(report: Report, bench: Bench): Promise<void> {
-  await throughAgent(report)
-  await throughApi(report, bench)
-}
-
-async function throughAgent(report: Report): Promise<void> {
-  const host = await raiseTrialHost()
-  try {
-    const agent = await host.openAgent()
-    const image = await host.push('bench', {
-      layers: busyboxLayers(),
-      config: { Cmd: ['/bin/sleep', '1000'] },
-    })
-    const signal = new AbortController().signal
-    await agent.runtime.pull(image, signal)
-    const socket = `${host.runDir}/containerd.sock`
-    const made: ReturnType<typeof newMachineId>[] = []
-    const ours = async () => {
-      const id = newMachineId()
-      made.push(id)
-      return timed(async () => {
-        await agent.runtime.create(
-          {
-            id,
-            stamp: 'bench',
-            image,
-            config,
-            hostname: id,
-            ipv4: `10.210.4.${made.length + 1}`,
-            ipv6: `fdaa:0:1:1::${made.length + 1}`,
-          },
-          signal,
-        )
-        await agent.runtime.start(id, {}, signal)
-      })
-    }
-    const { ours: mine, yardstick } = await interleaved(ROUNDS, ours, () =>
-      ctrRun(socket, `${image.repository}@${image.digest}`),
-    )
-    report.compare({
-      name: 'create → started through the agent',
-      ours: mine,
-      yardstick,
-      unit: 'ms',
-      against: 'ctr run -d',
-      goal: { kind: 'at-most', ratio: 1.2 },
-    })
-    const [beside] = made
-    if (beside !== undefined) await compareExec(report, agent.runtime, beside, socket)
-    for (const id of made) await agent.runtime.remove(id)
-    await removeCtr(socket)
-    await agent.close()
-  } finally {
-    await host.close()
-  }
-}
-
-/** A program beside a machine's own, to its end, with its output. Ours also reads the environment and has a tini above it. */
-async function compareExec(
-  report: Report,
-  runtime: Pick<Runtime, 'exec'>,
-  id: MachineId,
-  socket: string,
-): Promise<void> {
-  const signal = new AbortController().signal
-  const command = ['/bin/busybox', 'echo', 'hello']
-  const count = { next: 0 }
-  const { ours, yardstick } = await interleaved(
-    ROUNDS,
-    () => timed(() => runtime.exec(id, { command, timeoutMs: 20_000 }, signal)),
-    () =>
-      timed(async () => {
-        const exec = ['tasks', 'exec', `--exec-id=bench-${count.next++}`, id, ...command]
-        const ran = await run(['ctr', '-a', socket, '-n', 'roost', ...exec])
-        if (ran.code !== 0) throw new Error(`ctr tasks exec: ${ran.stderr}`)
-      }),
-  )
-  report.compare({
-    name: 'exec in a machine, through the agent',
-    ours,
-    yardstick,
-    unit: 'ms',
-    against: 'ctr tasks exec',
-    goal: { kind: 'at-most', ratio: 1.2 },
-  })
-  const hundred = await timed(() =>
-    Promise.all(
-      Array.from({ length: HUNDRED }, () =>
-        runtime.exec(id, { command, timeoutMs: 60_000 }, signal),
-      ),
-    ),
-  )
-  report.figure('100 execs at once in one machine', hundred / 1000, 's')
-}
-
-async function throughApi(report: Report, bench: Bench): Promise<void> {
   const first = bench.playground.regions[0]
   const socket = `/run/roost/${bench.name}/${first?.code}/containerd.sock`
   const { machines } = await bench.json(['status', '-a', 'chat'])
@@ -166,19 +64,6 @@ async function throughApi(report: Report, bench: Bench): Promise<void> {
     await call('DELETE', '/apps/bench-machines?force=true')
     await dispatcher.close()
   }
-}
-
-const config: MachineConfig = {
-  image: 'bench',
-  env: {},
-  init: {},
-  guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 64 },
-  services: [],
-  checks: {},
-  restart: { policy: 'no', max_retries: 0 },
-  stop_config: { signal: 'SIGINT', timeout_ms: 1000 },
-  metadata: {},
-  auto_destroy: false,
 }
 
 /** The yardstick: what a person would type for a container that keeps running, without a network of its own. */

@@ -5,18 +5,24 @@ import { type Playground, ROOT, terminal } from '../e2e/terminal.ts'
 import { measureCli } from './cli.ts'
 import { measureDeploys } from './deploy.ts'
 import { measureEdge } from './edge.ts'
+import { measureHost } from './host.ts'
 import { measureMachines } from './machine.ts'
 import { measureMemory } from './memory.ts'
 import { measureSuspend } from './suspend.ts'
 import { Report } from './yardstick.ts'
 
 /**
- * `make bench`: ours beside a yardstick in the same run. Arguments choose parts: cli, suspend, memory, machines, deploys, edge.
+ * `make bench`: ours beside a yardstick in the same run. Arguments choose parts: of PARTS.
  * Limits of time and memory never fail anything here; the report says by how much a goal is missed.
  */
 export const NAME = 'bench'
 const REGIONS = ['ams', 'iad', 'syd']
+/** `host` and `suspend` want no playground. */
+const PARTS = ['cli', 'suspend', 'host', 'memory', 'machines', 'deploys', 'edge']
 const parts = new Set(process.argv.slice(2))
+const unknown = [...parts].filter((part) => !PARTS.includes(part))
+if (unknown.length > 0)
+  throw new Error(`there is no part ${unknown.join(', ')}: ${PARTS.join(', ')}`)
 const wanted = (part: string) => parts.size === 0 || parts.has(part)
 
 const home = mkdtempSync(join(tmpdir(), 'roost-bench-'))
@@ -59,6 +65,7 @@ export interface Bench extends ReturnType<typeof terminal> {
 try {
   if (wanted('cli')) await measureCli(report)
   if (wanted('suspend')) await measureSuspend(report)
+  if (wanted('host')) await measureHost(report)
   if (['memory', 'machines', 'deploys', 'edge'].some(wanted)) {
     await cli.roost(['playground', 'down', '--name', NAME])
     await cli.ok([

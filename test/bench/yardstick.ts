@@ -40,14 +40,32 @@ export async function interleaved(
   ours: () => Promise<number>,
   yardstick: () => Promise<number>,
 ): Promise<{ ours: number; yardstick: number }> {
-  const a: number[] = []
-  const b: number[] = []
+  const { only } = await interleavedEach(
+    rounds,
+    async () => ({ only: await ours() }),
+    async () => ({ only: await yardstick() }),
+  )
+  return only
+}
+
+/** The same where one round gives several times. */
+export async function interleavedEach<What extends string>(
+  rounds: number,
+  ours: () => Promise<Readonly<Record<What, number>>>,
+  yardstick: () => Promise<Readonly<Record<What, number>>>,
+): Promise<Record<What, { ours: number; yardstick: number }>> {
+  const a: Readonly<Record<What, number>>[] = []
+  const b: Readonly<Record<What, number>>[] = []
   for (let n = 0; n < rounds; n++) {
     if (n % 2 === 0) a.push(await ours())
     b.push(await yardstick())
     if (n % 2 === 1) a.push(await ours())
   }
-  return { ours: median(a), yardstick: median(b) }
+  const names = Object.keys(a[0] ?? {}) as What[]
+  const of = (name: What, all: typeof a) => median(all.map((times) => times[name]))
+  return Object.fromEntries(
+    names.map((name) => [name, { ours: of(name, a), yardstick: of(name, b) }]),
+  ) as Record<What, { ours: number; yardstick: number }>
 }
 
 export class Report {

@@ -1,27 +1,12 @@
 import { silentLogger, systemClock } from '@roost/base'
-import {
-  type AppName,
-  type Assignment,
-  type ContainerConfig,
-  firstAssignment,
-  type HostId,
-  type InstanceId,
-  type MachineConfig,
-  type RegionCode,
-} from '@roost/core'
+import type { ContainerConfig, ContainerHealthcheck, HostId, MachineConfig } from '@roost/core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createProbeChecks } from '../check/probe-checks.ts'
 import { createContainerProbe } from '../check/probe-container.ts'
-import {
-  busyboxLayers,
-  eventually,
-  newMachineId,
-  raiseTrialHost,
-  type TrialHost,
-} from '../containerd/trial-host.ts'
-import { conformanceConfig, conformanceContainer } from '../runtime.conformance.ts'
+import { eventually, raiseTrialHost, type TrialHost } from '../containerd/trial-host.ts'
 import { createMachineKeeper } from './keep-machines.ts'
 import { openRecordStore } from './record-store.ts'
+import { containersAssignment, part, SERVES } from './trial-containers.ts'
 
 /** Machines of several containers on a real containerd, from their configuration to their end. */
 
@@ -68,39 +53,8 @@ async function startAgent(secrets: Record<string, string> = {}) {
   }
 }
 
-async function wanted(
-  containers: readonly ContainerConfig[],
-  change: Partial<MachineConfig> = {},
-): Promise<Assignment> {
-  const image = await host().push('registry.internal/trial', { layers: busyboxLayers() })
-  const id = newMachineId()
-  const config = conformanceConfig({ image: 'registry.internal/trial:1', containers, ...change })
-  return {
-    ...firstAssignment({
-      id,
-      name: 'quiet-sun-1',
-      app: 'shop' as AppName,
-      host: 'h1' as HostId,
-      region: 'ams' as RegionCode,
-      instanceId: `01${id.toUpperCase()}` as InstanceId,
-      config,
-      imageDigest: image.digest,
-      privateIpv4: `10.210.4.${2 + slots.next++}`,
-      privateIpv6: `fdaa:0:1:1:${id.slice(2, 6)}:${id.slice(6, 10)}:${id.slice(10)}:2`,
-      sealedSecrets: 'sealed',
-      primaryRegion: null,
-      launch: true,
-      cordoned: false,
-    }),
-    containerDigests: Object.fromEntries(containers.map(({ name }) => [name, image.digest])),
-  }
-}
-const part = (name: string, script: string, change: Partial<ContainerConfig> = {}) =>
-  conformanceContainer(
-    { name, program: 'serves' },
-    { image: 'registry.internal/trial:1', exec: ['sh', '-c', script], ...change },
-  )
-const SERVES = 'trap "exit 0" TERM; while :; do sleep 0.05; done'
+const wanted = (containers: readonly ContainerConfig[], change: Partial<MachineConfig> = {}) =>
+  containersAssignment(host(), slots.next++, { containers, ...change })
 
 test('order, health, shared folders, secret files, logs told apart, and one restarts without the other', async () => {
   const agent = await startAgent({ KEY: Buffer.from('the key\n').toString('base64'), OTHER: 'o' })
@@ -214,6 +168,84 @@ test('a check with unhealthy: stop stops the machine, with the reason', async ()
     expect(shown?.containers?.map(({ state }) => state)).toEqual(['exited', 'exited'])
     agent.keeper.setAssignments([])
     await eventually(async () => expect(await agent.runtime.look(assignment.id)).toBeNull(), 25_000)
+  } finally {
+    await agent.die()
+  }
+})
+
+test('http and tcp look at what listens on localhost alone; one that fails is told, one that lives no more starts again', async () => {
+  const agent = await startAgent()
+  const check = {
+    interval_ms: 1000,
+    timeout_ms: 1000,
+    grace_period_ms: 0,
+    success_threshold: 1,
+    failure_threshold: 1,
+  }
+  const ready: ContainerHealthcheck = {
+    ...check,
+    name: 'page',
+    kind: 'readiness',
+    http: { port: 8080, method: 'GET', path: '/page', headers: [], scheme: 'http' },
+  }
+  const alive: ContainerHealthcheck = {
+    ...check,
+    name: 'port',
+    kind: 'liveness',
+    failure_threshold: 2,
+    tcp: { port: 9090 },
+  }
+  const assignment = await wanted(
+    [
+      part(
+        'web',
+        'echo hi > /hi; /bin/busybox mkdir /www; exec httpd -f -p 127.0.0.1:8080 -h /www',
+        {
+          healthchecks: [ready],
+          depends_on: [{ name: 'db', condition: 'healthy' }],
+          restart: { policy: 'always', max_retries: 0 },
+        },
+      ),
+      // It listens, until it is told not to; its process goes on.
+      part(
+        'db',
+        '(while [ ! -e /deaf ]; do nc -l -p 9090 127.0.0.1 </dev/null; done) & while :; do sleep 0.05; done',
+        { healthchecks: [alive], restart: { policy: 'always', max_retries: 0 } },
+      ),
+    ],
+    { restart: { policy: 'always', max_retries: 0 } },
+  )
+  const { id } = assignment
+  const inside = async (container: string, script: string) => {
+    const command = ['sh', '-c', script]
+    const asked = { container, command, timeoutMs: 10_000 }
+    return (await agent.runtime.exec(id, asked, NEVER)).stdout.toString()
+  }
+  const status = (container: string, name: string) =>
+    agent.keeper.statuses()[0]?.checks.find((one) => one.name === `${container}/${name}`)
+  const is = (container: string, name: string, expected: object) =>
+    eventually(async () => expect(status(container, name)).toMatchObject(expected), 25_000)
+  try {
+    agent.keeper.setAssignments([assignment])
+    await is('db', 'port', { status: 'passing' })
+    // What answers with another status than 2xx is not ready.
+    await is('web', 'page', { status: 'critical', output: expect.stringContaining('404') })
+    await inside('web', 'cat /hi > /www/page')
+    await is('web', 'page', { status: 'passing' })
+    // By its name, as in docker compose.
+    expect(await inside('db', 'wget -q -O - http://web:8080/page')).toBe('hi\n')
+
+    const started = async () => (await agent.runtime.look(id))?.containers?.map((c) => c.startedAt)
+    const [webBefore, dbBefore] = (await started()) ?? []
+    await inside('db', ': > /deaf; nc 127.0.0.1 9090 < /dev/null')
+    await eventually(async () => {
+      const [web, db] = (await started()) ?? []
+      expect(db).toBeGreaterThan(dbBefore ?? Number.POSITIVE_INFINITY)
+      expect(web).toBe(webBefore)
+    }, 25_000)
+    await is('db', 'port', { status: 'passing' })
+    agent.keeper.setAssignments([])
+    await eventually(async () => expect(await agent.runtime.look(id)).toBeNull(), 25_000)
   } finally {
     await agent.die()
   }
