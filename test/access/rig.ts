@@ -206,9 +206,10 @@ async function launch(
       region: 'ams',
       config: {
         image: 'registry.internal/trial:1',
-        init: { exec },
         guest: { cpus: 1, memory_mb: 512 },
-        ...(containers.length === 0 ? {} : { containers: containers.map(container) }),
+        ...(containers.length === 0
+          ? { init: { exec } }
+          : { containers: containers.map(container) }),
       },
     },
   })) as { id: MachineId }

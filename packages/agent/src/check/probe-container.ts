@@ -81,11 +81,22 @@ function tunnel(netns: string, port: number): { open: () => Duplex; close: () =>
         signal: ended.signal,
         killSignal: 'SIGKILL',
       })
-      const stream = Duplex.from({ writable: child.stdin, readable: child.stdout })
+      let heard = false
+      // Not Duplex.from: that breaks when the program ends, before all that it said was read.
+      const stream = new Duplex({
+        read: () => void child.stdout.resume(),
+        write: (chunk, _, done) => void child.stdin.write(chunk, () => done()),
+        final: (done) => void child.stdin.end(() => done()),
+      })
+      child.stdout.on('data', (chunk: Buffer) => {
+        heard = true
+        if (!stream.push(chunk)) child.stdout.pause()
+      })
+      child.stdout.on('end', () => stream.push(null))
       child.on('error', () => stream.destroy())
       child.on('exit', (code) => {
         // It found nobody: as who connects directly would have been told.
-        if (code !== 0)
+        if (code !== 0 && !heard)
           stream.destroy(Object.assign(new Error('refused'), { code: 'ECONNREFUSED' }))
       })
       child.stdin.on('error', () => {})

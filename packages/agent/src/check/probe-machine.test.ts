@@ -2,12 +2,17 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttp, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttps } from 'node:https'
-import { type AddressInfo, createServer as createTcp, type Server as TcpServer } from 'node:net'
+import {
+  type AddressInfo,
+  createConnection,
+  createServer as createTcp,
+  type Server as TcpServer,
+} from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CheckSpec } from '@roost/core'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import { probeMachine } from './probe-machine.ts'
+import { probeHttpOver, probeMachine } from './probe-machine.ts'
 
 const open: { servers: TcpServer[]; dir: string } = { servers: [], dir: '' }
 const tls = { key: '', cert: '' }
@@ -51,17 +56,17 @@ const http = (listener: RequestListener) => listen(createHttp(listener))
 const https = (listener: RequestListener) => listen(createHttps(tls, listener))
 
 const NEVER = new AbortController().signal
+const specOf = (port: number, spec: Partial<CheckSpec>): CheckSpec => ({
+  name: 'up',
+  type: 'http',
+  port,
+  interval_ms: 1000,
+  timeout_ms: 1000,
+  grace_period_ms: 0,
+  ...spec,
+})
 function probe(port: number, spec: Partial<CheckSpec> = {}, signal = NEVER) {
-  const full: CheckSpec = {
-    name: 'up',
-    type: 'http',
-    port,
-    interval_ms: 1000,
-    timeout_ms: 1000,
-    grace_period_ms: 0,
-    ...spec,
-  }
-  return probeMachine(full, '127.0.0.1', signal)
+  return probeMachine(specOf(port, spec), '127.0.0.1', signal)
 }
 
 test('says the status and the first words of the body, in one line', async () => {
@@ -127,6 +132,22 @@ test('https: the certificate is looked at, unless it is said not to', async () =
   expect(await probe(port, { ...secure, tls_skip_verify: true })).toEqual({
     passing: true,
     output: '200 OK: secure',
+  })
+})
+
+test('over a connection that leads elsewhere, nothing else is connected to', async () => {
+  const plain = await http((_, reply) => reply.end('by another way'))
+  const secure = await https((_, reply) => reply.end('secretly'))
+  const over = (there: number, spec: Partial<CheckSpec> = {}) =>
+    probeHttpOver(
+      specOf(1, spec),
+      () => createConnection({ host: '127.0.0.1', port: there }),
+      NEVER,
+    )
+  expect(await over(plain)).toEqual({ passing: true, output: '200 OK: by another way' })
+  expect(await over(secure, { protocol: 'https', tls_skip_verify: true })).toEqual({
+    passing: true,
+    output: '200 OK: secretly',
   })
 })
 

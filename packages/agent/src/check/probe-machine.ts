@@ -58,12 +58,14 @@ function probeHttp(
       rejectUnauthorized: spec.tls_skip_verify !== true,
       ...(spec.tls_server_name ? { servername: spec.tls_server_name } : {}),
     }
+    // With an agent, also none of its own, Node would connect by itself.
     const connection =
       open === undefined
-        ? {}
+        ? { agent: false as const }
         : {
             createConnection: () => (tls ? connectTls({ socket: open(), ...secured }) : open()),
           }
+    let answered = false
     const headers: Record<string, string | string[]> = { 'user-agent': 'roost-check' }
     for (const { name, values } of spec.headers ?? []) headers[name.toLowerCase()] = [...values]
     // A host is one, and not a list.
@@ -75,12 +77,12 @@ function probeHttp(
         method: spec.method ?? 'GET',
         path: spec.path ?? '/',
         headers,
-        agent: false,
         signal,
         ...(tls ? secured : {}),
         ...connection,
       },
       (reply) => {
+        answered = true
         const status = reply.statusCode ?? 0
         const line = `${status} ${reply.statusMessage ?? ''}`.trim()
         void beginningOf(reply).then((body) => {
@@ -91,7 +93,10 @@ function probeHttp(
         })
       },
     )
-    asked.on('error', (error) => resolve(failure(error)))
+    asked.on('error', (error) => {
+      // Who has answered may cut the connection in the middle of the body: the status is known.
+      if (!answered || signal.aborted) resolve(failure(error))
+    })
     asked.end()
   })
 }

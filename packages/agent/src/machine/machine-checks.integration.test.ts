@@ -228,12 +228,15 @@ test('http and tcp look at what listens on localhost alone; one that fails is to
   try {
     agent.keeper.setAssignments([assignment])
     await is('db', 'port', { status: 'passing' })
-    // What answers with another status than 2xx is not ready.
-    await is('web', 'page', { status: 'critical', output: expect.stringContaining('404') })
+    await is('web', 'page', { status: 'critical' })
     await inside('web', 'cat /hi > /www/page')
     await is('web', 'page', { status: 'passing' })
     // By its name, as in docker compose.
     expect(await inside('db', 'wget -q -O - http://web:8080/page')).toBe('hi\n')
+
+    // It listens on, and does not answer with 2xx.
+    await inside('web', '/bin/busybox rm /www/page')
+    await is('web', 'page', { status: 'critical', output: expect.stringContaining('404') })
 
     const started = async () => (await agent.runtime.look(id))?.containers?.map((c) => c.startedAt)
     const [webBefore, dbBefore] = (await started()) ?? []
