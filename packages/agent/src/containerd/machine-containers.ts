@@ -282,7 +282,9 @@ export class MachineContainers {
         retry: 'later',
       })
     const run = machine.labels[RUN] ?? ''
-    if (task && task.status !== STOPPED && container.labels[RUN] === run) return
+    // Whoever made its task may have died before it was started: that is no run.
+    const runs = task !== undefined && task.status !== CREATED && task.status !== STOPPED
+    if (runs && container.labels[RUN] === run) return
     if (task) await this.#deeds.deleteTask(id)
     signal.throwIfAborted()
     const { spec } = this.#deeds.recordOf(machine)
