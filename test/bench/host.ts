@@ -268,7 +268,8 @@ function byHand(host: TrialHost, image: ImageToPull) {
       ...[`${image.repository}@${image.digest}`, name, ...PROGRAM],
     ],
     async removeCtr(name: string) {
-      await ctr('tasks', 'rm', '-f', name)
+      // One that was stopped has none.
+      await ctr('tasks', 'rm', '-f', name).catch(() => {})
       await ctr('containers', 'rm', name)
     },
     async makeNetwork(name: string) {
