@@ -287,7 +287,27 @@ describe('status', () => {
     const terminal = await terminalOn({ appStatus: () => ({ value: STATUS }) })
     const { code, out, err } = await terminal.run('status', '-a', 'shop', '--json')
     expect({ code, err }).toEqual({ code: 0, err: '' })
-    expect(JSON.parse(out)).toEqual(STATUS)
+    expect(JSON.parse(out)).toEqual({ ...STATUS, traffic: null })
+  })
+
+  test('with what the edges have counted, and whose word is missing', async () => {
+    const numbers = {
+      ...{ requests: 3600, per_second: 12, failed: 3, p50_ms: 4.25, p99_ms: 1400 },
+      ...{ bytes_in: 1, bytes_out: 2, responses: { 200: 3597, 503: 3 }, concurrency: 4 },
+    }
+    const machine = { ...numbers, id: STATUS.machines[1]?.id ?? '', per_second: 0.004 }
+    const traffic = { minutes: 5, total: numbers, machines: [machine], silent: ['syd-1'] }
+    const terminal = await terminalOn({
+      appStatus: () => ({ value: STATUS }),
+      appTraffic: () => ({ value: traffic }),
+    })
+    const json = await terminal.run('status', '-a', 'shop', '--json')
+    expect(JSON.parse(json.out)).toEqual({ ...STATUS, traffic })
+    const { out } = await terminal.run('status', '-a', 'shop')
+    expect(out).toContain(
+      'Traffic  12 requests/s over 5 minutes, 3 failed, half within 4.3 ms, 99 % within 1.4 s (without what syd-1 answered, which can not be asked now)\n',
+    )
+    expect(out).toMatch(/REQ\/S +UPDATED\n.* 0 +\d+ s ago\n.* <0.01 +\d+ s ago\n/)
   })
 
   test('without it a person gets a table', async () => {
