@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard-tools nftables iproute2 iputils-ping
-  tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl ca-certificates curl jq dnsutils procps
+packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard-tools nftables conntrack iproute2 iputils-ping
+  tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl postgresql-client ca-certificates curl jq dnsutils procps
   golang-github-containerd-containerd-dev golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev
   golang-github-containers-common runsc)
 missing=()

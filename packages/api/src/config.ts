@@ -99,6 +99,8 @@ export const edgeConfig = z.object({
   tls,
   http: endpoint,
   https: endpoint,
+  /** The first of six ports on the address of `http`, to which the host's rules lead what comes to any other port. */
+  servicePorts: z.int().min(1).max(65530).default(4284),
   /** Public DNS for the domain; UDP and TCP. */
   dns: endpoint,
   /** Where this edge answers the other edges' probes: mTLS on the mesh. */

@@ -5,6 +5,7 @@ import {
   type Revision,
   type Route,
   routesFor,
+  serviceRoutesFor,
   type Zone,
 } from '@roost/core'
 import type { Prober } from './probe/prober.ts'
@@ -25,14 +26,16 @@ export function settingsOf(records: GoodRecords): Settings | null {
 export function routesOf(records: GoodRecords, self: Self, trips: Trips): readonly Route[] {
   const settings = settingsOf(records)
   if (settings === null) return []
-  return routesFor({
+  const request = {
     self,
     hosts: records.list('host'),
     apps: records.list('app'),
     machines: records.list('machine'),
     roundTripMs: trips.roundTrips(),
     domain: settings.domain,
-  })
+  }
+  const web = routesFor(request)
+  return [...web, ...serviceRoutesFor(request, web)]
 }
 
 /** What DNS should say. `serving`: our own HAProxy does. */

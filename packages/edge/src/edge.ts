@@ -28,6 +28,7 @@ import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
 import type { ObservedProxy } from './haproxy/observed-proxy.ts'
 import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
 import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
+import type { ServiceFiles, ServicePorts } from './haproxy/render-services.ts'
 import { createRuntimeApi } from './haproxy/runtime-api.ts'
 import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
@@ -36,6 +37,7 @@ import { listenToTraffic } from './numbers/traffic-log.ts'
 import { createEdgeEndpoint } from './probe/edge-endpoint.ts'
 import { type EdgeAsker, startProber, tcpKnock } from './probe/prober.ts'
 import { createGoodRecords } from './record/good-records.ts'
+import { startPortForwarder } from './service/forward-ports.ts'
 
 export interface EdgeParts {
   readonly config: EdgeConfig
@@ -79,6 +81,40 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     holdSocket: `roost-hold-${name}`,
     askSocket: `roost-ask-${name}`,
     logSocket: `roost-log-${name}`,
+  }
+}
+
+function serviceFiles(config: Pick<EdgeConfig, 'runDir'>): ServiceFiles {
+  const inFiles = (file: string) => join(config.runDir, 'files', file)
+  const name = createHash('sha256').update(config.runDir).digest('hex').slice(0, 16)
+  return {
+    names: inFiles('services.map'),
+    ports: inFiles('ports.map'),
+    options: inFiles('options.map'),
+    script: inFiles('services.lua'),
+    httpsList: inFiles('https.list'),
+    tlsList: inFiles('tls.list'),
+    tlsSocket: `roost-tls-${name}`,
+    httpsSocket: `roost-https-${name}`,
+  }
+}
+
+/** The host's rules that lead to this edge's services; whoever takes an edge away takes it away. */
+export function portTable(config: Pick<EdgeConfig, 'runDir'>): string {
+  return `roost_edge_${createHash('sha256').update(config.runDir).digest('hex').slice(0, 8)}`
+}
+
+/** As many slots of other kinds as most installations need; more are made when they are missing. */
+const POOLS_AT_FIRST = { o: 16, c: 16, t: 16 }
+
+function servicePorts({ servicePorts: first }: EdgeConfig): ServicePorts {
+  return {
+    http: first,
+    https: first + 1,
+    tcp: first + 2,
+    tls: first + 3,
+    pg_tls: first + 4,
+    passthrough: first + 5,
   }
 }
 
@@ -132,6 +168,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const changed = () => {
     known = null
     places = null
+    forwarder.current?.wake()
     zone = zoneOf(records, self, prober, {
       serving: isServing(),
       revision: cache.revision(),
@@ -143,6 +180,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     }
   }
 
+  const forwarder: { current: ReturnType<typeof startPortForwarder> | null } = { current: null }
   const files = proxyFiles(config)
   const api = createRuntimeApi({ path: files.socket, onLost: () => controller.wake() })
   const certificate = createEdgeCertificate({
@@ -175,6 +213,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     maxConnections: config.haproxy.maxConnections,
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
+    services: {
+      ports: servicePorts(config),
+      pools: POOLS_AT_FIRST,
+      files: serviceFiles(config),
+    },
   }
   const proxy = createHaproxyProcess({
     binary: config.haproxy.binary,
@@ -188,6 +231,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     askSocket: files.askSocket,
     hostsMap: files.hostsMap,
     routes,
+    services: () => controller.status().services,
     api,
     knock: (endpoint) => {
       const [address = '', port] = endpoint.split(':')
@@ -231,7 +275,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     api,
     shape,
     certificate: withTls ? certificate : null,
-    desired: () => ({ revision: cache.revision(), routes: routes() }),
+    desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
     onStatus: () => {
       changed()
       heartbeat.wake()
@@ -252,6 +296,16 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       const { applied, draining } = controller.status()
       return link.heartbeat({ applied, draining }, signal)
     },
+  })
+  forwarder.current = startPortForwarder({
+    table: portTable(config),
+    address: config.http.address,
+    ports: servicePorts(config),
+    httpsPort: shape.https?.port ?? null,
+    self: self.host,
+    routes,
+    clock,
+    log,
   })
   changed()
 
@@ -332,6 +386,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await prober.stop()
       await certificate.stop()
       await controller.stop()
+      await forwarder.current?.stop({ remove: config.haproxy.stopOnExit })
       await heartbeat.stop()
       await following
       await probe.close()

@@ -10,7 +10,7 @@ import { edgeConfig, type MachineView, type Settings, type WatchEvent } from '@r
 import { createLogger, silentLogger, systemClock } from '@roost/base'
 import type { App, Draining, Host, HostId, MachineId, RegionCode } from '@roost/core'
 import { WebSocketServer } from 'ws'
-import { type Edge, proxyFiles, startEdge } from './edge.ts'
+import { type Edge, portTable, proxyFiles, startEdge } from './edge.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
 import type { ServerLink } from './link/server-link.ts'
 
@@ -92,6 +92,7 @@ export async function openTrial(number = 0) {
   const NET = `127.${60 + (process.pid % 60)}.${process.pid % 250}`
   const HTTP_PORT = 18080 + number
   const HTTPS_PORT = 18443 + number
+  const SERVICE_PORT = 18500 + 10 * number
   const closers: (() => Promise<unknown> | unknown)[] = []
   const pki = await mkdtemp(join(tmpdir(), 'roost-edge-pki-'))
   const openssl = (...args: string[]) => run('openssl', args, { cwd: pki })
@@ -281,7 +282,13 @@ export async function openTrial(number = 0) {
         made.bytes.count += chunk.length
       })
       q.on('end', () =>
-        setTimeout(() => s.end(JSON.stringify({ machine, headers: q.headers, url: q.url })), delay),
+        setTimeout(
+          () =>
+            s
+              .setHeader('content-type', 'application/json')
+              .end(JSON.stringify({ machine, headers: q.headers, url: q.url })),
+          delay,
+        ),
       )
     })
     server.on('connection', (socket) => {
@@ -458,6 +465,8 @@ export async function openTrial(number = 0) {
       https: { address: `${NET}.1`, port: HTTPS_PORT },
       dns: { address: `${NET}.1`, port: 0 },
       listen: { address: `${NET}.1`, port: 0 },
+      // Tests on hosts that are one machine share its ports.
+      servicePorts: SERVICE_PORT,
       haproxy: { slots: options.slots ?? 20, maxConnections: options.maxConnections ?? 500 },
     })
     if (options.server === undefined) {
@@ -502,6 +511,7 @@ export async function openTrial(number = 0) {
         clock: systemClock,
         log: silentLogger,
       }).stop()
+      await run('nft', ['delete', 'table', 'ip', portTable(config)]).catch(() => {})
       if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
     })
     return {

@@ -154,28 +154,70 @@ function taken(value: unknown, path: string): unknown {
 /** Values of keys that are only partly taken. */
 const VALUES: readonly Row[] = [
   differ(
-    '`config.services[].ports[].handlers` `pg_tls`, `proxy_proto`, `edge_http`',
-    'refused by name: edges speak http, tls and plain TCP',
+    '`config.services[].ports[].handlers` `edge_http`',
+    'refused by name: edges speak http, tls, pg_tls, proxy_proto and plain TCP',
     async (api) => {
-      for (const handler of ['pg_tls', 'proxy_proto', 'edge_http']) {
-        const services = [
-          { protocol: 'tcp', internal_port: 1, ports: [{ port: 80, handlers: [handler] }] },
-        ]
-        const config = { image: 'shop', services }
-        expect((await api.call('POST', '/v1/apps/shop/machines', { config })).body.error).toBe(
-          `config.services[0].ports[0].handlers: ${handler} is not supported`,
-        )
-      }
+      const services = [
+        { protocol: 'tcp', internal_port: 1, ports: [{ port: 80, handlers: ['edge_http'] }] },
+      ]
+      const config = { image: 'shop', services }
+      expect((await api.call('POST', '/v1/apps/shop/machines', { config })).body.error).toBe(
+        'config.services[0].ports[0].handlers: edge_http is not supported',
+      )
+    },
+  ),
+  pass(
+    '`config.services[].ports[]` is kept and shown as it was sent: ranges, `pg_tls`, `proxy_proto`, udp, options',
+    async (api) => {
+      const services = [
+        {
+          protocol: 'tcp',
+          internal_port: 5432,
+          ports: [
+            { start_port: 10_000, end_port: 10_009, handlers: [], force_https: false },
+            { port: 5432, handlers: ['pg_tls'], force_https: false },
+            {
+              port: 6000,
+              handlers: ['proxy_proto'],
+              force_https: false,
+              proxy_proto_options: { version: 'v2' },
+            },
+            {
+              port: 9443,
+              handlers: ['tls', 'http'],
+              force_https: false,
+              tls_options: { alpn: ['h2'], versions: ['TLSv1.3'] },
+              http_options: {
+                compress: true,
+                idle_timeout: 90,
+                response: { headers: { a: 'b', c: ['d'], e: false }, pristine: true },
+              },
+            },
+          ],
+        },
+        {
+          protocol: 'udp',
+          internal_port: 5060,
+          ports: [{ port: 5060, handlers: [], force_https: false }],
+        },
+      ]
+      const { config } = await api.launch({ config: { image: 'shop', services } })
+      expect(config['services']).toMatchObject(services)
     },
   ),
   differ(
-    '`config.services[].ports[]` with a range of ports',
-    'refused by name: edges listen on single ports',
+    'a port belongs to an address, of which an app may have several',
+    'a port that names do not tell apart belongs to one app: another is refused, and told who has it',
     async (api) => {
-      const ports = [{ start_port: 1, end_port: 9 }]
-      const config = { image: 'shop', services: [{ protocol: 'tcp', internal_port: 1, ports }] }
-      const { body } = await api.call('POST', '/v1/apps/shop/machines', { config })
-      expect(body.error).toContain('port ranges are not supported')
+      const ports = [{ port: 2525, handlers: [] }]
+      const config = { image: 'shop', services: [{ protocol: 'tcp', internal_port: 25, ports }] }
+      await api.launch({ config })
+      await api.call('POST', '/v1/apps', { app_name: 'mail', org_slug: 'personal' })
+      const { status, body } = await api.call('POST', '/v1/apps/mail/machines', { config })
+      expect([status, body.error]).toEqual([
+        409,
+        'port 2525 belongs to the app shop: choose another',
+      ])
     },
   ),
   pass(

@@ -39,3 +39,9 @@ test('without an uplink nothing is masqueraded', () => {
   expect(ruleset(input)).toContain('masquerade')
   expect(ruleset({ ...input, uplink: null })).not.toContain('masquerade')
 })
+
+test('what the edge leads to a machine passes, and machines reach the services of their own edge', () => {
+  const rules = ruleset(input)
+  expect(rules).toContain('meta l4proto udp ct status dnat accept')
+  expect(rules).toContain('ip daddr 198.18.1.1 ct status dnat accept')
+})

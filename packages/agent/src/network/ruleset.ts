@@ -34,6 +34,7 @@ export const LINK_GROUP = 29_295
  * - A machine speaks from its own addresses only: those that a route leads back to by the same link.
  * - IPv6 is the plane between machines: those of one network reach each other, wherever they are, and no others.
  * - IPv4 is the plane from edges to machines: only hosts begin a conversation on it.
+ * - UDP that the edge's own rules lead to a machine (a service that it offers to strangers) passes.
  * - Machines reach the world by the uplink, masqueraded; of their host they reach what strangers reach too.
  */
 export function ruleset(input: RulesetInput): string {
@@ -70,6 +71,7 @@ table inet ${TABLE} {
     meta nfproto ipv6 ip6 saddr . ip6 daddr != @networks counter reject with icmpx admin-prohibited
     meta nfproto ipv6 accept
     ct state established accept
+    meta l4proto udp ct status dnat accept
     iifname ${mesh} oifgroup ${LINK_GROUP} ip saddr @hosts4 accept${
       uplink === null
         ? ''
@@ -99,6 +101,7 @@ table inet ${TABLE} {
       input.publicAddress === null
         ? ''
         : `
+    ip daddr ${input.publicAddress} ct status dnat accept
     ip daddr ${input.publicAddress} tcp dport { ${input.publicPorts.join(', ')} } accept`
     }
     counter reject with icmpx admin-prohibited

@@ -120,6 +120,16 @@ describe('mistakes are told with their place', () => {
       ['1:1 services[0] needs protocol = "tcp" or "udp"'],
     ],
     [
+      'ports that no app can have',
+      '[[services]]\nprotocol = "tcp"\n[[services.ports]]\nport = 22\n[[services.ports]]\nport = 80\n[[services]]\nprotocol = "udp"\n[[services.ports]]\nport = 5060\nhandlers = ["tls"]\n[[services.ports]]\nstart_port = 5',
+      [
+        '1:1 services[0].ports[0]: port 22 belongs to SSH of the hosts themselves: choose another',
+        '1:1 services[0].ports[1]: port 80 is shared by all apps and speaks HTTP: use the handler http, or another port',
+        '7:1 services[1].ports[0]: udp has no handlers: leave them out',
+        '7:1 services[1].ports[1] needs port, or start_port and end_port',
+      ],
+    ],
+    [
       'a process with a quote that does not end',
       '[processes]\nweb = "node \'x"',
       ['2:1 processes.web has a quote that does not end'],
@@ -167,10 +177,10 @@ describe('keys that do nothing yet are named in one warning', () => {
       ],
     ],
     [
-      'a service that is not HTTP',
-      '[[services]]\nprotocol = "udp"\ninternal_port = 53\n[[services.ports]]\nport = 53\n[[services]]\nprotocol = "tcp"\ninternal_port = 5432\n[[services.ports]]\nport = 5432',
+      'what edges do not do with requests',
+      '[http_service]\n[http_service.http_options]\ncompress = true\nheaders_read_timeout = 5',
       [
-        'fly.toml: these keys do nothing yet: services[0] (line 1: udp is not served), services[1].ports[0] (line 6: only HTTP is served, on 80 and 443)',
+        'fly.toml: this key does nothing yet: http_service.http_options.headers_read_timeout (line 4)',
       ],
     ],
     [

@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import { whyRefused } from '@roost/core'
 import { ConfigError } from './config-error.ts'
 import { MAIN_CONTAINER } from './container-config.ts'
 import { containerToml, type FileToml, fileToml, SIGNALS, volumeToml } from './container-toml.ts'
@@ -74,14 +75,14 @@ const concurrency = table({
   soft_limit: int(0),
   hard_limit: int(0),
 })
-const httpOptions = idle(
-  table({
-    compress: flag,
-    h2_backend: flag,
-    idle_timeout: int(0),
-    headers_read_timeout: int(0),
-    response: table({ headers: named(anything), pristine: flag }),
-    replay_cache: tables(
+const httpOptions = table({
+  compress: flag,
+  h2_backend: flag,
+  idle_timeout: int(0),
+  headers_read_timeout: idle(int(0)),
+  response: table({ headers: named(anything), pristine: flag }),
+  replay_cache: idle(
+    tables(
       table({
         path_prefix: text,
         ttl_seconds: int(10),
@@ -90,11 +91,15 @@ const httpOptions = idle(
         allow_bypass: flag,
       }),
     ),
-  }),
-)
-const tlsOptions = idle(
-  table({ alpn: list(text), versions: list(text), default_self_signed: flag }),
-)
+    null,
+    isEmpty,
+  ),
+})
+const tlsOptions = table({
+  alpn: list(text),
+  versions: list(text),
+  default_self_signed: flag,
+})
 const serviceBasics = {
   internal_port: int(1, 65535),
   auto_stop_machines: idle(
@@ -219,7 +224,7 @@ export const flyToml = table({
           force_https: flag,
           http_options: httpOptions,
           tls_options: tlsOptions,
-          proxy_proto_options: idle(table({ version: oneOf('v1', 'v2') })),
+          proxy_proto_options: table({ version: oneOf('v1', 'v2') }),
         }),
       ),
       tcp_checks: tables(table(checkTimes)),
@@ -342,17 +347,10 @@ function checkValues(config: FlyToml, root: TomlTable, reading: Reading): void {
     const at = items[n] ?? root
     if (service.protocol === undefined)
       complain(reading, at, `services[${n}] needs protocol = "tcp" or "udp"`)
-    if (service.protocol === 'udp')
-      reading.idle.push({ at: at.at, path: `services[${n}]`, note: 'udp is not served' })
     for (const [m, port] of (service.ports ?? []).entries()) {
-      if (port.port === undefined && (port.start_port === undefined || port.end_port === undefined))
-        complain(reading, at, `services[${n}].ports[${m}] needs port, or start_port and end_port`)
-      else if (service.protocol === 'tcp' && !isServed(port))
-        reading.idle.push({
-          at: at.at,
-          path: `services[${n}].ports[${m}]`,
-          note: 'only HTTP is served, on 80 and 443',
-        })
+      const path = `services[${n}].ports[${m}]`
+      const why = whyNoPort(service, port)
+      if (why !== null) complain(reading, at, `${path}${why}`)
     }
   }
 
@@ -463,16 +461,34 @@ export function defaultGroup(config: FlyToml): string {
   return names.length === 0 || names.includes('app') ? 'app' : (names[0] ?? 'app')
 }
 
-type Port = NonNullable<NonNullable<FlyToml['services']>[number]['ports']>[number]
+type Service = NonNullable<FlyToml['services']>[number]
+type Port = NonNullable<Service['ports']>[number]
 
-/** HTTP on the ports that every edge listens on. */
-export function isServed(port: Port): boolean {
-  const handlers: readonly string[] = port.handlers ?? []
-  return (
-    (port.port === 80 || port.port === 443) &&
-    handlers.includes('http') &&
-    handlers.every((handler) => handler === 'http' || handler === 'tls')
+/** Why edges can't have such a port; null: they can. What follows its path. */
+function whyNoPort({ protocol = 'tcp', internal_port = 8080 }: Service, port: Port): string | null {
+  const { port: single, start_port, end_port, handlers = [], force_https = false } = port
+  const from = single ?? start_port
+  const to = single ?? end_port
+  if (from === undefined || to === undefined) return ' needs port, or start_port and end_port'
+  const { http_options, tls_options, proxy_proto_options } = port
+  const why = whyRefused(
+    protocol,
+    {
+      port: from,
+      ...(to === from ? {} : { end_port: to }),
+      handlers,
+      force_https,
+      ...(isEmpty(http_options ?? {})
+        ? {}
+        : { http_options: { h2_backend: http_options?.h2_backend ?? false } }),
+      ...(isEmpty(tls_options ?? {}) ? {} : { tls_options: {} }),
+      ...(proxy_proto_options?.version === undefined
+        ? {}
+        : { proxy_proto_options: { version: proxy_proto_options.version } }),
+    },
+    internal_port,
   )
+  return why === null ? null : `: ${why}`
 }
 
 function entryAt(root: TomlTable, section: string, key: string): { readonly at: Place } {

@@ -46,7 +46,7 @@ test('an http_service is a service on 80 and 443', () => {
   ])
 })
 
-test('services keep their ports that are served, and their checks', () => {
+test('services keep their ports with their options, and their checks', () => {
   const { services } = machine(`
     [[services]]
     protocol = "tcp"
@@ -55,25 +55,67 @@ test('services keep their ports that are served, and their checks', () => {
     port = 80
     handlers = ["http"]
     [[services.ports]]
-    port = 5000
+    start_port = 5000
+    end_port = 5010
+    handlers = ["tls", "proxy_proto"]
+    tls_options = { alpn = ["h2"], versions = ["TLSv1.3"] }
+    proxy_proto_options = { version = "v2" }
     [[services.tcp_checks]]
     interval = "1500ms"
     [[services.http_checks]]
     path = "/"
     [[services]]
     protocol = "udp"
+    internal_port = 5060
+    [[services.ports]]
+    port = 5060
+    [[services]]
+    protocol = "tcp"
     internal_port = 53
   `)
   expect(services).toEqual([
     {
       protocol: 'tcp',
       internal_port: 4000,
-      ports: [{ port: 80, handlers: ['http'] }],
+      ports: [
+        { port: 80, handlers: ['http'] },
+        {
+          start_port: 5000,
+          end_port: 5010,
+          handlers: ['tls', 'proxy_proto'],
+          tls_options: { alpn: ['h2'], versions: ['TLSv1.3'] },
+          proxy_proto_options: { version: 'v2' },
+        },
+      ],
       checks: [
         { type: 'tcp', interval: '1500ms' },
         { type: 'http', path: '/' },
       ],
     },
+    { protocol: 'udp', internal_port: 5060, ports: [{ port: 5060, handlers: [] }], checks: [] },
+  ])
+})
+
+test('options of http_service are those of both its ports, as far as they go', () => {
+  const { services } = machine(`
+    [http_service]
+    internal_port = 3000
+    [http_service.http_options]
+    compress = true
+    headers_read_timeout = 5
+    [http_service.http_options.response]
+    pristine = true
+    headers = { x-a = "b", server = false }
+    [http_service.tls_options]
+    alpn = ["h2"]
+  `)
+  const http_options = {
+    compress: true,
+    response: { pristine: true, headers: { 'x-a': 'b', server: false } },
+  }
+  expect(services?.[0]?.ports).toEqual([
+    { port: 80, handlers: ['http'], force_https: false, http_options },
+    { port: 443, handlers: ['tls', 'http'], http_options, tls_options: { alpn: ['h2'] } },
   ])
 })
 

@@ -1,6 +1,6 @@
 import type { ApiClient } from '@roost/api'
 import { containersOf, filesOf, type LocalFile, MAIN_CONTAINER } from './container-config.ts'
-import { defaultGroup, type FlyToml, isServed } from './fly-toml.ts'
+import { defaultGroup, type FlyToml } from './fly-toml.ts'
 import { GUEST_SIZE_DEFAULT, guestPreset } from './guest.ts'
 import { shellWords } from './reader.ts'
 
@@ -80,23 +80,31 @@ function servicesOf(config: FlyToml, mine: IsMine): Service[] {
             ...basicsOf(http),
             protocol: 'tcp',
             ports: [
-              { port: 80, handlers: ['http'], force_https: http.force_https ?? false },
-              { port: 443, handlers: ['tls', 'http'] },
+              {
+                port: 80,
+                handlers: ['http'],
+                force_https: http.force_https ?? false,
+                ...optionsOf({ http_options: http.http_options }),
+              },
+              { port: 443, handlers: ['tls', 'http'], ...optionsOf(http) },
             ],
             checks: (http.checks ?? []).map((check) => checkOf('http', check)),
           },
         ]
   const more = (config.services ?? []).flatMap((service): Service[] => {
-    const ports = (service.ports ?? []).filter(isServed)
-    if (service.protocol !== 'tcp' || ports.length === 0 || !mine(service)) return []
+    const { protocol = 'tcp', ports = [] } = service
+    if (ports.length === 0 || !mine(service)) return []
     return [
       {
         ...basicsOf(service),
-        protocol: 'tcp',
-        ports: ports.map(({ port, handlers, force_https }) => ({
+        protocol,
+        ports: ports.map(({ port, start_port, end_port, handlers, force_https, ...options }) => ({
           ...(port === undefined ? {} : { port }),
+          ...(port !== undefined || start_port === undefined ? {} : { start_port }),
+          ...(port !== undefined || end_port === undefined ? {} : { end_port }),
           handlers: [...(handlers ?? [])],
           ...(force_https === undefined ? {} : { force_https }),
+          ...optionsOf(options),
         })),
         checks: [
           ...(service.tcp_checks ?? []).map((check) => checkOf('tcp', check)),
@@ -106,6 +114,25 @@ function servicesOf(config: FlyToml, mine: IsMine): Service[] {
     ]
   })
   return [...own, ...more]
+}
+
+type Port = NonNullable<Service['ports']>[number]
+type TomlPort = NonNullable<NonNullable<FlyToml['services']>[number]['ports']>[number]
+
+type TomlOptions = {
+  readonly [K in 'http_options' | 'tls_options' | 'proxy_proto_options']?: TomlPort[K] | undefined
+}
+
+/** What edges do with requests and handshakes, without what they do not do. */
+function optionsOf({ http_options, tls_options, proxy_proto_options }: TomlOptions): Partial<Port> {
+  const { headers_read_timeout: _, replay_cache: __, ...http } = http_options ?? {}
+  return {
+    ...(Object.keys(http).length === 0 ? {} : { http_options: http }),
+    ...(tls_options === undefined || Object.keys(tls_options).length === 0
+      ? {}
+      : { tls_options: structuredClone(tls_options) as NonNullable<Port['tls_options']> }),
+    ...(proxy_proto_options === undefined ? {} : { proxy_proto_options }),
+  }
 }
 
 type TomlBasics = Omit<NonNullable<FlyToml['http_service']>, 'checks' | 'force_https'>

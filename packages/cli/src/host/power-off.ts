@@ -6,6 +6,7 @@ import {
   clearNetns,
   detachLoopsBelow,
   devicesIn,
+  nftTables,
   removeCgroups,
   removeDevice,
   removeNetns,
@@ -73,6 +74,8 @@ async function clearOwnNamespace(
   for (const id of machines) await removeDevice(`v${id}`)
   await removeDevice(spec.wireguard.interface)
   await removeNftTable('inet', FIREWALL)
+  for (const table of await nftTables('ip'))
+    if (table.startsWith('roost_edge_')) await removeNftTable('ip', table)
   // The agent names the firewall of its builds after their namespace.
   await removeNftTable('ip', `roost_${layout.builderNetns.replace(/[^a-zA-Z0-9]/g, '_')}`)
 }

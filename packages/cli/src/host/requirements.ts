@@ -8,6 +8,7 @@ const NEEDED: Readonly<Record<string, string>> = {
   haproxy: 'haproxy',
   wg: 'wireguard-tools',
   nft: 'nftables',
+  conntrack: 'conntrack',
   ip: 'iproute2',
   nsenter: 'util-linux',
   openssl: 'openssl',

@@ -144,6 +144,14 @@ export async function removeFolders(folders: readonly string[]): Promise<void> {
   )
 }
 
+/** Names of this namespace's tables. */
+export async function nftTables(family: string): Promise<string[]> {
+  const { stdout } = await runCommand(['nft', 'list', 'tables', family]).catch(() => ({
+    stdout: '',
+  }))
+  return [...stdout.matchAll(/^table \S+ (\S+)$/gm)].map((match) => match[1] ?? '')
+}
+
 export async function removeNftTable(family: string, name: string): Promise<void> {
   await quietly(['nft', 'delete', 'table', family, name])
 }

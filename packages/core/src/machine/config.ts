@@ -121,10 +121,42 @@ export interface MachineService {
 }
 
 export interface MachinePort {
+  /** The only one, or the first of a range. */
   readonly port: number
-  readonly handlers: readonly ('http' | 'tls')[]
+  /** The last of a range. */
+  readonly end_port?: number
+  /** None: bytes pass as they come. */
+  readonly handlers: readonly PortHandler[]
   readonly force_https: boolean
+  readonly http_options?: HttpOptions
+  readonly tls_options?: TlsOptions
+  /** Of the handler `proxy_proto`. Default v1. */
+  readonly proxy_proto_options?: { readonly version: 'v1' | 'v2' }
 }
+
+export type PortHandler = 'http' | 'tls' | 'pg_tls' | 'proxy_proto'
+
+/** What edges do with the requests and answers of a port. */
+export interface HttpOptions {
+  readonly compress?: boolean
+  /** The app speaks HTTP/2 without TLS. */
+  readonly h2_backend?: boolean
+  /** Seconds. */
+  readonly idle_timeout?: number
+  readonly response?: {
+    /** `false` takes a header away. Names are lower case. */
+    readonly headers?: Readonly<Record<string, string | readonly string[] | false>>
+    /** Nothing is added of the edge's own. */
+    readonly pristine?: boolean
+  }
+}
+
+export interface TlsOptions {
+  readonly alpn?: readonly string[]
+  readonly versions?: readonly TlsVersion[]
+  readonly default_self_signed?: boolean
+}
+export type TlsVersion = 'TLSv1.2' | 'TLSv1.3'
 
 export interface MachineConcurrency {
   readonly type: 'connections' | 'requests'

@@ -1,13 +1,16 @@
 import type { AppName, HostId, MachineId, RegionCode } from '../id.ts'
 import type { Coming } from '../machine/coming.ts'
-import type { MachineConcurrency } from '../machine/config.ts'
+import type { HttpOptions, MachineConcurrency, TlsOptions } from '../machine/config.ts'
 
 /** What one edge should serve: pure data, made by `routesFor` from hosts, apps and machines, for one edge's view. */
 export interface Route {
-  /** Stable key, `<app>/http`; the edge leases one HAProxy slot for each. */
+  /** Stable key, `<app>/http` or `<app>/<kind>/<first port>`; the edge leases one HAProxy slot for each. */
   readonly key: string
   readonly app: AppName
-  /** Host names, lower case, without port. */
+  /**
+   * Under which the edge finds it. HTTP: host names, lower case, without port, and `<host>:<port>` where that is neither 80 nor 443.
+   * All else: see `namesOf` in `service-routes.ts`.
+   */
   readonly hostnames: readonly string[]
   readonly forceHttps: boolean
   readonly concurrency: MachineConcurrency
@@ -15,7 +18,27 @@ export interface Route {
   readonly targets: readonly RouteTarget[]
   /** Not up, but on their way: requests wait for them when no target can serve. Nearest first. */
   readonly coming: readonly ComingTarget[]
+  /** Missing: HTTP on 80 and 443. */
+  readonly listener?: Listener
+  /** Missing: nothing is asked for. */
+  readonly http?: HttpOptions
+  readonly tls?: TlsOptions
 }
+
+/** Ports on which each edge answers for one app, or for all that share them by name. */
+export interface Listener {
+  readonly kind: ListenerKind
+  readonly from: number
+  readonly to: number
+}
+/**
+ * `passthrough`: on 443, TLS that the app ends itself, found by the name in the client's first message. `tls` and `pg_tls`: the edge
+ * ends TLS, the app gets the bytes. `tcp` and `udp` pass as they come.
+ */
+export type ListenerKind = 'http' | 'https' | 'tls' | 'pg_tls' | 'passthrough' | 'tcp' | 'udp'
+
+/** How an edge speaks to a machine, where not HTTP/1.1 or plain bytes. */
+export type Dialect = 'h2' | 'proxy-v1' | 'proxy-v2'
 
 export interface ComingTarget extends RouteTarget {
   readonly coming: Coming
@@ -30,6 +53,7 @@ export interface RouteTarget {
   readonly port: number
   /** 0 for the edge's own region, then 1, 2, … by measured round trip. Rank 0 are active servers, others `backup`. */
   readonly rank: number
+  readonly dialect?: Dialect
 }
 
 /** A machine that was in a route and is leaving it: no new requests, those in flight finish. */

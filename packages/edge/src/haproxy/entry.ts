@@ -1,7 +1,8 @@
-import type { MachineId } from '@roost/core'
+import type { Dialect, MachineId } from '@roost/core'
 
 /**
- * How HAProxy knows a machine: a server of the app's slot, called `<machine>.<a|b><n>`. `a` takes part in balancing, `b` is a `backup`
+ * How HAProxy knows a machine: a server of the app's slot, called `<machine>.<a|b><n>`, and `-<dialect>` where it is not spoken to as
+ * usual. `a` takes part in balancing, `b` is a `backup`
  * that takes over when no `a` is up. A machine may have several entries, for example when an old address still drains
  * while a new one serves; `n` keeps their names apart.
  */
@@ -9,21 +10,31 @@ export interface EntryName {
   readonly machine: MachineId
   readonly role: EntryRole
   readonly number: number
+  readonly dialect?: Dialect | undefined
 }
 export type EntryRole = 'active' | 'backup'
 
-export function entryName({ machine, role, number }: EntryName): string {
-  return `${machine}.${role === 'active' ? 'a' : 'b'}${number}`
+const DIALECTS: { readonly [K in Dialect]: { readonly word: string; readonly option: string } } = {
+  h2: { word: 'h2', option: 'proto h2' },
+  'proxy-v1': { word: 'p1', option: 'send-proxy' },
+  'proxy-v2': { word: 'p2', option: 'send-proxy-v2' },
+}
+
+export function entryName({ machine, role, number, dialect }: EntryName): string {
+  const suffix = dialect === undefined ? '' : `-${DIALECTS[dialect].word}`
+  return `${machine}.${role === 'active' ? 'a' : 'b'}${number}${suffix}`
 }
 
 /** null for a server that is not ours. */
 export function parseEntryName(name: string): EntryName | null {
-  const match = /^([0-9a-f]{14})\.([ab])(\d{1,6})$/.exec(name)
+  const match = /^([0-9a-f]{14})\.([ab])(\d{1,6})(?:-(h2|p1|p2))?$/.exec(name)
   if (match === null) return null
+  const dialect = (Object.keys(DIALECTS) as Dialect[]).find((d) => DIALECTS[d].word === match[4])
   return {
     machine: match[1] as MachineId,
     role: match[2] === 'a' ? 'active' : 'backup',
     number: Number(match[3]),
+    ...(dialect === undefined ? {} : { dialect }),
   }
 }
 
@@ -55,6 +66,7 @@ export function serverOptions(entry: Entry): string {
     'pool-max-conn -1 pool-purge-delay 150ms weight 100',
     ...(entry.maxConnections > 0 ? [`maxconn ${entry.maxConnections}`] : []),
     ...(entry.role === 'backup' ? ['backup'] : []),
+    ...(entry.dialect === undefined ? [] : [DIALECTS[entry.dialect].option]),
     `check ${inter} rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
   ].join(' ')
 }

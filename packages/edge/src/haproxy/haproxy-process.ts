@@ -61,6 +61,12 @@ export interface ProxyStart {
   readonly mark: string
   readonly hosts: ReadonlyMap<string, string>
   readonly secure: ReadonlySet<string>
+  /** Further files that the text names, which lie beside those. */
+  readonly more?: readonly ProxyFile[]
+}
+export interface ProxyFile {
+  readonly path: string
+  readonly content: string
 }
 
 const START_MS_MAX = 10_000
@@ -114,7 +120,7 @@ export function createHaproxyProcess(options: {
   }
 
   /** All files of one state in one folder, which takes effect as a whole: names must never lead to another state's slots. */
-  async function write({ text, hosts, secure }: ProxyStart): Promise<void> {
+  async function write({ text, hosts, secure, more = [] }: ProxyStart): Promise<void> {
     const run = dirname(files.config)
     const folder = dirname(files.hostsMap)
     await mkdir(run, { recursive: true, mode: 0o700 })
@@ -127,6 +133,7 @@ export function createHaproxyProcess(options: {
       [files.hostsMap, [...hosts].map(([name, slot]) => `${name} ${slot}\n`).join('')],
       [files.secureMap, [...secure].map((name) => `${name} 1\n`).join('')],
       [files.holdScript, holdScript(files.askSocket)],
+      ...more.map(({ path, content }) => [path, content] as const),
       [files.config, text],
     ]
     for (const [file, content] of contents) await writeFile(inNext(file), content, { mode: 0o600 })
@@ -171,7 +178,10 @@ export function createHaproxyProcess(options: {
   }
 
   /** HAProxy's own words on what is wrong with it. The sockets are the keeper's alone, so others stand in. */
-  async function check(text: string): Promise<void> {
+  async function check({ text, more = [] }: ProxyStart): Promise<void> {
+    // It reads what is there now, which an edge of another version may have left without some of them.
+    for (const { path, content } of more)
+      await writeFile(path, content, { mode: 0o600, flag: 'wx' }).catch(() => {})
     const candidate = join(dirname(files.config), 'candidate.cfg')
     const standIn = text.replaceAll(
       new RegExp(`bind fd@(${HTTP_DESCRIPTOR}|${HTTPS_DESCRIPTOR})\\b`, 'g'),
@@ -234,7 +244,7 @@ export function createHaproxyProcess(options: {
       // One that still listens would take a share of the new connections to where nobody steers it.
       await endAll(false)
       await write(what)
-      await check(what.text)
+      await check(what)
       await rm(files.pid, { force: true })
       await keep()
       await untilServing(what.mark, null)
@@ -245,7 +255,7 @@ export function createHaproxyProcess(options: {
       const before = await worker()
       if (pid === null || before === null)
         throw new PlatformError('unavailable', 'reload HAProxy: none runs', { retry: 'now' })
-      await check(what.text)
+      await check(what)
       await write(what)
       process.kill(pid, 'SIGUSR2')
       await untilServing(what.mark, before.workerPid)

@@ -7,6 +7,18 @@ export interface ObservedProxy {
   readonly secure: ReadonlySet<string>
   /** Servers of each slot, in HAProxy's order, which is the order in which backups take over. Slots without any are missing. */
   readonly slots: ReadonlyMap<string, readonly ObservedEntry[]>
+  /** Missing: it serves nothing but the web. */
+  readonly services?: ServiceMaps
+}
+
+/** What HAProxy looks up to serve more than HTTP on 80 and 443. */
+export interface ServiceMaps {
+  /** Name of a service (see core's `namesOf`) → slot. */
+  readonly names: ReadonlyMap<string, string>
+  /** Port or `first:last` → the first, which stands for all of a range. */
+  readonly ports: ReadonlyMap<string, string>
+  /** Slot → what is done with its requests and answers. */
+  readonly options: ReadonlyMap<string, string>
 }
 
 export interface ObservedEntry {

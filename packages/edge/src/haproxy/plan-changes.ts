@@ -1,7 +1,9 @@
 import type { Draining, MachineId, Route, RouteTarget } from '@roost/core'
 import { type Entry, type EntryRole, entryName, serverOptions } from './entry.ts'
-import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
-import { checked, EMPTY_SLOT, holdName, holdOptions, isHold, slotName } from './render-config.ts'
+import type { ObservedEntry, ObservedProxy, ServiceMaps } from './observed-proxy.ts'
+import { POOLS, type Pool, type PoolCounts, poolOf, poolOfSlot, slotsOf } from './pools.ts'
+import { checked, EMPTY_SLOT, holdName, holdOptions, isHold } from './render-config.ts'
+import { serviceMapsOf } from './service-maps.ts'
 
 /**
  * From what HAProxy does and what it should do: the commands in between. Nothing is remembered: which app has which slot is read
@@ -22,12 +24,14 @@ export interface ProxyPlan {
   readonly cuts: readonly string[]
   /** Somebody waits for a machine that does not answer: look again soon. */
   readonly hanging: boolean
-  /** Slots that were missing. */
+  /** Slots that were missing, and of which pools. */
   readonly missingSlots: number
+  readonly missingPools: readonly Pool[]
   /** What a HAProxy that starts now must have from its first instant. A slot that belongs to an app is in it, if without servers. */
   readonly servers: ReadonlyMap<string, readonly Entry[]>
   readonly hosts: ReadonlyMap<string, string>
   readonly secure: ReadonlySet<string>
+  readonly services: ServiceMaps
 }
 
 export interface PlanRequest {
@@ -38,6 +42,13 @@ export interface PlanRequest {
   /** null: there is no HTTPS to send anybody to. */
   readonly secureMap: string | null
   readonly holdSocket: string
+  /** Missing: only HTTP on 80 and 443 is served, without options. */
+  readonly services?: {
+    readonly pools: Omit<PoolCounts, 's'>
+    readonly httpsPort: number | null
+    /** Files of the maps, as HAProxy calls them. */
+    readonly maps: { readonly [K in keyof ServiceMaps]: string }
+  }
 }
 
 export const NOTHING_OBSERVED: ObservedProxy = {
@@ -56,8 +67,10 @@ const CUT_AFTER_SECONDS = 3
 const PROMOTE_AFTER_SECONDS = 1
 
 export function planChanges(request: PlanRequest): ProxyPlan {
-  const { routes, observed, slots } = request
-  const leases = leaseSlots(routes, observed, slots)
+  const { observed, slots } = request
+  // What passes without HAProxy is not its to know.
+  const routes = request.routes.filter(({ listener }) => listener?.kind !== 'udp')
+  const leases = leaseSlots(routes, observed, { ...NO_POOLS, ...request.services?.pools, s: slots })
   const hosts = new Map<string, string>()
   const secure = new Set<string>()
   const servers = new Map<string, readonly Entry[]>()
@@ -70,20 +83,27 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   const leaving = new Map<MachineId, number>()
 
   for (const route of routes) {
+    for (const target of route.targets) serving.add(target.machine)
+    if (poolOf(route) === 't') continue
     const slot = leases.bySlot.get(route.key) ?? EMPTY_SLOT
     for (const hostname of route.hostnames) {
       hosts.set(hostname, slot)
       if (route.forceHttps) secure.add(hostname)
     }
-    for (const target of route.targets) serving.add(target.machine)
   }
+  const services = serviceMapsOf(
+    request.services === undefined ? [] : routes,
+    ({ key }) => leases.bySlot.get(key),
+    request.services?.httpsPort ?? null,
+  )
 
   const routeOfSlot = new Map([...leases.bySlot].map(([key, slot]) => [slot, key]))
   const routeByKey = new Map(routes.map((route) => [route.key, route]))
   for (const slot of new Set([...routeOfSlot.keys(), ...observed.slots.keys()])) {
     const route = routeByKey.get(routeOfSlot.get(slot) ?? '')
     const existing = observed.slots.get(slot) ?? []
-    if (slot === EMPTY_SLOT) continue
+    // The empty one, and those by which HAProxy comes to itself, are as they are.
+    if (poolOfSlot(slot) === null) continue
     const { kept, added, wanted } = matchEntries(route, existing)
     if (route !== undefined) servers.set(slot, wanted)
     for (const entry of added) {
@@ -111,7 +131,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
       const name = `${slot}/${hold.name}`
       if (hold.isNew)
         incoming.push(
-          `add server ${name} ${holdOptions(request)}`,
+          `add server ${name} ${holdOptions(request, slot)}`,
           `set server ${name} state ready`,
         )
     }
@@ -127,6 +147,9 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   }
 
   const maps = [
+    ...(request.services === undefined
+      ? []
+      : serviceCommands(request.services.maps, observed, services)),
     ...mapCommands(request.hostsMap, observed.hosts, hosts),
     ...(request.secureMap === null
       ? []
@@ -138,38 +161,62 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     draining: [...leaving].map(([machine, sessions]) => ({ machine, sessions })),
     cuts,
     hanging,
-    missingSlots: leases.missing,
+    missingSlots: leases.missing.length,
+    missingPools: [...new Set(leases.missing)],
     servers,
     hosts,
     secure,
+    services,
   }
 }
+
+const NO_POOLS: PoolCounts = { s: 0, o: 0, c: 0, t: 0 }
 
 /** A route keeps the slot that its names lead to; a new one takes a slot that has neither names nor servers. */
 function leaseSlots(
   routes: readonly Route[],
   observed: ObservedProxy,
-  slots: number,
-): { readonly bySlot: ReadonlyMap<string, string>; readonly missing: number } {
-  const pool = Array.from({ length: slots }, (_, n) => slotName(n))
-  const inPool = new Set(pool)
+  counts: PoolCounts,
+): { readonly bySlot: ReadonlyMap<string, string>; readonly missing: readonly Pool[] } {
+  const names = (route: Route) =>
+    (poolOf(route) === 't' ? observed.services?.names : observed.hosts) ?? new Map<string, string>()
+  const pools = new Map(POOLS.map((pool) => [pool, slotsOf(pool, counts)]))
+  const inPool = new Map(POOLS.map((pool) => [pool, new Set(pools.get(pool))]))
   const bySlot = new Map<string, string>()
-  const taken = new Set<string>([...observed.hosts.values(), ...observed.slots.keys()])
+  const taken = new Set<string>([
+    ...observed.hosts.values(),
+    ...(observed.services?.names.values() ?? []),
+    ...observed.slots.keys(),
+  ])
   const leased = new Set<string>()
   for (const route of routes) {
     const slot = route.hostnames
-      .map((hostname) => observed.hosts.get(hostname))
-      .find((found) => found !== undefined && inPool.has(found) && !leased.has(found))
+      .map((hostname) => names(route).get(hostname))
+      .find(
+        (found) =>
+          found !== undefined && inPool.get(poolOf(route))?.has(found) && !leased.has(found),
+      )
     if (slot === undefined) continue
     bySlot.set(route.key, slot)
     leased.add(slot)
   }
-  const free = pool.filter((slot) => !taken.has(slot)).values()
-  let missing = 0
+  const free = new Map(
+    POOLS.map((pool) => [
+      pool,
+      pools
+        .get(pool)
+        ?.filter((slot) => !taken.has(slot))
+        .values(),
+    ]),
+  )
+  const missing: Pool[] = []
   for (const route of routes) {
-    if (bySlot.has(route.key) || route.targets.length === 0) continue
-    const slot = free.next()
-    if (slot.done) missing += 1
+    const pool = poolOf(route)
+    // HTTP that nobody can serve waits in the empty slot; TCP has no name that would lead there.
+    const wanted = route.targets.length > 0 || (pool === 't' && route.coming.length > 0)
+    if (bySlot.has(route.key) || !wanted) continue
+    const slot = free.get(pool)?.next()
+    if (slot === undefined || slot.done) missing.push(pool)
     else bySlot.set(route.key, slot.value)
   }
   return { bySlot, missing }
@@ -197,12 +244,14 @@ function matchEntries(route: Route | undefined, existing: readonly ObservedEntry
     port: target.port,
     maxConnections: route.concurrency.hard_limit ?? 0,
     far: target.rank > 0,
+    dialect: target.dialect,
   })
   const find = (target: RouteTarget, role: EntryRole) => {
     const same = existing.filter(
       (found) =>
         found.entry?.machine === target.machine &&
         found.entry.role === role &&
+        found.entry.dialect === target.dialect &&
         found.endpoint === `${target.address}:${target.port}`,
     )
     return same.find((found) => !found.maint) ?? same.at(-1)
@@ -214,7 +263,8 @@ function matchEntries(route: Route | undefined, existing: readonly ObservedEntry
   }
   const add = (target: RouteTarget, role: EntryRole) => {
     let number = 0
-    while (used.has(entryName({ machine: target.machine, role, number }))) number += 1
+    const { machine, dialect } = target
+    while (used.has(entryName({ machine, role, number, dialect }))) number += 1
     const entry = make(target, role, number)
     used.add(entryName(entry))
     added.push(entry)
@@ -286,6 +336,18 @@ function activeTargets(route: Route, existing: readonly ObservedEntry[]): readon
   const nearestUp = ranks.find((rank) => !of(rank).every(isDown)) ?? 0
   return route.targets.filter(
     ({ rank }) => rank === 0 || (rank === nearestUp && of(rank).length > 1),
+  )
+}
+
+function serviceCommands(
+  files: { readonly [K in keyof ServiceMaps]: string },
+  observed: ObservedProxy,
+  desired: ServiceMaps,
+): string[] {
+  const none: ReadonlyMap<string, string> = new Map()
+  // What leads somewhere comes last: what is done there must be known by then.
+  return (['options', 'ports', 'names'] as const).flatMap((map) =>
+    mapCommands(files[map], observed.services?.[map] ?? none, desired[map]),
   )
 }
 

@@ -2,15 +2,20 @@ import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
 import type { Draining, Revision, Route } from '@roost/core'
 import type { EdgeCertificate } from './edge-certificate.ts'
 import type { HaproxyProcess } from './haproxy-process.ts'
-import { type ObservedProxy, parseMap, parseServers } from './observed-proxy.ts'
+import { type ObservedProxy, parseMap, parseServers, type ServiceMaps } from './observed-proxy.ts'
 import { NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
-import { type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
+import { type Pool, type PoolCounts, poolOf } from './pools.ts'
+import { countsOfMark, type ProxyShape, renderConfig } from './render-config.ts'
 import type { RuntimeApi } from './runtime-api.ts'
+import { serviceFilesOf } from './service-maps.ts'
+import { parseTlsList, type TlsList, type TlsLists, tlsLine, tlsListsOf } from './tls-lists.ts'
 
 /** What is wanted of the proxy, and the revision that it was made from. */
 export interface DesiredProxy {
   readonly revision: Revision
   readonly routes: readonly Route[]
+  /** Whose names the edge's own certificate is for. */
+  readonly domain: string
 }
 
 export interface ProxyStatus {
@@ -19,6 +24,8 @@ export interface ProxyStatus {
   /** Machines that left and are still used by somebody. */
   readonly draining: readonly Draining[]
   readonly serving: boolean
+  /** Name of a service → slot, as HAProxy has it now. */
+  readonly services: ServiceMaps['names']
 }
 
 /** Keeps HAProxy running and doing what is wanted. Looks at HAProxy each time and remembers nothing of what it did before. */
@@ -54,15 +61,16 @@ export function startProxyController(options: {
   readonly log: Logger
 }): ProxyController {
   const { api, clock, log, shape } = options
-  let status: ProxyStatus = { applied: 0, draining: [], serving: false }
+  let status: ProxyStatus = { applied: 0, draining: [], serving: false, services: new Map() }
   let dirty = true
   let lookedAt = Number.NEGATIVE_INFINITY
   let failures = 0
   let notBefore = Number.NEGATIVE_INFINITY
   let leaving = false
-  let slots = 0
+  let slots: PoolCounts = { s: 0, o: 0, c: 0, t: 0 }
   let troubles = ''
   let certificateAt = ''
+  let tlsOptionsAt = ''
   let workerPid = 0
   let saved = { text: '', notBefore: Number.NEGATIVE_INFINITY, failed: false }
   // There may be some from before this program started.
@@ -77,25 +85,46 @@ export function startProxyController(options: {
     if (!same) options.onStatus()
   }
 
-  const config = (slotsNow: number, plan: ProxyPlan) => {
-    const { text, mark } = renderConfig({ ...shape, slots: slotsNow }, plan.servers)
-    return { text, mark, hosts: plan.hosts, secure: plan.secure }
+  const { services } = shape
+  const shapeWith = (pools: PoolCounts): ProxyShape => ({
+    ...shape,
+    slots: pools.s,
+    ...(services === undefined ? {} : { services: { ...services, pools } }),
+  })
+  const config = (pools: PoolCounts, plan: ProxyPlan) => {
+    const { text, mark } = renderConfig(shapeWith(pools), plan.servers)
+    const more =
+      services === undefined ? [] : serviceFilesOf(services, plan.services, tlsLines(), shape.files)
+    return { text, mark, hosts: plan.hosts, secure: plan.secure, more }
   }
-  const planFor = (desired: DesiredProxy, observed: ObservedProxy, slotsNow: number) =>
+  const tlsLists = (): TlsLists => {
+    const { routes, domain } = options.desired()
+    return tlsListsOf(shape.https === null ? [] : routes, domain)
+  }
+  const tlsLines = () => {
+    const lines = (list: TlsList) =>
+      [...list].map(([host, asked]) => tlsLine(shape.https?.certificateFile ?? '', host, asked))
+    const { https, tls } = tlsLists()
+    return { https: lines(https), tls: lines(tls) }
+  }
+  const planFor = (desired: DesiredProxy, observed: ObservedProxy, pools: PoolCounts) =>
     planChanges({
       routes: desired.routes,
       observed,
-      slots: slotsNow,
+      slots: pools.s,
       hostsMap: shape.files.hostsMap,
       holdSocket: shape.files.holdSocket,
       secureMap: shape.https ? shape.files.secureMap : null,
+      ...(services === undefined
+        ? {}
+        : { services: { pools, httpsPort: shape.https?.port ?? null, maps: services.files } }),
     })
 
   /** HAProxy runs, with our rules and enough slots. */
   async function ensureRunning(desired: DesiredProxy): Promise<void> {
     const running = await options.process.returning()
     if (running === null) return start(desired)
-    slots = slotsOfMark(running.mark) ?? shape.slots
+    slots = poolsOfMark(running.mark, shape)
     if (running.workerPid !== workerPid) {
       if (workerPid > 0) log.warn('HAProxy ended and was started again by its keeper')
       oldWorkers = true
@@ -103,18 +132,18 @@ export function startProxyController(options: {
       certificateAt = ''
       api.disconnect()
     }
-    if (renderConfig({ ...shape, slots }, new Map()).mark === running.mark) return
+    if (renderConfig(shapeWith(slots), new Map()).mark === running.mark) return
     log.info('HAProxy runs with other rules', { mark: running.mark })
     // Without its keeper, or with one that holds other sockets, it can't be brought there.
     if (!running.kept) return start(desired)
-    slots = Math.max(slots, shape.slots)
+    slots = atLeast(slots, poolsOf(shape))
     await reload(desired)
   }
 
   async function start(desired: DesiredProxy): Promise<void> {
     setStatus({ ...status, serving: false })
     api.disconnect()
-    slots = enoughSlots(shape.slots, desired.routes.length)
+    slots = enoughSlots(poolsOf(shape), desired.routes)
     await options.process.start(config(slots, planFor(desired, NOTHING_OBSERVED, slots)))
     await begun()
   }
@@ -141,7 +170,7 @@ export function startProxyController(options: {
     const from = performance.now()
     if (from < saved.notBefore) return
     const what = config(slots, plan)
-    const text = JSON.stringify([what.text, [...what.hosts], [...what.secure]])
+    const text = JSON.stringify([what.text, [...what.hosts], [...what.secure], what.more])
     if (text === saved.text) return
     try {
       await options.process.save(what)
@@ -155,15 +184,32 @@ export function startProxyController(options: {
   }
 
   async function observe(): Promise<ObservedProxy> {
-    const [stat = '', hosts = '', secure = ''] = await api.send([
+    const { hostsMap, secureMap } = shape.files
+    const maps = [
+      hostsMap,
+      ...(shape.https ? [secureMap] : []),
+      ...(services === undefined
+        ? []
+        : [services.files.names, services.files.ports, services.files.options]),
+    ]
+    const [stat = '', ...shown] = await api.send([
       'show stat -1 4 -1',
-      `show map ${shape.files.hostsMap}`,
-      ...(shape.https ? [`show map ${shape.files.secureMap}`] : []),
+      ...maps.map((file) => `show map ${file}`),
     ])
+    const map = (file: string) => parseMap(shown[maps.indexOf(file)] ?? '')
     return {
       slots: parseServers(stat),
-      hosts: parseMap(hosts),
-      secure: new Set(parseMap(secure).keys()),
+      hosts: map(hostsMap),
+      secure: new Set(map(secureMap).keys()),
+      ...(services === undefined
+        ? {}
+        : {
+            services: {
+              names: map(services.files.names),
+              ports: map(services.files.ports),
+              options: map(services.files.options),
+            },
+          }),
     }
   }
 
@@ -197,8 +243,10 @@ export function startProxyController(options: {
     let plan = planFor(desired, observed, slots)
     let refused: readonly string[] = []
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      if (plan.missingSlots > 0 && slots < SLOTS_MAX) {
-        slots = enoughSlots(slots * 2, desired.routes.length)
+      const short = plan.missingPools.filter((pool) => slots[pool] < SLOTS_MAX)
+      if (short.length > 0) {
+        const doubled = short.map((pool) => [pool, slots[pool] * 2] as const)
+        slots = enoughSlots({ ...slots, ...Object.fromEntries(doubled) }, desired.routes)
         log.info('more slots for apps', { slots })
         await reload(desired)
       } else if (plan.commands.length > 0) {
@@ -217,6 +265,7 @@ export function startProxyController(options: {
     }
     await save(plan)
     await installCertificate()
+    await installTlsOptions()
 
     const settled = plan.commands.length === 0 && plan.missingSlots === 0
     say(settled ? [] : refused)
@@ -228,6 +277,7 @@ export function startProxyController(options: {
       applied: settled ? desired.revision : status.applied,
       draining,
       serving: true,
+      services: plan.services.names,
     })
     options.onLook(observed)
   }
@@ -264,6 +314,32 @@ export function startProxyController(options: {
     certificateAt = current.fingerprint
   }
 
+  /** Asked only when something changed, or another worker came. */
+  async function installTlsOptions(): Promise<void> {
+    if (services === undefined || shape.https === null) return
+    const lists = tlsLists()
+    const wanted = JSON.stringify([workerPid, [...lists.https], [...lists.tls]])
+    if (wanted === tlsOptionsAt) return
+    const { certificateFile } = shape.https
+    for (const [file, list] of [
+      [services.files.httpsList, lists.https],
+      [services.files.tlsList, lists.tls],
+    ] as const) {
+      const [shown = ''] = await api.send([`show ssl crt-list -n ${file}`])
+      const found = parseTlsList(shown)
+      const gone = found.filter(({ host, options }) => list.get(host) !== options)
+      await api.send(gone.map(({ entry }) => `del ssl crt-list ${file} ${entry}`))
+      const kept = new Set(found.filter((one) => !gone.includes(one)).map(({ host }) => host))
+      for (const [host, asked] of list) {
+        if (kept.has(host)) continue
+        const line = tlsLine(certificateFile, host, asked)
+        const answer = await api.sendPayload(`add ssl crt-list ${file}`, line)
+        if (!answer.includes('Success')) throw new Error(`add TLS options for ${host}: ${answer}`)
+      }
+    }
+    tlsOptionsAt = wanted
+  }
+
   function say(refused: readonly string[]): void {
     const text = refused.slice(0, 20).join('\n')
     if (text === troubles) return
@@ -285,9 +361,34 @@ export function startProxyController(options: {
   }
 }
 
-function enoughSlots(atLeast: number, routes: number): number {
+function poolsOf({ slots, services }: ProxyShape): PoolCounts {
+  return { o: 0, c: 0, t: 0, ...services?.pools, s: slots }
+}
+
+/** Of a HAProxy that runs. One of a version that had fewer kinds of slots has as many of those as we would make. */
+function poolsOfMark(mark: string, shape: ProxyShape): PoolCounts {
+  const counts = countsOfMark(mark)
+  const own = poolsOf(shape)
+  return {
+    s: counts?.[0] ?? own.s,
+    o: counts?.[1] ?? own.o,
+    c: counts?.[2] ?? own.c,
+    t: counts?.[3] ?? own.t,
+  }
+}
+
+function atLeast(a: PoolCounts, b: PoolCounts): PoolCounts {
+  const most = (pool: Pool) => Math.max(a[pool], b[pool])
+  return { s: most('s'), o: most('o'), c: most('c'), t: most('t') }
+}
+
+function enoughSlots(least: PoolCounts, routes: readonly Route[]): PoolCounts {
   // Half as many again: what leaves holds its slot for a while.
-  return Math.min(SLOTS_MAX, Math.max(atLeast, Math.ceil(routes * 1.5)))
+  const enough = (pool: Pool) => {
+    const wanted = routes.filter((route) => poolOf(route) === pool).length
+    return Math.min(SLOTS_MAX, Math.max(least[pool], Math.ceil(wanted * 1.5)))
+  }
+  return { s: enough('s'), o: enough('o'), c: enough('c'), t: enough('t') }
 }
 
 function complaints(commands: readonly string[], answers: readonly string[]): readonly string[] {

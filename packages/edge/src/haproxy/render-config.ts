@@ -4,6 +4,16 @@ import { HELD_MAX, HOLD_REPLACED_MS } from '@roost/core'
 import { type Entry, entryName, serverOptions } from './entry.ts'
 import { holdScript } from './hold-script.ts'
 import { logRing, logRules } from './log-rules.ts'
+import { poolOfSlot } from './pools.ts'
+import {
+  renderServices,
+  type ServiceShape,
+  secondHttpsBind,
+  serviceHoldRules,
+  serviceSlots,
+  slotRules,
+  type WebFrontend,
+} from './render-services.ts'
 
 /** What of HAProxy's configuration can't change while it runs. */
 export interface ProxyShape {
@@ -17,6 +27,8 @@ export interface ProxyShape {
   readonly files: ProxyFiles
   /** User and group to run as once the ports are bound; null: stay who we are. */
   readonly user: string | null
+  /** Missing: HTTP on these two and nothing else. */
+  readonly services?: ServiceShape
 }
 export interface ProxyBind {
   readonly address: string
@@ -50,9 +62,11 @@ export const slotName = (number: number): string => `s${number}`
 /** The last of each slot: who takes what nobody else can. */
 export const holdName = (number: number): string => `hold.${number}`
 export const isHold = (name: string): boolean => /^hold\.\d+$/.test(name)
-/** Options of such a server. It keeps no connections. */
-export const holdOptions = (files: Pick<ProxyFiles, 'holdSocket'>): string =>
-  `abns@${files.holdSocket} pool-max-conn 0 backup`
+/** Options of such a server. It keeps no connections. Of TCP, the socket says for which slot it is, and who came to which port. */
+export const holdOptions = (files: Pick<ProxyFiles, 'holdSocket'>, slot: string): string =>
+  poolOfSlot(slot) === 't'
+    ? `abns@${files.holdSocket}.${slot} pool-max-conn 0 backup send-proxy-v2`
+    : `abns@${files.holdSocket} pool-max-conn 0 backup`
 
 /** Descriptors of the sockets that listen, as the keeper of HAProxy inherits them. */
 export const HTTP_DESCRIPTOR = 3
@@ -83,6 +97,7 @@ export function renderConfig(
     // A worker that was replaced closes no kept connection by itself, where it might meet a request: its answers say that they are the last.
     '  close-spread-time infinite',
     `  lua-load ${shape.files.holdScript}`,
+    ...(shape.services === undefined ? [] : [`  lua-load ${shape.services.files.script}`]),
     // Fewer files than wished for is no reason not to serve.
     '  no strict-limits',
     // Idle connections of many apps are not thrown away at a quarter of the files.
@@ -109,30 +124,54 @@ export function renderConfig(
     ...errors(),
     '',
     ...logRing(shape.files.logSocket),
-    ...frontend(shape, 'http', shape.http, ''),
+    ...frontend(shape, 'http', {
+      name: 'http',
+      binds: [...bindLines(shape.http, HTTP_DESCRIPTOR, '')],
+      find: [],
+    }),
     ...(shape.https
-      ? frontend(
-          shape,
-          'https',
-          shape.https,
-          ` ssl crt ${shape.https.certificateFile} alpn h2,http/1.1`,
-        )
+      ? frontend(shape, 'https', {
+          name: 'https',
+          binds: [
+            ...bindLines(shape.https, HTTPS_DESCRIPTOR, tlsOptions(shape)),
+            ...secondHttpsBind(shape, tlsOptions(shape)),
+          ],
+          find: [],
+        })
       : []),
     ...holdFrontend(shape),
     `backend ${EMPTY_SLOT}`,
-    `  server ${holdName(0)} ${holdOptions(shape.files)}`,
+    `  server ${holdName(0)} ${holdOptions(shape.files, EMPTY_SLOT)}`,
   ]
   const names = Array.from({ length: shape.slots }, (_, n) => slotName(n))
-  const structure = [...head(''), ...names, holdScript(shape.files.askSocket)].join('\n')
-  const mark = `roost-${shape.slots}-${createHash('sha256').update(structure).digest('hex').slice(0, 20)}`
-  const slots = names.flatMap((name) => [
+  const others = serviceSlots(shape.services)
+  const services = renderServices(shape, (scheme, other) => frontend(shape, scheme, other))
+  const structure = [
+    ...head(''),
+    ...names,
+    holdScript(shape.files.askSocket),
+    ...services.structure,
+  ].join('\n')
+  const counts = [shape.slots, ...services.counts].join('.')
+  const mark = `roost-${counts}-${createHash('sha256').update(structure).digest('hex').slice(0, 20)}`
+  const backend = (name: string) => [
     `backend ${name}`,
+    ...slotRules(name, shape.services),
     ...(servers.get(name) ?? []).map(
       (entry) => `  server ${entryName(entry)} ${serverOptions(checked(entry))}`,
     ),
-    ...(servers.has(name) ? [`  server ${holdName(0)} ${holdOptions(shape.files)}`] : []),
-  ])
-  return { text: `${[...head(mark), ...slots].join('\n')}\n`, mark }
+    ...(servers.has(name) ? [`  server ${holdName(0)} ${holdOptions(shape.files, name)}`] : []),
+  ]
+  const text = [
+    ...head(mark),
+    ...services.web,
+    ...names.flatMap(backend),
+    ...others.filter((name) => poolOfSlot(name) !== 't').flatMap(backend),
+    // In a section of its own: from here on, defaults are those of TCP.
+    ...services.tcp,
+    ...others.filter((name) => poolOfSlot(name) === 't').flatMap(backend),
+  ]
+  return { text: `${text.join('\n')}\n`, mark }
 }
 
 /** In the order of their descriptors. */
@@ -142,8 +181,13 @@ export function bindsOf({ http, https }: Pick<ProxyShape, 'http' | 'https'>): re
 
 /** How many slots the HAProxy with this mark was started with; null: it is none of ours. */
 export function slotsOfMark(mark: string): number | null {
-  const match = /^roost-(\d+)-[0-9a-f]{20}$/.exec(mark)
-  return match ? Number(match[1]) : null
+  return countsOfMark(mark)?.[0] ?? null
+}
+
+/** The same of each pool, in the order of `POOLS`. */
+export function countsOfMark(mark: string): readonly number[] | null {
+  const match = /^roost-(\d+(?:\.\d+)*)-[0-9a-f]{20}$/.exec(mark)
+  return match?.[1]?.split('.').map(Number) ?? null
 }
 
 /**
@@ -165,29 +209,37 @@ export function checked(entry: Entry): Entry {
   return entry
 }
 
+function bindLines({ address, port }: ProxyBind, descriptor: number, options: string): string[] {
+  return [`  # ${address}:${port}`, `  bind fd@${descriptor}${options}`]
+}
+
+const tlsOptions = ({ https, services }: ProxyShape): string =>
+  ` ssl crt ${https?.certificateFile}${services === undefined ? '' : ` crt-list ${services.files.httpsList}`} alpn h2,http/1.1`
+
 /** What a client's own headers must never decide is set anew; the rules are the same for both ports but for what the port says. */
 function frontend(
   shape: ProxyShape,
   scheme: 'http' | 'https',
-  bind: ProxyBind,
-  bindOptions: string,
+  { name, binds, find }: WebFrontend,
 ): string[] {
   const { hostsMap, secureMap } = shape.files
   const secure = scheme === 'https'
+  // Slots whose app asked for it say so.
+  const unless = shape.services === undefined ? '' : ' unless { var(txn.pristine) -m found }'
   const port = shape.https && shape.https.port !== 443 ? `:${shape.https.port}` : ''
   return [
-    `frontend ${scheme}`,
-    `  # ${bind.address}:${bind.port}`,
-    `  bind fd@${secure ? HTTPS_DESCRIPTOR : HTTP_DESCRIPTOR}${bindOptions}`,
+    `frontend ${name}`,
+    ...binds,
     `  maxconn ${shape.maxConnections}`,
     ...logRules('edge'),
     // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
     `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
-    '  http-after-response set-header fly-request-id %[unique-id]',
-    '  http-after-response set-header server Roost',
-    '  http-after-response set-header via "1.1 roost"',
+    `  http-after-response set-header fly-request-id %[unique-id]${unless}`,
+    `  http-after-response set-header server Roost${unless}`,
+    `  http-after-response set-header via "1.1 roost"${unless}`,
     '  http-after-response set-header connection close if { stopping } !{ status 101 }',
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
+    ...find,
     `  http-request set-var(txn.slot) var(txn.host),map_str(${hostsMap})`,
     `  http-request return status 404 content-type text/plain string "No app answers under this name.\\n" unless { var(txn.slot) -m found }`,
     ...(secure || !shape.https
@@ -220,7 +272,7 @@ function frontend(
  * A detour for requests that no machine of their app can take, whether they were sent to one or not: held here, then sent to their slot
  * again. Only slots without a server that is up lead here, so that all other requests pay nothing for it.
  */
-function holdFrontend({ files }: ProxyShape): string[] {
+function holdFrontend({ files, services }: ProxyShape): string[] {
   return [
     'frontend hold',
     `  bind abns@${files.holdSocket}`,
@@ -229,6 +281,7 @@ function holdFrontend({ files }: ProxyShape): string[] {
     '  option httpclose',
     ...logRules('hold'),
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
+    ...serviceHoldRules(files, services),
     '  http-request lua.hold',
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
     `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap})`,

@@ -3,6 +3,7 @@ import type { Logger } from '@roost/base'
 import { HELD_MAX, HELD_MAX_APP, type Hope, type MachineId, mayWait, type Route } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { parseServers } from '../haproxy/observed-proxy.ts'
+import { poolOfSlot } from '../haproxy/pools.ts'
 import { isHold } from '../haproxy/render-config.ts'
 import type { RuntimeApi } from '../haproxy/runtime-api.ts'
 
@@ -57,6 +58,8 @@ export function createHoldRequests(options: {
   readonly askSocket: string
   readonly hostsMap: string
   readonly routes: () => readonly Route[]
+  /** Name of a service → slot. A connection that waits says its slot (`@t3`) in place of a host name. */
+  readonly services: () => ReadonlyMap<string, string>
   readonly api: Pick<RuntimeApi, 'send'>
   /** Resolves when somebody accepts there. */
   readonly knock: (endpoint: string) => Promise<void>
@@ -111,7 +114,10 @@ export function createHoldRequests(options: {
   }
 
   function routeOf(hostname: string): Route | undefined {
-    return options.routes().find((route) => route.hostnames.includes(hostname))
+    const names = hostname.startsWith('@')
+      ? [...options.services()].flatMap(([name, slot]) => (`@${slot}` === hostname ? [name] : []))
+      : [hostname]
+    return options.routes().find((route) => names.some((name) => route.hostnames.includes(name)))
   }
 
   function hopesOf(route: Route | undefined, found: Found | null): readonly Hope[] {
@@ -132,8 +138,12 @@ export function createHoldRequests(options: {
   }
 
   async function find(hostnames: readonly string[]): Promise<ReadonlyMap<string, Found>> {
-    const mapped = await api.send(hostnames.map((name) => `get map ${options.hostsMap} ${name}`))
-    const slots = mapped.map((text) => /\bvalue="(s\d+)"/.exec(text)?.[1] ?? null)
+    const byName = hostnames.filter((name) => !name.startsWith('@'))
+    const mapped = await api.send(byName.map((name) => `get map ${options.hostsMap} ${name}`))
+    const slots = hostnames.map((name) => {
+      if (name.startsWith('@')) return poolOfSlot(name.slice(1)) === null ? null : name.slice(1)
+      return /\bvalue="([soc]\d+)"/.exec(mapped[byName.indexOf(name)] ?? '')?.[1] ?? null
+    })
     const wanted = [...new Set(slots.filter((slot) => slot !== null))]
     const stats = await api.send(wanted.map((slot) => `show stat ${slot} 4 -1`))
     const bySlot = new Map(

@@ -20,6 +20,7 @@ import { commandMachine } from '../machine/command.ts'
 import { machineConfig } from '../machine/config.ts'
 import { listEvents } from '../machine/events.ts'
 import { insertNewMachine } from '../machine/insert.ts'
+import { refuseTakenPorts } from '../machine/refuse-taken-ports.ts'
 import { machineReply } from '../machine/reply.ts'
 import { type ResolvedConfig, resolveImages } from '../machine/resolve-images.ts'
 import { signalMachine } from '../machine/signal.ts'
@@ -110,6 +111,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
         const app = await appOrThrow(tx, params.app)
         await refuseLaterSecrets(tx, body.min_secrets_version ?? null, 'min_secrets_version')
         if (body.name) await refuseTakenName(tx, app, body.name)
+        await refuseTakenPorts(tx, app.name, [config])
         const machine = await insertNewMachine(
           tx,
           { ...deps, now: clock.now() },
@@ -147,6 +149,7 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
         await refuseLaterSecrets(tx, body.min_secrets_version ?? null, 'min_secrets_version')
         await refuseNoRoom(tx, machine, config)
         const { assignment } = machine
+        await refuseTakenPorts(tx, assignment.app, [config])
         const host = await hostOrThrow(tx, assignment.host)
         const updated = await commandMachine(
           tx,

@@ -14,6 +14,7 @@ import {
 import type { z } from 'zod'
 import type { Deps } from '../deps.ts'
 import { machineConfig } from '../machine/config.ts'
+import { refuseTakenPorts } from '../machine/refuse-taken-ports.ts'
 import { resolveImages } from '../machine/resolve-images.ts'
 import { createRelease, previewRelease, type ReleaseRequest } from '../release/create-release.ts'
 import { releaseReply } from '../release/release-reply.ts'
@@ -128,11 +129,18 @@ export async function submitRelease(
   planOnly: boolean,
 ): Promise<ReturnType<typeof releaseReply>> {
   const how = { now: deps.clock.now(), newId: deps.ids.machineId }
+  const { what } = request
+  const configs = what === null ? [] : [what, ...Object.values(what.groups ?? {})]
+  const services = configs.map(({ config }) => config)
   if (planOnly)
-    return deps.store.read(async (reader) =>
-      replyTo(reader, await previewRelease(reader, request, how)),
-    )
-  return deps.store.transaction(async (tx) => replyTo(tx, await createRelease(tx, request, how)))
+    return deps.store.read(async (reader) => {
+      await refuseTakenPorts(reader, request.app, services)
+      return replyTo(reader, await previewRelease(reader, request, how))
+    })
+  return deps.store.transaction(async (tx) => {
+    await refuseTakenPorts(tx, request.app, services)
+    return replyTo(tx, await createRelease(tx, request, how))
+  })
 }
 
 export async function replyTo(

@@ -1,4 +1,10 @@
-import type { ContainerConfig, MachineCheck, MachineConfig, StopConfig } from '@roost/core'
+import type {
+  ContainerConfig,
+  MachineCheck,
+  MachineConfig,
+  MachinePort,
+  StopConfig,
+} from '@roost/core'
 
 /** As the Machines API shows it: durations as Go strings, `off` and `stop` as booleans. */
 export function configReply(config: MachineConfig): Record<string, unknown> {
@@ -13,7 +19,7 @@ export function configReply(config: MachineConfig): Record<string, unknown> {
       autostop: service.autostop === 'suspend' ? 'suspend' : service.autostop === 'stop',
       autostart: service.autostart,
       min_machines_running: service.min_machines_running,
-      ports: service.ports,
+      ports: service.ports.map(portReply),
       checks: service.checks.map(checkReply),
       concurrency: {
         type: service.concurrency.type,
@@ -48,6 +54,10 @@ function asStored(config: MachineConfig): Record<string, unknown> {
       ([, value]) => value !== undefined,
     ),
   )
+}
+
+function portReply({ port, end_port, ...rest }: MachinePort): Record<string, unknown> {
+  return end_port === undefined ? { port, ...rest } : { start_port: port, end_port, ...rest }
 }
 
 function stopReply(stop: StopConfig): Record<string, unknown> {

@@ -74,16 +74,46 @@ describe('machineConfig', () => {
     [
       {
         services: [
-          { protocol: 'tcp', internal_port: 1, ports: [{ port: 1, handlers: ['pg_tls'] }] },
+          { protocol: 'tcp', internal_port: 1, ports: [{ port: 1, handlers: ['edge_http'] }] },
         ],
       },
-      'config.services[0].ports[0].handlers: pg_tls is not supported',
+      'config.services[0].ports[0].handlers: edge_http is not supported',
     ],
     [
       {
-        services: [{ protocol: 'tcp', internal_port: 1, ports: [{ start_port: 1, end_port: 9 }] }],
+        services: [{ protocol: 'tcp', internal_port: 1, ports: [{ start_port: 9, end_port: 8 }] }],
       },
-      'config.services[0].ports[0].start_port: port ranges are not supported',
+      'config.services[0].ports[0]: the range ends at 8, before it begins',
+    ],
+    [
+      { services: [{ protocol: 'tcp', internal_port: 1, ports: [{ port: 22 }] }] },
+      'config.services[0].ports[0]: port 22 belongs to SSH of the hosts themselves: choose another',
+    ],
+    [
+      {
+        services: [
+          {
+            protocol: 'tcp',
+            internal_port: 1,
+            ports: [
+              { port: 9, handlers: ['http'], http_options: { response: { headers: { a: 1 } } } },
+            ],
+          },
+        ],
+      },
+      'config.services[0].ports[0].http_options.response.headers: a is neither text that can be sent nor false',
+    ],
+    [
+      {
+        services: [
+          {
+            protocol: 'tcp',
+            internal_port: 1,
+            ports: [{ port: 9, handlers: ['tls'], tls_options: { versions: ['SSLv3'] } }],
+          },
+        ],
+      },
+      'config.services[0].ports[0].tls_options.versions: "SSLv3" is neither TLSv1.2 nor TLSv1.3',
     ],
     [{ checks: { alive: { type: 'tcp' } } }, 'config.checks.alive.port is missing'],
     [
@@ -132,7 +162,22 @@ describe('machineConfig', () => {
           internal_port: 8080,
           autostop: 'stop',
           autostart: true,
-          ports: [{ port: 80, handlers: ['http'], force_https: true }],
+          ports: [
+            { port: 80, handlers: ['http'], force_https: true },
+            { start_port: 9000, end_port: 9009 },
+            {
+              port: 8443,
+              handlers: ['tls', 'http'],
+              http_options: {
+                compress: true,
+                h2_backend: true,
+                idle_timeout: 90,
+                response: { headers: { 'X-A': 'b', c: ['d', 'e'], f: false }, pristine: true },
+              },
+              tls_options: { alpn: ['h2'], versions: ['TLSv1.3'], default_self_signed: true },
+            },
+            { port: 9999, handlers: ['proxy_proto'], proxy_proto_options: { version: 'v2' } },
+          ],
           checks: [{ type: 'http', path: '/', interval: '15s' }],
           concurrency: { type: 'requests', soft_limit: 5, hard_limit: 10 },
         },

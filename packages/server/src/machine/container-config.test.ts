@@ -261,9 +261,10 @@ test('each key that nothing acts on is refused by its path', () => {
       ports: [
         {
           port: 1,
-          tls_options: { alpn: ['h2'] },
-          http_options: { compress: true },
-          proxy_proto_options: { version: 'v2' },
+          http_options: {
+            headers_read_timeout: 5,
+            replay_cache: [{ path_prefix: '/', ttl_seconds: 10, type: 'cookie', name: 'a' }],
+          },
         },
       ],
     },

@@ -46,9 +46,14 @@ export const NOT_SUPPORTED: readonly Row[] = [
     why: 'the checks of services always decide about requests',
     unless: ['readiness'],
   },
-  { path: 'services[].ports[].tls_options', why: 'the edges use TLS 1.2 and 1.3' },
-  { path: 'services[].ports[].http_options', why: 'requests and answers pass unchanged' },
-  { path: 'services[].ports[].proxy_proto_options', why: 'the proxy protocol is not spoken' },
+  {
+    path: 'services[].ports[].http_options.headers_read_timeout',
+    why: 'edges wait 10 s for the headers of a request',
+  },
+  {
+    path: 'services[].ports[].http_options.replay_cache',
+    why: 'edges ask the app about each request',
+  },
   {
     path: 'volumes[].image',
     why: 'only temp_dir is there: mount the files by an image of its own',

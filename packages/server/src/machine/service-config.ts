@@ -1,7 +1,8 @@
 import type { MachineConfigInput } from '@roost/api'
 import { PlatformError } from '@roost/base'
-import type { MachineCheck, MachinePort, MachineService } from '@roost/core'
+import type { MachineCheck, MachineService } from '@roost/core'
 import { quote } from './config-rules.ts'
+import { portOf } from './port-config.ts'
 
 type ServiceInput = NonNullable<MachineConfigInput['services']>[number]
 export type CheckInput = NonNullable<MachineConfigInput['checks']>[string]
@@ -19,7 +20,7 @@ export function serviceOf(service: ServiceInput, n: number): MachineService {
   return {
     protocol: service.protocol,
     internal_port: service.internal_port,
-    ports: (service.ports ?? []).map((port, m) => portOf(port, `${path}.ports[${m}]`)),
+    ports: (service.ports ?? []).map((port, m) => portOf(port, service, `${path}.ports[${m}]`)),
     checks: (service.checks ?? []).map((check, m) =>
       checkOf(check, `${path}.checks[${m}]`, service.internal_port),
     ),
@@ -39,19 +40,6 @@ function autostopOf(value: ServiceInput['autostop']): MachineService['autostop']
   if (value === true) return 'stop'
   if (value === false || value === null || value === undefined) return 'off'
   return value
-}
-
-function portOf(port: NonNullable<ServiceInput['ports']>[number], path: string): MachinePort {
-  const range = port.start_port !== undefined || port.end_port !== undefined
-  if (range && port.start_port !== port.end_port)
-    throw new PlatformError('unsupported', `${path}.start_port: port ranges are not supported`)
-  const number = port.port ?? port.start_port
-  if (number === undefined) throw new PlatformError('invalid', `${path}.port is missing`)
-  const handlers = (port.handlers ?? []).map((handler) => {
-    if (handler === 'http' || handler === 'tls') return handler
-    throw new PlatformError('unsupported', `${path}.handlers: ${handler} is not supported`)
-  })
-  return { port: number, handlers, force_https: port.force_https ?? false }
 }
 
 export function checkOf(

@@ -1,0 +1,53 @@
+import type { Route, TlsOptions } from '@roost/core'
+
+/**
+ * What apps ask of TLS handshakes under their names, as HAProxy's lists of certificates with options for single names: one list for
+ * where HTTP is inside, one for where it is anything. Only names that the edge's own certificate is for.
+ */
+export interface TlsLists {
+  readonly https: TlsList
+  readonly tls: TlsList
+}
+/** Host name → options, as HAProxy writes them. */
+export type TlsList = ReadonlyMap<string, string>
+
+export function tlsListsOf(routes: readonly Route[], domain: string): TlsLists {
+  const lists = { https: new Map<string, string>(), tls: new Map<string, string>() }
+  for (const { listener, hostnames, tls } of routes) {
+    const options = tls === undefined ? '' : optionsText(tls)
+    if (options === '') continue
+    const inside = listener?.kind === 'tls' || listener?.kind === 'pg_tls' ? 'tls' : 'https'
+    for (const name of hostnames) {
+      const host = (inside === 'tls' ? name.split(':')[1] : name.split(':')[0]) ?? ''
+      const label = host.endsWith(`.${domain}`) ? host.slice(0, -domain.length - 1) : ''
+      if (/^[a-z0-9-]+$/.test(label)) lists[inside].set(host, options)
+    }
+  }
+  return lists
+}
+
+function optionsText({ alpn = [], versions = [] }: TlsOptions): string {
+  const sorted = versions.toSorted()
+  const [first, last] = [sorted[0], sorted.at(-1)]
+  return [
+    ...(alpn.length === 0 ? [] : [`alpn ${alpn.join(',')}`]),
+    ...(first === undefined ? [] : [`ssl-min-ver ${first}`]),
+    ...(last === undefined ? [] : [`ssl-max-ver ${last}`]),
+  ].join(' ')
+}
+
+/** One line of such a list. */
+export function tlsLine(certificate: string, host: string, options: string): string {
+  return `${certificate} [${options}] ${host}`
+}
+
+/** Reads `show ssl crt-list -n`: which line says what of which name. */
+export function parseTlsList(
+  text: string,
+): readonly { readonly entry: string; readonly host: string; readonly options: string }[] {
+  return text.split('\n').flatMap((line) => {
+    const [, entry, options, host] = /^(\S+:\d+) \[(.*)\] (\S+)$/.exec(line.trim()) ?? []
+    if (entry === undefined || host === undefined) return []
+    return [{ entry, host, options: (options ?? '').replace(/\s+/g, ' ').trim() }]
+  })
+}

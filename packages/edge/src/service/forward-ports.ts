@@ -1,0 +1,120 @@
+import { readFile } from 'node:fs/promises'
+import { type Clock, type Logger, runCommand, startLoop } from '@roost/base'
+import type { HostId, Route } from '@roost/core'
+import type { ServicePorts } from '../haproxy/render-services.ts'
+import { occupiedPorts } from './occupied-ports.ts'
+import { noPortRules, portRules } from './port-rules.ts'
+import { parseFlows, staleFlows } from './stale-flows.ts'
+
+/** Keeps the host's rules for ports as the routes are. They stay when this program ends, as HAProxy does. */
+export interface PortForwarder {
+  wake(): void
+  stop(options: { readonly remove: boolean }): Promise<void>
+}
+
+/** How often all is looked at without a reason: rules that somebody flushed come back. */
+const MEND_MS = 30_000
+const LAP_MS = 5000
+
+export function startPortForwarder(options: {
+  readonly table: string
+  readonly address: string
+  readonly ports: ServicePorts
+  readonly httpsPort: number | null
+  readonly self: HostId
+  readonly routes: () => readonly Route[]
+  readonly clock: Clock
+  readonly log: Logger
+}): PortForwarder {
+  const { table, address, log } = options
+  let applied: string | null = null
+  let appliedAt = Number.NEGATIVE_INFINITY
+  let hadUdp = false
+  let said = ''
+  let trouble = ''
+
+  async function lap(): Promise<void> {
+    const routes = await withoutOccupied(options.routes())
+    const rules = portRules({ ...options, routes }) ?? noPortRules(table)
+    const hasUdp = routes.some(({ listener }) => listener?.kind === 'udp')
+    const changed = rules !== applied
+    if (!changed && performance.now() - appliedAt < MEND_MS) return
+    try {
+      if (changed || !(await isThere())) await runCommand(['nft', '-f', '-'], { input: rules })
+      if (hasUdp || hadUdp) await forgetStale(routes)
+      applied = rules
+      appliedAt = performance.now()
+      hadUdp = hasUdp
+      if (trouble !== '') log.info('the ports of services are right again')
+      trouble = ''
+    } catch (error) {
+      if (trouble !== String(error)) log.error('lead ports to their services', { error })
+      trouble = String(error)
+    }
+  }
+
+  /** Of what there is to be. */
+  async function isThere(): Promise<boolean> {
+    if (applied === noPortRules(table)) return true
+    return runCommand(['nft', 'list', 'table', 'ip', table]).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  /** What the host itself listens on is not taken from it. */
+  async function withoutOccupied(routes: readonly Route[]): Promise<readonly Route[]> {
+    if (!routes.some(({ listener }) => listener !== undefined)) return routes
+    const occupied = (
+      await Promise.all(
+        (['tcp', 'udp'] as const).map(async (protocol) =>
+          occupiedPorts(
+            protocol,
+            await readFile(`/proc/net/${protocol}`, 'utf8').catch(() => ''),
+            address,
+          ),
+        ),
+      )
+    ).flat()
+    const clashes: string[] = []
+    const free = routes.filter(({ key, listener }) => {
+      if (listener === undefined || listener.from === 443) return true
+      const clash = occupied.find(
+        ({ protocol, port }) =>
+          (protocol === 'udp') === (listener.kind === 'udp') &&
+          listener.from <= port &&
+          port <= listener.to,
+      )
+      if (clash !== undefined) clashes.push(`${key}: ${clash.port}/${clash.protocol}`)
+      return clash === undefined
+    })
+    const text = clashes.join(', ')
+    if (text !== said && text !== '')
+      log.error('ports that another program of this host listens on are not taken from it', {
+        ports: text,
+      })
+    said = text
+    return free
+  }
+
+  async function forgetStale(routes: readonly Route[]): Promise<void> {
+    const { stdout } = await runCommand(['conntrack', '-L', '-p', 'udp', '--orig-dst', address])
+    for (const flow of staleFlows(parseFlows(stdout), routes, address))
+      await runCommand([
+        'conntrack',
+        ...['-D', '-p', 'udp', '--orig-src', flow.source, '--orig-dst', address],
+        ...['--sport', `${flow.sourcePort}`, '--dport', `${flow.port}`],
+      ]).catch(() => {
+        // It ended by itself.
+      })
+  }
+
+  const loop = startLoop({ name: 'ports', periodMs: LAP_MS, clock: options.clock, log, lap })
+  return {
+    wake: () => loop.wake(),
+    async stop({ remove }) {
+      await loop.stop()
+      if (remove) await runCommand(['nft', '-f', '-'], { input: noPortRules(table) })
+    },
+  }
+}
