@@ -11,6 +11,7 @@ import { gunzipSync } from 'node:zlib'
 import type { MachineId, MachinePort, MachineService, PortHandler } from '@roost/core'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { app, DOMAIN, openTrial, until } from './trial-edge.ts'
+import { callGrpc, serveGrpc } from './trial-grpc.ts'
 import { fakePostgres } from './trial-postgres.ts'
 
 const run = promisify(execFile)
@@ -408,6 +409,69 @@ describe('services of every kind', () => {
     const plain = { ...view(one), id: at.machine }
     await applied(server.put('machine', at.machine, plain))
     await until('the new one answers', async () => (await get()).machine === one.machine)
+  })
+
+  test('gRPC: calls and streams, by HTTP or by TLS alone', async () => {
+    const ca = await readFile(join(pki, 'ca.pem'))
+    const { server, applied } = await raise()
+    server.put('app', 'raw', { ...app('raw'), createdAt: 5 })
+    for (const [n, name] of ['shop', 'raw'].entries()) {
+      const address = `${NET}.${161 + n}`
+      const stop = await serveGrpc(`${address}:50051`, name)
+      closers.push(stop)
+      const at = { machine: machineId(30 + n), region: 'ams', address, port: 50_051 }
+      const asked =
+        name === 'shop'
+          ? port(443, ['tls', 'http'], { http_options: { h2_backend: true } })
+          : port(443, ['tls'], { tls_options: { alpn: ['h2'] } })
+      const services = [service(50_051, [asked])]
+      await applied(server.put('machine', at.machine, view(at, { app: name, services })))
+    }
+    for (const name of ['shop', 'raw']) {
+      const to = { address: `${EDGE}:${HTTPS_PORT}`, authority: `${name}.${DOMAIN}`, ca }
+      const answers = await until('it answers', () => callGrpc(to).catch(() => null))
+      expect(answers).toEqual([`${name}: one`, `${name}: a`, `${name}: b`])
+    }
+  })
+
+  test('a HAProxy that is killed, or another edge, goes on with all of it', async () => {
+    const one = await speaker(1)
+    const { server, applied, edge, start, masterPid } = await raise()
+    const tls = port(8883, ['tls'], { tls_options: { alpn: ['mqtt'] } })
+    const services = [service(9000, [port(2525), tls])]
+    await applied(server.put('machine', one.machine, view(one, { services })))
+    const shop = { servername: `shop.${DOMAIN}`, ALPNProtocols: ['mqtt'] }
+    await secure(8883, shop)
+    const all = async () => [await say(2525), await sayTls(8883, shop)] as const
+    const expected = ['I am 1\nhello', expect.objectContaining({ alpn: 'mqtt' })]
+    process.kill(await masterPid(), 'SIGKILL')
+    expect(await until('it serves again', () => all().catch(() => null))).toEqual(expected)
+    server.setReachable(false)
+    await edge.current.close()
+    expect(await all()).toEqual(expected)
+    edge.current = await start()
+    await until('it knows', () => edge.current.status().applied > 0)
+    expect(await all()).toEqual(expected)
+    // More services than there are slots for: a reload that nobody notices.
+    const long = connect(2525, EDGE)
+    await hear(long, /I am 1/)
+    server.setReachable(true)
+    const many = Array.from({ length: 30 }, (_, n) => port(21_000 + n))
+    const pid = await masterPid()
+    await applied(
+      server.put(
+        'machine',
+        one.machine,
+        view(one, { services: [...services, service(9000, many)] }),
+      ),
+    )
+    await until('the last is served', async () => (await say(21_029).catch(() => '')) !== '')
+    expect(await all()).toEqual(expected)
+    const still = hear(long, /still/)
+    long.write('still')
+    expect(await still).toContain('still')
+    long.destroy()
+    expect(await masterPid()).toBe(pid)
   })
 
   test('answers are compressed, dressed and left alone as the app asked, and others are not touched', async () => {

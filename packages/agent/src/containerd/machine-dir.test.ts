@@ -6,6 +6,7 @@ import { hostsFile, resolvConf } from './machine-dir.ts'
 const named = (dns: NonNullable<MachineConfig['dns']>) => ({
   id: '3d8d0000000001' as MachineId,
   hostname: dns.hostname ?? '3d8d0000000001',
+  ipv4: '10.210.4.2',
   ipv6: 'fdaa::2',
   config: conformanceConfig({ dns }),
 })
@@ -50,6 +51,7 @@ test('containers find each other by name on localhost; what the machine is calle
     'ff02::1\tip6-allnodes',
     'ff02::2\tip6-allrouters',
     'fdaa::2\tweb 3d8d0000000001 fly-local-6pn',
+    '10.210.4.2\tfly-global-services',
     '',
   ])
 })

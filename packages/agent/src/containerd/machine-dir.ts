@@ -67,10 +67,12 @@ const LOOPBACK6 = ['localhost', 'ip6-localhost', 'ip6-loopback']
 const MULTICAST6 = ['ip6-allnodes', 'ip6-allrouters'] as const
 
 /**
- * As at Fly: `fly-local-6pn` is the machine's own private address. Containers find each other by name, as in docker compose:
+ * As at Fly: `fly-local-6pn` is the machine's own private address, `fly-global-services` the one that a service over UDP binds. Containers find each other by name, as in docker compose:
  * they share the machine's network, so each of them is on localhost. A name that the machine has already keeps its meaning.
  */
-export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6' | 'config'>): string {
+export function hostsFile(
+  spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv4' | 'ipv6' | 'config'>,
+): string {
   const { hostname_fqdn } = spec.config.dns ?? {}
   const full = hostname_fqdn === undefined ? [] : [hostname_fqdn]
   const own = [...new Set([...full, spec.hostname, spec.id, 'fly-local-6pn'])]
@@ -83,6 +85,7 @@ export function hostsFile(spec: Pick<MachineSpec, 'id' | 'hostname' | 'ipv6' | '
     `::1\t${LOOPBACK6.join(' ')}`,
     ...MULTICAST6.map((name, n) => `ff02::${n + 1}\t${name}`),
     `${spec.ipv6}\t${own.join(' ')}`,
+    `${spec.ipv4}\tfly-global-services`,
     '',
   ].join('\n')
 }

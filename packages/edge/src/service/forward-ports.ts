@@ -30,6 +30,8 @@ export function startPortForwarder(options: {
   let applied: string | null = null
   let appliedAt = Number.NEGATIVE_INFINITY
   let hadUdp = false
+  /** Keys of the routes that lead somewhere now. */
+  let led: ReadonlySet<string> = new Set()
   let said = ''
   let trouble = ''
 
@@ -45,6 +47,7 @@ export function startPortForwarder(options: {
       applied = rules
       appliedAt = performance.now()
       hadUdp = hasUdp
+      led = new Set(routes.map(({ key }) => key))
       if (trouble !== '') log.info('the ports of services are right again')
       trouble = ''
     } catch (error) {
@@ -62,7 +65,7 @@ export function startPortForwarder(options: {
     )
   }
 
-  /** What the host itself listens on is not taken from it. */
+  /** What the host itself listens on is not taken from it. A program that comes later, on a port of its choice, comes too late. */
   async function withoutOccupied(routes: readonly Route[]): Promise<readonly Route[]> {
     if (!routes.some(({ listener }) => listener !== undefined)) return routes
     const occupied = (
@@ -78,7 +81,7 @@ export function startPortForwarder(options: {
     ).flat()
     const clashes: string[] = []
     const free = routes.filter(({ key, listener }) => {
-      if (listener === undefined || listener.from === 443) return true
+      if (listener === undefined || listener.from === 443 || led.has(key)) return true
       const clash = occupied.find(
         ({ protocol, port }) =>
           (protocol === 'udp') === (listener.kind === 'udp') &&
