@@ -156,6 +156,14 @@ export class ImageStore {
     return (await orAbsent(call)) !== undefined
   }
 
+  /** Whether it is there, and then safe with the lease: whoever made it may be gone, and the garbage collector on its way. */
+  async holdSnapshot(name: string, lease: string): Promise<boolean> {
+    if (!(await this.hasSnapshot(name))) return false
+    const resource = { id: name, type: `snapshots/${SNAPSHOTTER}` }
+    await this.#client.call(leases.LeasesService.addResource, { id: lease, resource })
+    return this.hasSnapshot(name)
+  }
+
   /**
    * Makes the snapshots of `layers` above `parent`, one at a time for the whole host: it is disk and processor that
    * bound it. Each layer's content must hash to what the config says.

@@ -110,7 +110,7 @@ export class ImagePuller {
 
     // Whatever snapshot exists stands for all layers below it.
     let first = chain.length
-    while (first > 0 && !(await this.#store.hasSnapshot(chain[first - 1] ?? ''))) first--
+    while (first > 0 && !(await this.#store.holdSnapshot(chain[first - 1] ?? '', lease))) first--
     const missing = layers.slice(first).map((layer, n) => ({
       layer,
       diffId: diffIds[first + n] ?? '',
