@@ -128,6 +128,8 @@ export const edgeAliveReply = z.object({
   serving: z.boolean(),
   /** What it measured to others, by host id. */
   round_trip_ms: z.record(z.string(), z.number()),
+  /** Apps that it knows to replay requests. Missing before edges did. */
+  replaying: z.array(z.string()).optional(),
 })
 export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
 

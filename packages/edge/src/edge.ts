@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { EdgeConfig, MachineView, RecordValues } from '@roost/api'
+import { type EdgeConfig, type MachineView, type RecordValues, VERSION } from '@roost/api'
 import {
   type Clock,
   createRecordCache,
@@ -34,9 +34,13 @@ import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
 import { createNumbers, type Numbers } from './numbers/numbers.ts'
 import { listenToTraffic } from './numbers/traffic-log.ts'
+import { startSpreadLoad } from './overflow/spread-load.ts'
 import { createEdgeEndpoint } from './probe/edge-endpoint.ts'
 import { type EdgeAsker, startProber, tcpKnock } from './probe/prober.ts'
 import { createGoodRecords } from './record/good-records.ts'
+import { startReplayerProcess } from './replay/replayer-process.ts'
+import { createReplayingApps } from './replay/replaying-apps.ts'
+import { createSteerRequests } from './replay/steer-requests.ts'
 import { startPortForwarder } from './service/forward-ports.ts'
 
 export interface EdgeParts {
@@ -63,6 +67,8 @@ const BIND_MS = 1000
 const KNOCK_MS_MAX = 1300
 const ROUTES_MS = 1000
 const SWEEP_MS = 60_000
+/** For a replayer to be started, while the first request of its first app waits. */
+const LEARN_MS_MAX = 9000
 
 /** Files of the HAProxy that belongs to this edge; others read `pid` to end it. */
 export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
@@ -81,6 +87,11 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     holdSocket: `roost-hold-${name}`,
     askSocket: `roost-ask-${name}`,
     logSocket: `roost-log-${name}`,
+    replayMap: inRun('files/replay.map'),
+    // Of another version, requests of the workers before the reload go to the replayer of then.
+    replaySocket: `roost-replay-${VERSION}-${name}`,
+    againSocket: `roost-again-${name}`,
+    steerSocket: `roost-steer-${name}`,
   }
 }
 
@@ -183,6 +194,8 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const forwarder: { current: ReturnType<typeof startPortForwarder> | null } = { current: null }
   const files = proxyFiles(config)
   const api = createRuntimeApi({ path: files.socket, onLost: () => controller.wake() })
+  // Not behind the long answers that the controller waits for.
+  const loadApi = createRuntimeApi({ path: files.socket, onLost: () => {} })
   const certificate = createEdgeCertificate({
     file: join(config.dataDir, 'haproxy-certificate.pem'),
     domain: () => settingsOf(records)?.domain ?? null,
@@ -200,6 +213,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       changed()
       controller.wake()
     },
+    onReply: (reply) => replaying.add(reply.replaying ?? []),
     clock,
     log,
   })
@@ -219,6 +233,44 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       files: serviceFiles(config),
     },
   }
+  const replaying = createReplayingApps({
+    file: join(config.dataDir, 'replaying-apps.json'),
+    exists: (name) => records.list('app').some((app) => app.name === name),
+    onChange: () => controller.wake(),
+    log,
+  })
+  const replayer = startReplayerProcess({
+    start: {
+      runDir: config.runDir,
+      replaySocket: files.replaySocket,
+      againSocket: files.againSocket,
+      steerSocket: files.steerSocket,
+    },
+    wanted: () => replaying.all().size > 0,
+    clock,
+    log,
+  })
+  const steer = createSteerRequests({
+    steerSocket: files.steerSocket,
+    routes,
+    slots: () => controller.slots(),
+    apps: () => records.list('app'),
+    regionOf: (id) => records.list('machine').find((machine) => machine.id === id)?.region ?? null,
+    api: loadApi,
+    learn: async (route) => {
+      replaying.add([route.app])
+      if (!(await replayer.ready(LEARN_MS_MAX))) return false
+      const slot = [...controller.slots()].find(([, { key }]) => key === route.key)?.[0]
+      if (slot === undefined) return false
+      const [found = ''] = await loadApi.send([`get map ${files.replayMap} ${slot}`])
+      await loadApi.send([
+        ...(found.includes('found=yes') ? [] : [`add map ${files.replayMap} ${slot} 1`]),
+        'set server replay/replayer health up',
+      ])
+      return true
+    },
+    log,
+  })
   const proxy = createHaproxyProcess({
     binary: config.haproxy.binary,
     cgroup: config.haproxy.cgroup,
@@ -272,10 +324,17 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   })
   const controller = startProxyController({
     process: proxy,
-    api,
+    api: {
+      ...api,
+      disconnect() {
+        api.disconnect()
+        loadApi.disconnect()
+      },
+    },
     shape,
     certificate: withTls ? certificate : null,
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
+    replaying: () => replaying.all(),
     onStatus: () => {
       changed()
       heartbeat.wake()
@@ -287,6 +346,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
+  const spreading = startSpreadLoad({ api: loadApi, slots: () => controller.slots(), clock, log })
   const heartbeat = startLoop({
     name: 'heartbeat',
     periodMs: HEARTBEAT_MS,
@@ -341,6 +401,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           region: self.region,
           serving: isServing(),
           round_trip_ms: Object.fromEntries(prober.roundTrips()),
+          replaying: [...replaying.all()],
         }),
         log,
       })
@@ -374,6 +435,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
+  const steering = keepOpen({ name: 'steered requests', open: () => steer.listen(), clock, log })
   log.info('edge started', { revision: cache.revision() })
 
   return {
@@ -385,6 +447,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await dns.close()
       await prober.stop()
       await certificate.stop()
+      await spreading.stop()
       await controller.stop()
       await forwarder.current?.stop({ remove: config.haproxy.stopOnExit })
       await heartbeat.stop()
@@ -393,6 +456,8 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await asking.close()
       await counting.close()
       await sweeping.stop()
+      await steering.close()
+      await replayer.stop(config.haproxy.stopOnExit)
       await link.close()
       if (config.haproxy.stopOnExit) await proxy.stop()
       cache.close()

@@ -1,7 +1,14 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { Agent, createServer, type IncomingHttpHeaders, request, type Server } from 'node:http'
+import {
+  Agent,
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request,
+  type Server,
+} from 'node:http'
 import { request as requestTls } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,8 +37,18 @@ export interface Backend {
   /** Of bodies. */
   readonly bytes: { count: number }
   headers: IncomingHttpHeaders
+  /** Requests at work, and the most at once. */
+  readonly busy: { now: number; most: number }
+  /** What it says instead of who it is; null: as ever. Asked before the body arrived. */
+  answer: ((asked: IncomingMessage) => BackendAnswer | null) | null
   /** Connections are reset and refused, as when the process is killed. */
   kill(): Promise<void>
+}
+
+export interface BackendAnswer {
+  readonly status?: number
+  readonly headers?: Readonly<Record<string, string>>
+  readonly text?: string
 }
 
 export interface Reply {
@@ -208,9 +225,14 @@ export async function openTrial(number = 0) {
 
   function view(
     backend: Pick<Backend, 'machine' | 'region' | 'address' | 'port'>,
-    changes: Partial<MachineView> & { state?: string; hard?: number; forceHttps?: boolean } = {},
+    changes: Partial<MachineView> & {
+      state?: string
+      soft?: number
+      hard?: number
+      forceHttps?: boolean
+    } = {},
   ): MachineView {
-    const { state = 'started', hard, forceHttps = false, ...rest } = changes
+    const { state = 'started', soft = 20, hard, forceHttps = false, ...rest } = changes
     return {
       id: backend.machine,
       app: 'shop',
@@ -230,7 +252,7 @@ export async function openTrial(number = 0) {
             { port: 443, handlers: ['tls', 'http'], force_https: false },
           ],
           checks: [],
-          concurrency: { type: 'requests', soft_limit: 20, hard_limit: hard ?? null },
+          concurrency: { type: 'requests', soft_limit: soft, hard_limit: hard ?? null },
           autostop: 'off',
           autostart: true,
           min_machines_running: 0,
@@ -257,6 +279,8 @@ export async function openTrial(number = 0) {
       dropped: { count: 0 },
       bytes: { count: 0 },
       headers: {},
+      busy: { now: 0, most: 0 },
+      answer: null,
       kill: async () => {
         for (const socket of sockets) socket.resetAndDestroy()
         await new Promise((resolve) => server.close(resolve))
@@ -281,21 +305,34 @@ export async function openTrial(number = 0) {
       q.on('data', (chunk: Buffer) => {
         made.bytes.count += chunk.length
       })
+      made.busy.now += 1
+      made.busy.most = Math.max(made.busy.most, made.busy.now)
+      s.on('close', () => {
+        made.busy.now -= 1
+      })
+      const said = made.answer?.(q) ?? null
       q.on('end', () =>
-        setTimeout(
-          () =>
-            s
-              .setHeader('content-type', 'application/json')
-              .end(JSON.stringify({ machine, headers: q.headers, url: q.url })),
-          delay,
-        ),
+        setTimeout(() => {
+          if (said !== null) s.writeHead(said.status ?? 200, said.headers ?? {}).end(said.text)
+          else
+            s.setHeader('content-type', 'application/json').end(
+              JSON.stringify({ machine, headers: q.headers, url: q.url }),
+            )
+        }, delay),
       )
     })
     server.on('connection', (socket) => {
       sockets.add(socket)
       socket.on('close', () => sockets.delete(socket))
     })
-    const ws = new WebSocketServer({ server })
+    const ws = new WebSocketServer({
+      server,
+      verifyClient: ({ req }, done) => {
+        const said = made.answer?.(req) ?? null
+        if (said === null) done(true)
+        else done(false, said.status ?? 200, said.text ?? '', { ...said.headers })
+      },
+    })
     ws.on('connection', (socket) =>
       socket.on('message', (data) => socket.send(`${machine}:${data}`)),
     )
@@ -478,6 +515,8 @@ export async function openTrial(number = 0) {
       server.put('app', 'shop', app('shop'))
     }
     const dead = new Set<string>()
+    /** What other edges say that replays. */
+    const replaying: string[] = []
     const start = () =>
       startEdge({
         config,
@@ -487,7 +526,7 @@ export async function openTrial(number = 0) {
             if (dead.has(region)) throw new Error('dead')
             // Each has its own distance, or chance would rank them.
             await systemClock.sleep(region === 'iad' ? 15 : 60)
-            return { host: id, region, serving: true, round_trip_ms: {} }
+            return { host: id, region, serving: true, round_trip_ms: {}, replaying }
           },
           knock: async () => {},
           forget: () => {},
@@ -521,6 +560,7 @@ export async function openTrial(number = 0) {
       applied,
       start,
       dead,
+      replaying,
       config,
       masterPid: async () => Number(await readFile(files.pid, 'utf8')),
     }

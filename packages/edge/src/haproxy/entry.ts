@@ -1,9 +1,9 @@
 import type { Dialect, MachineId } from '@roost/core'
 
 /**
- * How HAProxy knows a machine: a server of the app's slot, called `<machine>.<a|b><n>`, and `-<dialect>` where it is not spoken to as
- * usual. `a` takes part in balancing, `b` is a `backup`
- * that takes over when no `a` is up. A machine may have several entries, for example when an old address still drains
+ * How HAProxy knows a machine: a server of the app's slot, called `<machine>.<a|b|o><n>`, and `-<dialect>` where it is not spoken to as
+ * usual. `a` takes part in balancing, `b` is a `backup` that takes over when no other is up, `o` takes part while nearer regions are
+ * full (see `overflow/spread-load.ts`). A machine may have several entries, for example when an old address still drains
  * while a new one serves; `n` keeps their names apart.
  */
 export interface EntryName {
@@ -12,7 +12,7 @@ export interface EntryName {
   readonly number: number
   readonly dialect?: Dialect | undefined
 }
-export type EntryRole = 'active' | 'backup'
+export type EntryRole = 'active' | 'backup' | 'overflow'
 
 const DIALECTS: { readonly [K in Dialect]: { readonly word: string; readonly option: string } } = {
   h2: { word: 'h2', option: 'proto h2' },
@@ -22,17 +22,21 @@ const DIALECTS: { readonly [K in Dialect]: { readonly word: string; readonly opt
 
 export function entryName({ machine, role, number, dialect }: EntryName): string {
   const suffix = dialect === undefined ? '' : `-${DIALECTS[dialect].word}`
-  return `${machine}.${role === 'active' ? 'a' : 'b'}${number}${suffix}`
+  return `${machine}.${LETTERS[role]}${number}${suffix}`
 }
+
+const LETTERS: Readonly<Record<EntryRole, string>> = { active: 'a', backup: 'b', overflow: 'o' }
+const ROLES: Readonly<Record<string, EntryRole>> = { a: 'active', b: 'backup', o: 'overflow' }
 
 /** null for a server that is not ours. */
 export function parseEntryName(name: string): EntryName | null {
-  const match = /^([0-9a-f]{14})\.([ab])(\d{1,6})(?:-(h2|p1|p2))?$/.exec(name)
-  if (match === null) return null
+  const match = /^([0-9a-f]{14})\.([abo])(\d{1,6})(?:-(h2|p1|p2))?$/.exec(name)
+  const role = ROLES[match?.[2] ?? '']
+  if (match === null || role === undefined) return null
   const dialect = (Object.keys(DIALECTS) as Dialect[]).find((d) => DIALECTS[d].word === match[4])
   return {
     machine: match[1] as MachineId,
-    role: match[2] === 'a' ? 'active' : 'backup',
+    role,
     number: Number(match[3]),
     ...(dialect === undefined ? {} : { dialect }),
   }

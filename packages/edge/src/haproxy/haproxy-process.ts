@@ -12,7 +12,6 @@ import {
 } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { type Clock, type Logger, PlatformError, runCommand } from '@roost/base'
-import { holdScript } from './hold-script.ts'
 import { KEEPER_NAME, KEEPER_SCRIPT } from './keeper-script.ts'
 import { withListening } from './listening-sockets.ts'
 import {
@@ -20,6 +19,7 @@ import {
   HTTPS_DESCRIPTOR,
   type ProxyBind,
   type ProxyFiles,
+  scriptOf,
 } from './render-config.ts'
 import { askOnce } from './runtime-api.ts'
 
@@ -132,7 +132,7 @@ export function createHaproxyProcess(options: {
     const contents: readonly (readonly [string, string])[] = [
       [files.hostsMap, [...hosts].map(([name, slot]) => `${name} ${slot}\n`).join('')],
       [files.secureMap, [...secure].map((name) => `${name} 1\n`).join('')],
-      [files.holdScript, holdScript(files.askSocket)],
+      [files.holdScript, scriptOf(files)],
       ...more.map(({ path, content }) => [path, content] as const),
       [files.config, text],
     ]

@@ -17,7 +17,7 @@ export function logRing(socket: string): string[] {
 }
 
 /** For a frontend; read by `numbers/log-line.ts`. The host name comes last, since a client may write anything into it. */
-export function logRules(at: 'edge' | 'hold'): string[] {
+export function logRules(at: 'edge' | 'detour'): string[] {
   return [
     `  log ring@traffic len ${LINE_BYTES_MAX} format raw local0`,
     '  option dontlognull',

@@ -5,6 +5,8 @@ export interface ObservedProxy {
   /** Host name → slot. */
   readonly hosts: ReadonlyMap<string, string>
   readonly secure: ReadonlySet<string>
+  /** Slots of apps that replay. */
+  readonly replaying?: ReadonlySet<string>
   /** Servers of each slot, in HAProxy's order, which is the order in which backups take over. Slots without any are missing. */
   readonly slots: ReadonlyMap<string, readonly ObservedEntry[]>
   /** Missing: it serves nothing but the web. */
@@ -39,49 +41,62 @@ export interface ObservedEntry {
   readonly secondsInState: number
 }
 
-/** Reads `show stat -1 4 -1`. Columns are found by name: they move between versions. */
+const SERVER_COLUMNS = [
+  'pxname',
+  'svname',
+  'scur',
+  'slim',
+  'status',
+  'addr',
+  'stot',
+  'lastchg',
+] as const
+
+/** Reads `show stat -1 4 -1`. */
 export function parseServers(csv: string): ReadonlyMap<string, readonly ObservedEntry[]> {
+  const slots = new Map<string, ObservedEntry[]>()
+  for (const at of statRows(csv, SERVER_COLUMNS)) {
+    const status = at('status')
+    const slot = at('pxname')
+    const entries = slots.get(slot) ?? []
+    slots.set(slot, entries)
+    entries.push({
+      name: at('svname'),
+      entry: parseEntryName(at('svname')),
+      endpoint: at('addr'),
+      maxConnections: Number(at('slim')),
+      maint: status.startsWith('MAINT'),
+      up: status.startsWith('UP') || status === 'no check',
+      checking: status !== 'no check',
+      sessions: Number(at('scur')),
+      sessionsTotal: Number(at('stot')),
+      secondsInState: Number(at('lastchg')),
+    })
+  }
+  return slots
+}
+
+/** Rows of `show stat`. Columns are found by name: they move between versions. */
+export function statRows<Column extends string>(
+  csv: string,
+  wanted: readonly Column[],
+): readonly ((column: Column) => string)[] {
   const lines = csv.split('\n')
   const header = lines.find((line) => line.startsWith('# '))
   if (header === undefined) throw new Error(`no statistics: ${csv.slice(0, 100)}`)
   const names = header.slice(2).split(',')
-  const column = (name: string) => {
+  const columns = new Map<Column, number>()
+  for (const name of wanted) {
     const at = names.indexOf(name)
     if (at === -1) throw new Error(`statistics without ${name}`)
-    return at
+    columns.set(name, at)
   }
-  const [slotAt, nameAt, scurAt, slimAt, statusAt, addrAt, stotAt, lastAt] = [
-    column('pxname'),
-    column('svname'),
-    column('scur'),
-    column('slim'),
-    column('status'),
-    column('addr'),
-    column('stot'),
-    column('lastchg'),
-  ] as const
-  const slots = new Map<string, ObservedEntry[]>()
-  for (const line of lines) {
-    if (line === '' || line.startsWith('#')) continue
-    const fields = csvFields(line)
-    const at = (n: number) => fields[n] ?? ''
-    const status = at(statusAt)
-    const entries = slots.get(at(slotAt)) ?? []
-    slots.set(at(slotAt), entries)
-    entries.push({
-      name: at(nameAt),
-      entry: parseEntryName(at(nameAt)),
-      endpoint: at(addrAt),
-      maxConnections: Number(at(slimAt)),
-      maint: status.startsWith('MAINT'),
-      up: status.startsWith('UP') || status === 'no check',
-      checking: status !== 'no check',
-      sessions: Number(at(scurAt)),
-      sessionsTotal: Number(at(stotAt)),
-      secondsInState: Number(at(lastAt)),
+  return lines
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => {
+      const fields = csvFields(line)
+      return (column) => fields[columns.get(column) ?? -1] ?? ''
     })
-  }
-  return slots
 }
 
 /** What a check says last is text with commas, in quotes. */

@@ -29,9 +29,13 @@ export interface ProxyPlan {
   readonly missingPools: readonly Pool[]
   /** What a HAProxy that starts now must have from its first instant. A slot that belongs to an app is in it, if without servers. */
   readonly servers: ReadonlyMap<string, readonly Entry[]>
+  /** Which app has which slot. */
+  readonly routes: ReadonlyMap<string, Route>
   readonly hosts: ReadonlyMap<string, string>
   readonly secure: ReadonlySet<string>
   readonly services: ServiceMaps
+  /** Slots of apps that replay. */
+  readonly replaying: ReadonlySet<string>
 }
 
 export interface PlanRequest {
@@ -49,6 +53,8 @@ export interface PlanRequest {
     /** Files of the maps, as HAProxy calls them. */
     readonly maps: { readonly [K in keyof ServiceMaps]: string }
   }
+  /** Apps that replay, and the map of their slots. */
+  readonly replays?: { readonly apps: ReadonlySet<string>; readonly map: string }
 }
 
 export const NOTHING_OBSERVED: ObservedProxy = {
@@ -81,6 +87,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   let hanging = false
   const serving = new Set<MachineId>()
   const leaving = new Map<MachineId, number>()
+  const routeBySlot = new Map<string, Route>()
 
   for (const route of routes) {
     for (const target of route.targets) serving.add(target.machine)
@@ -105,7 +112,10 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     // The empty one, and those by which HAProxy comes to itself, are as they are.
     if (poolOfSlot(slot) === null) continue
     const { kept, added, wanted } = matchEntries(route, existing)
-    if (route !== undefined) servers.set(slot, wanted)
+    if (route !== undefined) {
+      servers.set(slot, wanted)
+      routeBySlot.set(slot, route)
+    }
     for (const entry of added) {
       const name = `${slot}/${entryName(entry)}`
       incoming.push(
@@ -146,6 +156,9 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     }
   }
 
+  const replaying = new Set(
+    [...routeBySlot].flatMap(([slot, { app }]) => (request.replays?.apps.has(app) ? [slot] : [])),
+  )
   const maps = [
     ...(request.services === undefined
       ? []
@@ -154,6 +167,9 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     ...(request.secureMap === null
       ? []
       : mapCommands(request.secureMap, flags(observed.secure), flags(secure))),
+    ...(request.replays === undefined
+      ? []
+      : mapCommands(request.replays.map, flags(observed.replaying ?? new Set()), flags(replaying))),
   ]
   return {
     commands: [...incoming, ...maps, ...outgoing],
@@ -164,9 +180,11 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     missingSlots: leases.missing.length,
     missingPools: [...new Set(leases.missing)],
     servers,
+    routes: routeBySlot,
     hosts,
     secure,
     services,
+    replaying,
   }
 }
 
@@ -295,6 +313,12 @@ function matchEntries(route: Route | undefined, existing: readonly ObservedEntry
       add(target, 'backup')
       last = existing.length
     }
+  }
+  // Whether these serve is not decided here, and a HAProxy that starts does without them.
+  for (const target of route.targets) {
+    const found = find(target, 'overflow')
+    if (target.rank > 0 && found !== undefined && !found.maint)
+      kept.push({ entry: make(target, 'overflow', found.entry?.number ?? 0), found })
   }
   return { kept, added, wanted }
 }

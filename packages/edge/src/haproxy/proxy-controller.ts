@@ -32,6 +32,8 @@ export interface ProxyStatus {
 export interface ProxyController {
   wake(): void
   status(): ProxyStatus
+  /** Which app has which slot; empty before HAProxy was looked at. */
+  slots(): ReadonlyMap<string, Route>
   stop(): Promise<void>
 }
 
@@ -53,6 +55,8 @@ export function startProxyController(options: {
   readonly shape: ProxyShape
   readonly certificate: EdgeCertificate | null
   readonly desired: () => DesiredProxy
+  /** Apps that replay. */
+  readonly replaying: () => ReadonlySet<string>
   /** Something in `status` changed. */
   readonly onStatus: () => void
   /** HAProxy was looked at, and told what was to be changed. */
@@ -68,6 +72,7 @@ export function startProxyController(options: {
   let notBefore = Number.NEGATIVE_INFINITY
   let leaving = false
   let slots: PoolCounts = { s: 0, o: 0, c: 0, t: 0 }
+  let routeBySlot: ReadonlyMap<string, Route> = new Map()
   let troubles = ''
   let certificateAt = ''
   let tlsOptionsAt = ''
@@ -93,8 +98,13 @@ export function startProxyController(options: {
   })
   const config = (pools: PoolCounts, plan: ProxyPlan) => {
     const { text, mark } = renderConfig(shapeWith(pools), plan.servers)
-    const more =
-      services === undefined ? [] : serviceFilesOf(services, plan.services, tlsLines(), shape.files)
+    const replaying = [...plan.replaying].map((slot) => `${slot} 1\n`).join('')
+    const more = [
+      { path: shape.files.replayMap, content: replaying },
+      ...(services === undefined
+        ? []
+        : serviceFilesOf(services, plan.services, tlsLines(), shape.files)),
+    ]
     return { text, mark, hosts: plan.hosts, secure: plan.secure, more }
   }
   const tlsLists = (): TlsLists => {
@@ -114,6 +124,7 @@ export function startProxyController(options: {
       slots: pools.s,
       hostsMap: shape.files.hostsMap,
       holdSocket: shape.files.holdSocket,
+      replays: { apps: options.replaying(), map: shape.files.replayMap },
       secureMap: shape.https ? shape.files.secureMap : null,
       ...(services === undefined
         ? {}
@@ -187,6 +198,7 @@ export function startProxyController(options: {
     const { hostsMap, secureMap } = shape.files
     const maps = [
       hostsMap,
+      shape.files.replayMap,
       ...(shape.https ? [secureMap] : []),
       ...(services === undefined
         ? []
@@ -201,6 +213,7 @@ export function startProxyController(options: {
       slots: parseServers(stat),
       hosts: map(hostsMap),
       secure: new Set(map(secureMap).keys()),
+      replaying: new Set(map(shape.files.replayMap).keys()),
       ...(services === undefined
         ? {}
         : {
@@ -263,6 +276,7 @@ export function startProxyController(options: {
       log.info('cut connections that hang', { servers: plan.cuts })
       await api.send(plan.cuts)
     }
+    routeBySlot = plan.routes
     await save(plan)
     await installCertificate()
     await installTlsOptions()
@@ -354,6 +368,7 @@ export function startProxyController(options: {
       loop.wake()
     },
     status: () => status,
+    slots: () => routeBySlot,
     stop: async () => {
       await loop.stop()
       api.disconnect()

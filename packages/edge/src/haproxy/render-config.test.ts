@@ -21,6 +21,10 @@ const shape: ProxyShape = {
     holdSocket: 'roost-hold',
     askSocket: 'roost-ask',
     logSocket: 'log',
+    replayMap: '/run/files/replay.map',
+    replaySocket: 'roost-replay',
+    againSocket: 'roost-again',
+    steerSocket: 'roost-steer',
   },
   user: null,
 }

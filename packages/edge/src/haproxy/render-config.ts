@@ -14,6 +14,8 @@ import {
   slotRules,
   type WebFrontend,
 } from './render-services.ts'
+import { againConfig, learnRules, namedRules, REPLAYED_MAX, steerRules } from './steer-config.ts'
+import { steerScript } from './steer-script.ts'
 
 /** What of HAProxy's configuration can't change while it runs. */
 export interface ProxyShape {
@@ -54,6 +56,17 @@ export interface ProxyFiles {
   readonly askSocket: string
   /** Abstract, too: where HAProxy tells of each answer. */
   readonly logSocket: string
+  /** Slots of apps that replay. */
+  readonly replayMap: string
+  /** Abstract sockets: of the replayer, where it hands requests back, and where HAProxy and it ask which machine is meant. */
+  readonly replaySocket: string
+  readonly againSocket: string
+  readonly steerSocket: string
+}
+
+/** What HAProxy does by scripts: all in one file. */
+export function scriptOf(files: Pick<ProxyFiles, 'askSocket' | 'steerSocket'>): string {
+  return `${holdScript(files.askSocket)}${steerScript(files.steerSocket)}`
 }
 
 /** Of host names whose app has nothing to serve with. */
@@ -88,7 +101,7 @@ export function renderConfig(
   const head = (mark: string) => [
     'global',
     `  description ${mark}`,
-    `  maxconn ${shape.maxConnections + HELD_MAX}`,
+    `  maxconn ${shape.maxConnections + HELD_MAX + REPLAYED_MAX}`,
     `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
     '  stats timeout 1h',
     // Open WebSockets live on in the worker that was replaced, for so long.
@@ -140,6 +153,7 @@ export function renderConfig(
         })
       : []),
     ...holdFrontend(shape),
+    ...againConfig(shape.files, SERVER_TIMEOUT),
     `backend ${EMPTY_SLOT}`,
     `  server ${holdName(0)} ${holdOptions(shape.files, EMPTY_SLOT)}`,
   ]
@@ -149,7 +163,8 @@ export function renderConfig(
   const structure = [
     ...head(''),
     ...names,
-    holdScript(shape.files.askSocket),
+    ...namedRules(),
+    scriptOf(shape.files),
     ...services.structure,
   ].join('\n')
   const counts = [shape.slots, ...services.counts].join('.')
@@ -161,6 +176,7 @@ export function renderConfig(
       (entry) => `  server ${entryName(entry)} ${serverOptions(checked(entry))}`,
     ),
     ...(servers.has(name) ? [`  server ${holdName(0)} ${holdOptions(shape.files, name)}`] : []),
+    ...(poolOfSlot(name) === 't' ? [] : namedRules()),
   ]
   const text = [
     ...head(mark),
@@ -251,7 +267,6 @@ function frontend(
     '  http-request disable-l7-retry unless METH_GET',
     // `Fly_Client_Ip` is the same as `Fly-Client-Ip` to CGI and its heirs.
     '  http-request del-header ^(fly|x.forwarded)[^_]*_ -m reg',
-    '  http-request del-header fly-replay-src',
     '  http-request set-header fly-client-ip %[src]',
     `  http-request set-header fly-region ${shape.region}`,
     '  http-request set-header fly-request-id %[unique-id]',
@@ -263,6 +278,8 @@ function frontend(
     `  http-request set-header x-forwarded-proto ${scheme}`,
     `  http-request set-header x-forwarded-ssl ${secure ? 'on' : 'off'}`,
     '  http-request set-header via "%[req.ver] roost"',
+    ...steerRules(shape.files),
+    ...learnRules(),
     '  use_backend %[var(txn.slot)]',
     '',
   ]
@@ -279,7 +296,8 @@ function holdFrontend({ files, services }: ProxyShape): string[] {
     `  maxconn ${HELD_MAX + 500}`,
     `  timeout client ${SERVER_TIMEOUT}`,
     '  option httpclose',
-    ...logRules('hold'),
+    ...logRules('detour'),
+    '  http-response set-header roost-answered %[srv_name]',
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     ...serviceHoldRules(files, services),
     '  http-request lua.hold',

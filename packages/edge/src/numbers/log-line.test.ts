@@ -6,20 +6,20 @@ test('what HAProxy says of an answer', () => {
     at: 'edge',
     hostname: 'shop.roost.test',
     machine: '00000000000001',
-    held: false,
+    detour: false,
     connectMs: 1,
     answer: { status: 200, bytesIn: 120, bytesOut: 340, ms: 8 },
   })
-  expect(parseLogLine('hold <NOSRV> 503 120 340 -1 -1 -1 9000 shop.roost.test')).toMatchObject({
-    at: 'hold',
+  expect(parseLogLine('detour <NOSRV> 503 120 340 -1 -1 -1 9000 shop.roost.test')).toMatchObject({
+    at: 'detour',
     machine: null,
-    held: false,
+    detour: false,
     connectMs: null,
     answer: { status: 503, ms: null },
   })
   expect(parseLogLine('edge hold.0 200 120 340 0 0 900 901 x')).toMatchObject({
     machine: null,
-    held: true,
+    detour: true,
   })
 })
 

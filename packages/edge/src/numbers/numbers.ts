@@ -172,7 +172,7 @@ export function createNumbers(parts: {
         parts.appOf(hostname) ?? (machine === null ? null : (parts.placeOf(machine)?.app ?? null))
       if (at === 'edge' && app !== null) countEdge(app, line)
       if (machine !== null) countMachine(machine, line)
-      else if (!line.held && app !== null)
+      else if (!line.detour && app !== null)
         sourceOf(unasked, app, { app, region })?.recent.add(line.answer, now())
     },
     looked(found) {

@@ -39,6 +39,8 @@ export function startProber(options: {
   readonly asker: EdgeAsker
   /** Somebody died, came back, or moved. */
   readonly onChange: () => void
+  /** What an edge said of itself. */
+  readonly onReply?: (reply: EdgeAliveReply) => void
   readonly clock: Clock
   /** By a clock that nobody sets: a jump must not make everybody look silent. */
   readonly elapsedMs?: () => number
@@ -54,6 +56,7 @@ export function startProber(options: {
     const from = performance.now()
     const [alive] = await Promise.allSettled([
       asker.alive(host, signal).then((reply) => {
+        options.onReply?.(reply)
         neighbour.measured = new Map(
           Object.entries(reply.round_trip_ms).map(([id, ms]) => [id as HostId, ms]),
         )

@@ -1,0 +1,101 @@
+import { logRules } from './log-rules.ts'
+import type { ProxyFiles } from './render-config.ts'
+
+/**
+ * The part of HAProxy's configuration that sends a request to a machine of somebody's choice: of the client's (`fly-force-region` and
+ * its kin), or of the app's (`fly-replay`). Decided elsewhere (`replay/steer-requests.ts`); here it is a name in `txn.to`.
+ */
+export type SteerFiles = Pick<
+  ProxyFiles,
+  'hostsMap' | 'replayMap' | 'againSocket' | 'replaySocket' | 'steerSocket'
+>
+
+/** Headers that only edges set; whatever a client sends under these names is no one's to read. */
+const EDGES_ALONE = [
+  'fly-replay-src',
+  'fly-replay-failed',
+  'fly-replay-cache-status',
+  'fly-preferred-instance-unavailable',
+]
+const STEERING = [
+  'fly-prefer-region',
+  'fly-force-region',
+  'fly-prefer-instance-id',
+  'fly-force-instance-id',
+]
+const REPLAY_TYPE = 'application/vnd.fly.replay+json'
+
+export const REPLAY_BACKEND = 'replay'
+/** Its servers: our program, and the way around it. */
+const REPLAYERS = ['replayer', 'direct']
+export const isReplayer = (server: string): boolean => REPLAYERS.includes(server)
+/** Requests on the longer way at once; others queue. */
+export const REPLAYED_MAX = 2000
+
+/** Before a slot is chosen. */
+export function steerRules(files: SteerFiles): string[] {
+  const asked = STEERING.map((name) => `{ req.hdr(${name}) -m found }`).join(' or ')
+  return [
+    ...EDGES_ALONE.map((name) => `  http-request del-header ${name}`),
+    '  http-request del-header roost- -m beg',
+    `  http-request lua.steer if ${asked}`,
+    '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
+    `  use_backend ${REPLAY_BACKEND} if { var(txn.slot),map_str(${files.replayMap}) -m found }`,
+  ]
+}
+
+/**
+ * An app that answers with a replay and is not known to do so: from now on its requests go the longer way, on which they are kept until
+ * they are answered, and the client is asked to send this one again. Answers that came that way never look like this.
+ */
+export function learnRules(): string[] {
+  const signs = ['res.hdr(fly-replay) -m found', `res.hdr(content-type) -m beg ${REPLAY_TYPE}`]
+  return [
+    '  http-response del-header roost-answered',
+    ...signs.flatMap((sign) => [
+      `  http-response lua.learn if { ${sign} }`,
+      `  http-response return status 307 hdr location "%[capture.req.uri]" hdr cache-control no-store if { ${sign} } { var(txn.learned) -m found }`,
+      `  http-response return status 503 content-type text/plain hdr retry-after 1 string "The edge can not send this request on now.\\n" if { ${sign} }`,
+    ]),
+  ]
+}
+
+/** In each slot. Who is chosen by name gets the request, or nobody does. */
+export function namedRules(): string[] {
+  return [
+    '  force-persist if { var(txn.forced) -m found }',
+    '  use-server %[var(txn.to)] if { var(txn.to) -m found }',
+  ]
+}
+
+/**
+ * The longer way: requests of apps that replay go to a program of ours (`replay/replayer.ts`), which hands them back to `again`, each
+ * time with the machine that is meant. While that program is being started anew they come back at once.
+ */
+export function againConfig(files: SteerFiles, timeout: string): string[] {
+  return [
+    `backend ${REPLAY_BACKEND}`,
+    // As it was found: host name, and port where that is no usual one.
+    '  http-request set-header roost-host %[var(txn.host)]',
+    `  server replayer abns@${files.replaySocket} maxconn ${REPLAYED_MAX} pool-max-conn 0 check inter 500ms fastinter 200ms downinter 200ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
+    `  server direct abns@${files.againSocket} maxconn ${REPLAYED_MAX} pool-max-conn 0 backup`,
+    '',
+    'frontend again',
+    `  bind abns@${files.againSocket}`,
+    `  maxconn ${2 * REPLAYED_MAX}`,
+    `  timeout client ${timeout}`,
+    '  option httpclose',
+    ...logRules('detour'),
+    '  http-request set-var(txn.host) req.hdr(roost-host)',
+    '  http-request set-var(txn.slot) req.hdr(roost-slot)',
+    `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap}) unless { var(txn.slot) -m found }`,
+    '  http-request set-var(txn.to) req.hdr(roost-server)',
+    '  http-request set-var(txn.forced) bool(true) if { var(txn.to) -m found }',
+    '  http-request del-header roost- -m beg',
+    '  http-request disable-l7-retry unless METH_GET',
+    // What is without this did not come from a machine. Who was held has it from there.
+    '  http-response set-header roost-answered %[srv_name] unless { srv_name -m beg hold. }',
+    '  use_backend %[var(txn.slot)]',
+    '',
+  ]
+}

@@ -1,0 +1,85 @@
+import { connect } from 'node:net'
+import { ANYWHERE, type ReplayAim } from '@roost/core'
+import { abstractPath } from '../haproxy/abstract-path.ts'
+
+/**
+ * What is asked of an edge about single requests, a line each, over an abstract socket:
+ * - by HAProxy: `steer HOST FORCE-REGION FORCE-INSTANCE PREFER-REGION PREFER-INSTANCE`, answered with `to SERVER forced|preferred`,
+ *   `any` or `no SECONDS TEXT`; and `learn HOST`, answered with `ok` or `no`. Words are separated by tabs, some are empty.
+ * - by the replayer: `replay JSON`, answered with JSON.
+ */
+export interface ReplayQuestion {
+  /** Of the request: tells which app it came to. */
+  readonly host: string
+  /** Who sent it on; null: nobody, a client chose. */
+  readonly from: string | null
+  /** Another app than that of the host. */
+  readonly app: string | null
+  readonly aim: ReplayAim
+  readonly timeoutMs: number | null
+}
+export type ReplayAnswer =
+  | {
+      readonly kind: 'to'
+      readonly slot: string
+      readonly server: string
+      readonly machine: string
+      /** Where `from` is; empty when it is not known. */
+      readonly fromRegion: string
+    }
+  | {
+      readonly kind: 'no'
+      readonly reason: 'timeout' | 'no_candidate'
+      readonly why: string
+      readonly fromRegion: string
+    }
+
+const ANSWER_MS_MAX = 70_000
+const ANSWER_CHARS_MAX = 20_000
+
+/** From a client's own headers. Who forces gets only what was asked for. */
+export function aimOfHeaders(asked: {
+  readonly forceRegion: string
+  readonly forceInstance: string
+  readonly preferRegion: string
+  readonly preferInstance: string
+}): { readonly aim: ReplayAim; readonly forced: boolean } {
+  const list = (text: string) =>
+    text
+      .split(',')
+      .map((part) => part.trim().toLowerCase())
+      .filter((part) => part !== '')
+  const forcedRegions = list(asked.forceRegion)
+  const instance = asked.forceInstance.trim()
+  const preferInstance = asked.preferInstance.trim()
+  return {
+    aim: {
+      ...ANYWHERE,
+      instance: instance === '' ? null : instance,
+      preferInstance: preferInstance === '' ? null : preferInstance,
+      regions: forcedRegions.length > 0 ? forcedRegions : list(asked.preferRegion),
+      preferRegions: forcedRegions.length === 0,
+    },
+    forced: forcedRegions.length > 0 || instance !== '',
+  }
+}
+
+/** Asks the edge once. Throws when it is away. */
+export function askEdge(socketName: string, line: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path: abstractPath(socketName) })
+    let text = ''
+    socket.setEncoding('utf8')
+    socket.setTimeout(ANSWER_MS_MAX, () => socket.destroy(new Error('no answer')))
+    socket.once('connect', () => socket.write(`${line}\n`))
+    socket.on('data', (chunk: string) => {
+      text += chunk
+      if (text.length > ANSWER_CHARS_MAX) socket.destroy(new Error('the answer does not end'))
+    })
+    socket.once('error', reject)
+    socket.once('close', () => {
+      if (text.endsWith('\n')) resolve(text.trimEnd())
+      else reject(new Error('the edge did not answer'))
+    })
+  })
+}
