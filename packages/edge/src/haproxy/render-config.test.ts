@@ -1,7 +1,7 @@
 import type { MachineId } from '@roost/core'
 import { describe, expect, test } from 'vitest'
 import { type Entry, entryName, parseEntryName } from './entry.ts'
-import { type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
+import { countsOfMark, type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
 
 const shape: ProxyShape = {
   region: 'ams',
@@ -65,6 +65,41 @@ describe('the configuration', () => {
     const { text } = renderConfig({ ...shape, https: null }, new Map())
     expect(text).not.toContain('redirect')
     expect(text).not.toContain('fd@4')
+  })
+
+  test('what only some apps need is in slots and frontends of its own; without TLS there is none of TLS', () => {
+    const file = (name: string) => `/run/files/${name}`
+    const services: NonNullable<ProxyShape['services']> = {
+      ports: { http: 4284, https: 4285, tcp: 4286, tls: 4287, pg_tls: 4288, passthrough: 4289 },
+      pools: { o: 1, c: 1, t: 2 },
+      files: {
+        names: file('services.map'),
+        ports: file('ports.map'),
+        options: file('options.map'),
+        script: file('services.lua'),
+        httpsList: file('https.list'),
+        tlsList: file('tls.list'),
+        tlsSocket: 'roost-tls',
+        httpsSocket: 'roost-https',
+      },
+    }
+    const { text, mark } = renderConfig({ ...shape, services }, new Map([['t1', [entry]]]))
+    expect(countsOfMark(mark)).toEqual([3, 1, 1, 2])
+    const section = (name: string) => {
+      const [, after = ''] = text.split(`\n${name}\n`)
+      return after.split(/^(?! )/m)[0] ?? ''
+    }
+    expect(section('backend s0')).not.toMatch(/^ /)
+    expect(section('backend o0')).toContain('lua.dress')
+    expect(section('backend o0')).not.toContain('compression')
+    expect(section('backend c0')).toContain('compression algo gzip')
+    expect(section('backend t1')).toContain(
+      'server hold.0 abns@roost-hold.t1 pool-max-conn 0 backup',
+    )
+    expect(section('frontend tls')).toContain('bind abns@roost-tls accept-proxy ssl')
+    const plain = renderConfig({ ...shape, https: null, services }, new Map())
+    expect(plain.text).not.toMatch(/ ssl |roost-tls|:443/)
+    expect(plain.mark).not.toBe(mark)
   })
 
   test('text that is no address never gets into it', () => {
