@@ -48,9 +48,12 @@ export async function measureEdge(report: Report, bench: Bench): Promise<void> {
     `${rendered
       .replace(/^ {2}stats socket .*$/m, '')
       .replace(/^ {2}(user|group) .*$/gm, '')
-      .replace(/^ {2}lua-load .*$/m, '')
+      .replace(/^ {2}lua-load .*$/gm, '')
       // Both: what stands between the first frontend and the slots.
       .replace(/^frontend (https|hold)$[\s\S]*?(?=^backend )/m, '')
+      // Services other than HTTP on 80, and slots that are not plain.
+      .replace(/^frontend web$[\s\S]*?(?=^backend s0$)/m, '')
+      .replace(/^backend o0$[\s\S]*/m, '')
       .replace(/^ {2}bind fd@3$/m, '  bind 127.0.0.1:8081')
       .replace(/map_str\([^)]*hosts[^)]*\)/g, `map_str(${map})`)
       .replace(/^ {2}http-request redirect .*$/gm, '')
