@@ -66,13 +66,22 @@ const NEVER = new AbortController().signal
 const clock = systemClock
 const log = silentLogger
 
-/** `containers`: of these the machine has one each, that says its name. Absent: it is one program itself. */
-export async function raiseAccess({
-  containers = [],
-}: {
+interface RigOptions {
+  /** Of these the machine has one each, that says its name. Absent: it is one program itself. */
   readonly containers?: readonly string[]
-} = {}): Promise<AccessRig> {
+}
+
+export async function raiseAccess(options: RigOptions = {}): Promise<AccessRig> {
   const host = await raiseTrialHost()
+  try {
+    return await raiseOn(host, options)
+  } catch (error) {
+    await host.close()
+    throw error
+  }
+}
+
+async function raiseOn(host: TrialHost, { containers = [] }: RigOptions): Promise<AccessRig> {
   const state = {
     agent: null as TrialAgent | null,
     rpc: null as ReturnType<typeof createAgentListener> | null,
