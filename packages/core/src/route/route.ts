@@ -9,6 +9,7 @@ export interface Route {
   readonly app: AppName
   /**
    * Under which the edge finds it. HTTP: host names, lower case, without port, and `<host>:<port>` where that is neither 80 nor 443.
+   * `*.example.com` is every name with one more label that no other route has.
    * All else: see `namesOf` in `service-routes.ts`.
    */
   readonly hostnames: readonly string[]

@@ -19,6 +19,7 @@ function zone(changes: Partial<Zone> = {}): Zone {
     serial: 7,
     region: 'ams' as RegionCode,
     hasApp: (name) => name === 'shop',
+    challengeTexts: (name) => (name === 'www.example.com' ? ['one', 'two'] : []),
     edges: [edge('ams', 1), edge('iad', 2), edge('syd', 3)],
     roundTripMs: () => null,
     ...changes,
@@ -95,6 +96,17 @@ describe('the zone', () => {
     expect(ask('shop.roost.test', 'AAAA')).toMatchObject({ kind: 'answer', answers: [] })
     expect(ask('roost.test')).toMatchObject({ kind: 'answer', answers: [] })
     expect(ask('ns.roost.test')).toMatchObject({ kind: 'answer', answers: [] })
+  })
+
+  test('authorities find what was agreed with them under the name that a challenge is delegated to', () => {
+    const ask = (name: string, type: string) =>
+      answerFor(zone(), { name: `${name}._acme.roost.test`, type }, nowhere)
+    expect(ask('WWW.example.com', 'TXT').answers).toMatchObject([
+      { type: 'TXT', text: 'one' },
+      { type: 'TXT', text: 'two' },
+    ])
+    expect(ask('www.example.com', 'A')).toMatchObject({ kind: 'answer', answers: [] })
+    expect(ask('example.com', 'TXT')).toMatchObject({ kind: 'answer', answers: [] })
   })
 
   test('every host serves the zone', () => {

@@ -1,3 +1,4 @@
+import { challengedBy } from '../certificate/hostname.ts'
 import type { RegionCode } from '../id.ts'
 import { estimatedRoundTripMs, knownRegion } from '../region/region.ts'
 import type { ClientPlace, Zone, ZoneAnswer, ZoneEdge, ZoneRecord } from './zone.ts'
@@ -43,6 +44,16 @@ export function answerFor(
     const server = nameServers(zone).find(({ ns }) => ns.target === name)
     if (server === undefined) return nothing('unknown')
     return asks('A') ? only({ ...server.address, name: question.name }) : nothing('answer')
+  }
+
+  const challenged = challengedBy(name, zone.domain)
+  if (challenged !== null) {
+    const texts = zone.challengeTexts(challenged)
+    if (texts.length === 0 || !asks('TXT')) return nothing('answer')
+    const answers = texts.map(
+      (text): ZoneRecord => ({ name: question.name, type: 'TXT', ttl: 1, text }),
+    )
+    return { kind: 'answer', answers, authorities: [], additionals: [] }
   }
 
   const app = labels.length === 1 ? (labels[0] ?? '') : null

@@ -26,6 +26,8 @@ export interface Zone {
   /** The region of the edge that answers. */
   readonly region: RegionCode
   readonly hasApp: (name: string) => boolean
+  /** What authorities are to find under the name that a delegated `_acme-challenge.<hostname>` leads to. */
+  readonly challengeTexts: (hostname: string) => readonly string[]
   readonly edges: readonly ZoneEdge[]
   /** Measured from any host of one region to another; null where nobody measured. */
   readonly roundTripMs: (from: RegionCode, to: RegionCode) => number | null
@@ -34,6 +36,7 @@ export interface Zone {
 export type ZoneRecord =
   | { readonly name: string; readonly type: 'A'; readonly ttl: number; readonly address: string }
   | { readonly name: string; readonly type: 'NS'; readonly ttl: number; readonly target: string }
+  | { readonly name: string; readonly type: 'TXT'; readonly ttl: number; readonly text: string }
   | {
       readonly name: string
       readonly type: 'SOA'

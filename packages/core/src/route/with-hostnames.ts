@@ -1,0 +1,22 @@
+import type { AppName } from '../id.ts'
+import type { Route } from './route.ts'
+
+/** Names of people's own lead where the name of their app does. */
+export function withHostnames(
+  routes: readonly Route[],
+  hostnames: readonly { readonly name: string; readonly app: AppName }[],
+): readonly Route[] {
+  if (hostnames.length === 0) return routes
+  const namesOf = new Map<AppName, string[]>()
+  for (const { name, app } of hostnames) {
+    const others = namesOf.get(app)
+    if (others === undefined) namesOf.set(app, [name])
+    else others.push(name)
+  }
+  return routes.map((route) => {
+    const names = route.hostnames.length === 0 ? undefined : namesOf.get(route.app)
+    return names === undefined
+      ? route
+      : { ...route, hostnames: [...route.hostnames, ...[...names].sort()] }
+  })
+}
