@@ -31,6 +31,15 @@ export const serverConfig = z.object({
     dataDir: z.string().nullish(),
   }),
   clientNetworks: z.array(z.object({ cidr: z.string(), region: z.string() })).default([]),
+  /** Where certificates for names of people's own are ordered; absent: nowhere. */
+  acme: z
+    .object({
+      directory: z.url(),
+      email: z.string().nullish(),
+      /** File in PEM: an authority within the house whose HTTPS the system does not trust. */
+      ca: z.string().nullish(),
+    })
+    .nullish(),
   /** The first start writes an administrator's token here, 0600. */
   tokenFile: z.string(),
   logFile: z.string().optional(),
@@ -96,6 +105,10 @@ export const edgeConfig = z.object({
   dataDir: z.string(),
   runDir: z.string(),
   serverUrl: z.string(),
+  /** The host's sealing key: with it, private keys of certificates are opened. Absent: there are none of people's own here. */
+  sealingKeyFile: z.string().optional(),
+  /** Resolvers with which delegations of names are looked up; absent: the system's. `address` or `address:port`. */
+  nameservers: z.array(z.string()).optional(),
   tls,
   http: endpoint,
   https: endpoint,

@@ -1,15 +1,18 @@
 import type {
   App,
   Assignment,
+  Certificate,
   Coming,
   Draining,
   Host,
   HostDisk,
   HostId,
+  Hostname,
   MachineId,
   MachineService,
   MachineSignal,
   MachineStatus,
+  OrderFailure,
   RegionCode,
   Revision,
 } from '@roost/core'
@@ -46,6 +49,17 @@ export interface Settings {
   readonly networks: readonly number[]
   /** Where images are pulled from: mesh URL of the registry and the name that references carry. */
   readonly registry: { readonly name: string; readonly url: string }
+  /** Where certificates are ordered; null or missing: nowhere. */
+  readonly acme?: AcmeSettings | null
+}
+
+export interface AcmeSettings {
+  /** URL of the authority's directory (RFC 8555). */
+  readonly directory: string
+  /** Who is written to before a certificate runs out; null: nobody. */
+  readonly email: string | null
+  /** PEM that the directory's own certificate is checked with; null: what the system trusts. */
+  readonly ca: string | null
 }
 
 export interface RecordValues {
@@ -54,6 +68,9 @@ export interface RecordValues {
   app: App
   /** To every edge. */
   machine: MachineView
+  hostname: Hostname
+  /** By `certificateId`. */
+  certificate: Certificate
   /** To the agent of its host alone. */
   assignment: Assignment
 }
@@ -84,6 +101,10 @@ export const watchQuery = z.object({ since: z.coerce.number().int().min(0).defau
 export const statusesBody = z.object({
   statuses: z.array(z.custom<MachineStatus>((v) => typeof v === 'object' && v !== null)).max(2000),
 })
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
+}
 
 /** `POST /internal/v1/heartbeat` by agents and edges, every 2 s and whenever something in it changed. */
 export const heartbeatBody = z.object({
@@ -119,6 +140,36 @@ export const registryTokenReply = z.object({ token: z.string(), expires_at: z.st
 export const edgeCertificateBody = z.object({ csr: z.string().max(10_000) })
 export const edgeCertificateReply = z.object({ certificate: z.string() })
 export type EdgeCertificateReply = z.infer<typeof edgeCertificateReply>
+
+/**
+ * `POST /internal/v1/certificates` by edges: what they ordered or sealed for others, and what came of orders. Idempotent: the server
+ * keeps of each what counts, and forgets what belongs to no name that it knows.
+ */
+export const certificateReportBody = z.object({
+  certificates: z.array(z.custom<Certificate>(isObject)).max(1000).default([]),
+  /** By host name; null: the last order worked. */
+  failures: z.record(z.string(), z.custom<OrderFailure>(isObject).nullable()).default({}),
+})
+export type CertificateReport = z.input<typeof certificateReportBody>
+
+/** `POST /edge/v1/lease` by other edges: who asks wants to be the only one that orders a name. `end`: no longer. */
+export const orderLeaseBody = z.object({ hostname: z.string().max(300), end: z.boolean() })
+export const orderLeaseReply = z.object({ granted: z.boolean(), by: z.string() })
+
+/** `POST /edge/v1/challenge` by other edges: what authorities must find here, too, for a while. `end`: no longer. */
+export const presentBody = z.object({
+  hostname: z.string().max(300),
+  challenge: z.enum(['http-01', 'tls-alpn-01', 'dns-01']),
+  token: z.string().regex(/^[A-Za-z0-9_-]{1,200}$/),
+  keyAuthorization: z.string().regex(/^[A-Za-z0-9_.-]{1,400}$/),
+  end: z.boolean(),
+})
+export type Presented = z.infer<typeof presentBody>
+
+/** `POST /edge/v1/certificates` by other edges: what the server may not be there to tell. */
+export const edgeCertificatesBody = z.object({
+  certificates: z.array(z.custom<Certificate>(isObject)).max(1000),
+})
 
 /** `GET /edge/v1/alive` by other edges. */
 export const edgeAliveReply = z.object({

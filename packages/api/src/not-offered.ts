@@ -8,10 +8,6 @@ export const NOT_OFFERED: readonly { readonly path: string; readonly why: string
     why: 'there are no volumes that outlive a machine yet: containers of one machine share files by config.volumes',
   },
   {
-    path: '/v1/apps/:app/certificates',
-    why: 'there are no domains of your own yet: an app answers under its name below the domain of the installation',
-  },
-  {
     path: '/v1/apps/:app/secretkeys',
     why: 'there are no keys that the server uses for you: keep a key as a secret, and use it in the app',
   },

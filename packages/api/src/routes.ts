@@ -1,6 +1,14 @@
 import type { Action } from '@roost/core'
 import { z } from 'zod'
 import {
+  addAcmeBody,
+  addCustomBody,
+  certificateReply,
+  certificatesQuery,
+  certificatesReply,
+  hostnameParam,
+} from './certificates.ts'
+import {
   appListReply,
   appName,
   appReply,
@@ -90,6 +98,7 @@ export interface RouteSpec {
 const app = z.object({ app: appName })
 const machine = z.object({ app: appName, id: machineId })
 const metadataEntry = machine.extend({ key: metadataKey })
+const certificate = z.object({ app: appName, hostname: hostnameParam })
 const secretEntry = z.object({ app: appName, name: z.string().min(1).max(255) })
 const version = z.object({ app: appName, version: z.coerce.number().int() })
 const started = z.looseObject({ previous_state: z.string() })
@@ -361,6 +370,79 @@ export const routes = {
     params: app,
     query: sessionQuery,
     reply: z.array(sessionReply),
+  },
+  listCertificates: {
+    method: 'GET',
+    path: '/v1/apps/:app/certificates',
+    action: 'certificate:read',
+    summary: 'Names of your own that lead to an app, and their certificates',
+    params: app,
+    query: certificatesQuery,
+    reply: certificatesReply,
+  },
+  addAcmeCertificate: {
+    method: 'POST',
+    path: '/v1/apps/:app/certificates/acme',
+    action: 'certificate:add',
+    summary:
+      'Let a name of your own lead to an app, with a certificate that is ordered and renewed',
+    params: app,
+    body: addAcmeBody,
+    reply: certificateReply,
+    status: 201,
+  },
+  addCustomCertificate: {
+    method: 'POST',
+    path: '/v1/apps/:app/certificates/custom',
+    action: 'certificate:add',
+    summary: 'Let a name of your own lead to an app, with a certificate that you have',
+    params: app,
+    body: addCustomBody,
+    reply: certificateReply,
+    status: 201,
+  },
+  getCertificate: {
+    method: 'GET',
+    path: '/v1/apps/:app/certificates/:hostname',
+    action: 'certificate:read',
+    summary: 'One name of your own, and its certificates',
+    params: certificate,
+    reply: certificateReply,
+  },
+  checkCertificate: {
+    method: 'POST',
+    path: '/v1/apps/:app/certificates/:hostname/check',
+    action: 'certificate:add',
+    summary: 'Look at the DNS of a name, and try to order what is missing now',
+    params: certificate,
+    reply: certificateReply,
+  },
+  deleteCertificate: {
+    method: 'DELETE',
+    path: '/v1/apps/:app/certificates/:hostname',
+    action: 'certificate:remove',
+    summary: 'Take a name and its certificates away from an app',
+    params: certificate,
+    reply: 'none',
+    status: 204,
+  },
+  deleteAcmeCertificate: {
+    method: 'DELETE',
+    path: '/v1/apps/:app/certificates/:hostname/acme',
+    action: 'certificate:remove',
+    summary: 'Order no certificates for a name any more; an imported one stays',
+    params: certificate,
+    reply: 'none',
+    status: 204,
+  },
+  deleteCustomCertificate: {
+    method: 'DELETE',
+    path: '/v1/apps/:app/certificates/:hostname/custom',
+    action: 'certificate:remove',
+    summary: 'Take the imported certificate of a name away; what was ordered stays',
+    params: certificate,
+    reply: 'none',
+    status: 204,
   },
   listAppSecrets: {
     method: 'GET',

@@ -1,4 +1,4 @@
-import type { ProgramWord, RouteName, WatchEvent } from '@roost/api'
+import type { CertificateReport, ProgramWord, RouteName, WatchEvent } from '@roost/api'
 import { type Loop, PlatformError, startLoop } from '@roost/base'
 import {
   ADMIN,
@@ -10,11 +10,13 @@ import {
   type Revision,
 } from '@roost/core'
 import { type CertificateNames, SERVER_CERTIFICATE_MS } from './authority/authority.ts'
+import { acceptCertificates } from './certificate/accept-certificates.ts'
 import { moveTimes, noticeSetting } from './clock-set.ts'
 import type { Deps } from './deps.ts'
 import { accessHandlers } from './http/access.ts'
 import { appSecretHandlers } from './http/app-secrets.ts'
 import { appHandlers, DEFAULT_NETWORK, ORGANIZATION } from './http/apps.ts'
+import { certificateHandlers } from './http/certificates.ts'
 import { doctorHandlers } from './http/doctor.ts'
 import type { Handlers } from './http/handler.ts'
 import { addHost, hostHandlers, type JoiningHost } from './http/hosts.ts'
@@ -95,6 +97,8 @@ export interface ControlPlane {
   ): Promise<{ token: string; expires_at: string }>
   /** For the domain and every name below it. */
   edgeCertificate(peer: HostPeer, csr: string): Promise<{ certificate: string }>
+  /** What an edge ordered or sealed, and what came of its orders. */
+  certificateReport(peer: HostPeer, report: CertificateReport): Promise<void>
   /** Starts what runs by itself: releases, drains, who is alive. Returns what ends it. */
   start(): () => Promise<void>
 }
@@ -118,6 +122,7 @@ export function createControlPlane(given: Deps): ControlPlane {
     ...leaseHandlers(deps),
     ...metadataHandlers(deps),
     ...appSecretHandlers(deps),
+    ...certificateHandlers(deps),
     ...ipAssignmentHandlers(deps),
     ...hostHandlers(deps),
     ...platformHandlers(deps),
@@ -200,6 +205,10 @@ export function createControlPlane(given: Deps): ControlPlane {
       const names: CertificateNames = { dns: [installation.domain, `*.${installation.domain}`] }
       const certificate = await deps.authority.signRequest(csr, names, SERVER_CERTIFICATE_MS)
       return { certificate: `${certificate}${deps.authority.ca}` }
+    },
+    certificateReport: async (peer, report) => {
+      await known(peer)
+      await store.transaction((tx) => acceptCertificates(tx, report, clock.now()))
     },
     start: () => {
       const hosts = startLoop({

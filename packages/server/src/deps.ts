@@ -1,5 +1,5 @@
 import type { Clock, Logger, MessageSocket, PeerClient } from '@roost/base'
-import type { Host, Instant } from '@roost/core'
+import type { DnsFacts, Host, Hostname, Instant } from '@roost/core'
 import type { Authority } from './authority/authority.ts'
 import type { Ids } from './ids.ts'
 import type { ImageResolver } from './image-resolver.ts'
@@ -30,6 +30,8 @@ export interface Deps {
   edge(host: Host): PeerClient
   /** A session with the agent of that host, by a path of its. */
   agentSocket(host: Host, path: string, signal: AbortSignal): Promise<MessageSocket>
+  /** What the world's DNS says of a name of people's own. */
+  lookUpName(hostname: Pick<Hostname, 'name' | 'app'>): Promise<DnsFacts>
   readonly installation: Installation
 }
 

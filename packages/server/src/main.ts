@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type ServerConfig, serverConfig } from '@roost/api'
+import { type AcmeSettings, type ServerConfig, serverConfig } from '@roost/api'
 import {
   createLogger,
   describeError,
@@ -16,6 +16,7 @@ import { ADMIN } from '@roost/core'
 import { z } from 'zod'
 import { createJoinToken, hasTokens, insertToken } from './access/tokens.ts'
 import { addressesAndNames, openAuthority, writeWhole } from './authority/authority.ts'
+import { lookUpName } from './certificate/look-up-name.ts'
 import { createControlPlane } from './control-plane.ts'
 import { createHostClients } from './host-clients.ts'
 import { createInternalListener } from './http/internal.ts'
@@ -152,6 +153,7 @@ async function serve(config: ServerConfig): Promise<void> {
     agent: hostClients.agent,
     edge: hostClients.edge,
     agentSocket: hostClients.agentSocket,
+    lookUpName,
     installation: {
       version: readVersion(),
       domain: config.domain,
@@ -171,6 +173,7 @@ async function serve(config: ServerConfig): Promise<void> {
       region: region as never,
     })),
     registry: { name: config.registry.name, url: config.registry.url },
+    acme: acmeSettings(config),
   }
   await untilRoom(log, () => control.prepare(settings))
   const api = createApiListener(deps, control.handlers, apiTls)
@@ -195,6 +198,12 @@ async function serve(config: ServerConfig): Promise<void> {
     internal: shown(internalAt),
     startMs: Math.round(performance.now()),
   })
+}
+
+function acmeSettings({ acme }: ServerConfig): AcmeSettings | null {
+  if (!acme) return null
+  const ca = acme.ca ? readFileSync(acme.ca, 'utf8') : null
+  return { directory: acme.directory, email: acme.email ?? null, ca }
 }
 
 /** Does what must be done before anything is served. On a full disk it waits for room, instead of ending only to be started again. */

@@ -63,6 +63,13 @@ export function memoryDeps(options: {
     agent: () => nobody,
     edge: () => nobody,
     agentSocket: unreachable,
+    lookUpName: async () => ({
+      a: null,
+      aaaa: null,
+      cname: null,
+      challengeCname: null,
+      ownership: null,
+    }),
     installation: {
       version: '0.0.0',
       domain: 'roost.test',

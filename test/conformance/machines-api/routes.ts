@@ -27,6 +27,17 @@ const APP =
 const LEASE = 'status data data.nonce data.expires_at data.owner data.description data.version'
 const SECRET = 'name digest created_at updated_at'
 const ADDRESS = 'ip region service_name shared created_at'
+const CERTIFICATE =
+  'hostname configured acme_requested status dns_provider rate_limited_until certificates certificates[].source certificates[].status certificates[].created_at certificates[].expires_at certificates[].issuer certificates[].issued certificates[].issued[].type certificates[].issued[].expires_at certificates[].issued[].certificate_authority validation validation.dns_configured validation.alpn_configured validation.http_configured validation.ownership_txt_configured dns_requirements dns_requirements.a dns_requirements.aaaa dns_requirements.cname dns_requirements.acme_challenge dns_requirements.acme_challenge.name dns_requirements.acme_challenge.target dns_requirements.ownership dns_requirements.ownership.name dns_requirements.ownership.app_value dns_requirements.ownership.org_value dns_records dns_records.a dns_records.aaaa dns_records.cname dns_records.resolved_addresses dns_records.soa dns_records.acme_challenge_cname dns_records.ownership_txt validation_errors validation_errors[].code validation_errors[].message validation_errors[].remediation validation_errors[].timestamp'
+const CERTIFICATES = '/v1/apps/{app}/certificates'
+const GUESSES = {
+  'reply.dns_provider': 'nobody guesses who keeps the DNS of a name',
+  'reply.dns_records.soa': 'always null: nobody guesses who keeps the DNS of a name',
+  'reply.dns_requirements.ownership.org_value':
+    'always empty: a name belongs to an app, and its organisation is no proof',
+  'reply.rate_limited_until':
+    'what an authority says is in `failure.why`, and when it is tried again in `failure.next_at`',
+}
 const of = (prefix: string, names: string) =>
   names
     .split(' ')
@@ -148,6 +159,31 @@ export const ROUTES: readonly Route[] = [
   { route: `GET ${M}/{id}/events`, reply: of('[].', EVENT) },
   { route: `GET ${M}/{id}/versions`, reply: '[].version [].user_config' },
   {
+    route: `GET ${CERTIFICATES}`,
+    query: 'limit cursor filter',
+    reply: `certificates next_cursor total_count ${of('certificates[].', 'hostname status dns_provider acme_dns_configured acme_alpn_configured acme_http_configured ownership_txt_configured configured acme_requested has_custom_certificate has_fly_certificate created_at updated_at')}`,
+    differs: { 'reply.certificates[].dns_provider': GUESSES['reply.dns_provider'] },
+  },
+  {
+    route: `POST ${CERTIFICATES}/acme`,
+    body: 'hostname',
+    reply: CERTIFICATE,
+    status: 201,
+    differs: GUESSES,
+  },
+  {
+    route: `POST ${CERTIFICATES}/custom`,
+    body: 'hostname fullchain private_key',
+    reply: CERTIFICATE,
+    status: 201,
+    differs: GUESSES,
+  },
+  { route: `GET ${CERTIFICATES}/{hostname}`, reply: CERTIFICATE, differs: GUESSES },
+  { route: `POST ${CERTIFICATES}/{hostname}/check`, reply: CERTIFICATE, differs: GUESSES },
+  { route: `DELETE ${CERTIFICATES}/{hostname}`, status: 204 },
+  { route: `DELETE ${CERTIFICATES}/{hostname}/acme`, status: 204 },
+  { route: `DELETE ${CERTIFICATES}/{hostname}/custom`, status: 204 },
+  {
     route: 'GET /v1/apps/{app}/secrets',
     query: 'version show_secrets',
     reply: `secrets ${of('secrets[].', SECRET)} secrets[].value`,
@@ -217,14 +253,6 @@ const NOT_HERE = [
     'POST /secretkeys/{name}/decrypt',
     'POST /secretkeys/{name}/sign',
     'POST /secretkeys/{name}/verify',
-    'GET /certificates',
-    'POST /certificates/acme',
-    'POST /certificates/custom',
-    'GET /certificates/{hostname}',
-    'POST /certificates/{hostname}/check',
-    'DELETE /certificates/{hostname}',
-    'DELETE /certificates/{hostname}/acme',
-    'DELETE /certificates/{hostname}/custom',
     'POST /network_policies',
     'GET /network_policies/',
     'DELETE /network_policies/{id}',

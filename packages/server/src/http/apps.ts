@@ -4,6 +4,7 @@ import { type App, type AppName, type Instant, maySeeApp } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { commandMachine } from '../machine/command.ts'
 import { deleteApp, getApp, listApps, listNetworks, networkNumber, putApp } from '../store/apps.ts'
+import { deleteHostnamesOf } from '../store/hostnames.ts'
 import { hideMachinesOf, listMachines } from '../store/machines.ts'
 import { publishSettings } from '../store/settings.ts'
 import type { Reader, Tx } from '../store/store.ts'
@@ -82,6 +83,7 @@ export function appHandlers(
         for (const machine of await listMachines(tx, { app: app.name }))
           await commandMachine(tx, machine, { kind: 'destroy', force: true }, by)
         await hideMachinesOf(tx, app.name)
+        await deleteHostnamesOf(tx, app.name)
         await deleteApp(tx, app.name)
         await revokeTokensFor(tx, app.name, clock.now())
         return undefined

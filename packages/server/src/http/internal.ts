@@ -1,4 +1,5 @@
 import {
+  certificateReportBody,
   ERRORS,
   edgeCertificateBody,
   heartbeatBody,
@@ -75,6 +76,13 @@ export function createInternalListener(
       throw new PlatformError('forbidden', 'only edges answer for the domain')
     const { csr } = checked(edgeCertificateBody, request.body)
     return control.edgeCertificate(peer, csr)
+  })
+
+  app.post('/internal/v1/certificates', async (request) => {
+    const peer = peerFrom(request)
+    if (peer.program !== 'edge') throw new PlatformError('forbidden', 'only edges order them')
+    await control.certificateReport(peer, checked(certificateReportBody, request.body))
+    return { ok: true }
   })
 
   return listener

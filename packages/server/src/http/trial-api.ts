@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type MachineReply, machineReply } from '@roost/api'
+import { type AcmeSettings, type MachineReply, machineReply } from '@roost/api'
 import { PlatformError, silentLogger } from '@roost/base'
 import { ADMIN, type AppName, deployRole, type HostId, type MachineStatus } from '@roost/core'
 import { insertToken } from '../access/tokens.ts'
@@ -43,7 +43,9 @@ export interface TrialApi {
 
 const START = Date.UTC(2026, 0, 1)
 
-export async function openTrialApi(): Promise<TrialApi> {
+export async function openTrialApi(
+  options: { readonly acme?: AcmeSettings; readonly lookUpName?: Deps['lookUpName'] } = {},
+): Promise<TrialApi> {
   const folder = mkdtempSync(join(tmpdir(), 'roost-trial-api-'))
   const clock = createSteppedClock(START)
   const asked: TrialApi['asked'] = []
@@ -51,6 +53,7 @@ export async function openTrialApi(): Promise<TrialApi> {
     clock,
     change: {
       secrets: createSecrets(await openMasterKey(join(folder, 'master.key'))),
+      ...(options.lookUpName === undefined ? {} : { lookUpName: options.lookUpName }),
       agent: () => ({
         async json<T>(method: string, path: string, body?: unknown): Promise<T> {
           if (trial.silent) throw new PlatformError('unavailable', 'no answer', { retry: 'later' })
@@ -67,6 +70,7 @@ export async function openTrialApi(): Promise<TrialApi> {
     domain: 'roost.test',
     clientNetworks: [],
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
+    acme: options.acme ?? null,
   })
   await deps.store.transaction(async (tx) => {
     await insertToken(tx, 'admin', { name: 'administrator', policy: ADMIN }, START)

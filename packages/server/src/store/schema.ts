@@ -89,6 +89,8 @@ export interface Schema {
     revoked_at: number | null
   }
   join_tokens: { hash: string; created_at: number; expires_at: number; used_by: string | null }
+  hostnames: { name: string; app: string; value: string }
+  certificates: { hostname: string; source: string; value: string }
   sessions: {
     id: string
     app: string

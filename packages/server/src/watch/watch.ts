@@ -8,7 +8,7 @@ import type { Reader, Store } from '../store/store.ts'
 const POLL_MS = 5_000
 /** Of `Change.keys`: what records of theirs are told under. Most changes are none of an agent's business. */
 const FOR_AGENTS = /^(assignment|host|app|settings)\//
-const FOR_EDGES = /^(machine|host|app|settings)\//
+const FOR_EDGES = /^(machine|host|app|settings|hostname|certificate)\//
 /** One reason for all: an error of its own for each wake would cost its stack. */
 const CHANGED = new Error('changed')
 const BEAT_MS = 5_000

@@ -256,7 +256,7 @@ function createTx(db: Kysely<Schema>, keys: Set<string>, lineage: Lineage): Tx {
 
 /** null where the value would tell, and is gone: whoever heard of it must hear that too. */
 function audienceOf<K extends RecordKind>(kind: K, value: RecordValues[K] | null): string | null {
-  if (kind === 'machine') return 'edge'
+  if (kind === 'machine' || kind === 'hostname' || kind === 'certificate') return 'edge'
   if (kind !== 'assignment') return 'all'
   return value === null ? null : (value as Assignment).host
 }
