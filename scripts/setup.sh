@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard-tools nftables conntrack iproute2 iputils-ping
   tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl postgresql-client ca-certificates curl jq dnsutils procps
   golang-github-containerd-containerd-dev golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev
-  golang-github-containers-common runsc)
+  golang-github-containers-common runsc pebble)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

@@ -6,6 +6,7 @@ import {
   type Route,
   routesFor,
   serviceRoutesFor,
+  withHostnames,
   type Zone,
 } from '@roost/core'
 import type { Prober } from './probe/prober.ts'
@@ -34,7 +35,7 @@ export function routesOf(records: GoodRecords, self: Self, trips: Trips): readon
     roundTripMs: trips.roundTrips(),
     domain: settings.domain,
   }
-  const web = routesFor(request)
+  const web = withHostnames(routesFor(request), records.list('hostname'))
   return [...web, ...serviceRoutesFor(request, web)]
 }
 
@@ -43,7 +44,11 @@ export function zoneOf(
   records: GoodRecords,
   self: Self,
   trips: Trips,
-  state: { readonly serving: boolean; readonly revision: Revision },
+  state: {
+    readonly serving: boolean
+    readonly revision: Revision
+    readonly challengeTexts: Zone['challengeTexts']
+  },
 ): Zone | null {
   const settings = settingsOf(records)
   if (settings === null) return null
@@ -65,6 +70,7 @@ export function zoneOf(
     serial: state.revision % 2 ** 32,
     region: self.region,
     hasApp: (name) => apps.has(name),
+    challengeTexts: state.challengeTexts,
     edges: hosts.map(({ id, name, region, publicAddress }) => ({
       host: id,
       name,

@@ -19,10 +19,13 @@ import {
   withoutServer,
   type Zone,
 } from '@roost/core'
+import type { EdgePeers } from './certificate/edge-peers.ts'
+import { createCertificates } from './certificate/start-certificates.ts'
 import { answerQuery } from './dns/answer-query.ts'
 import { type CountryOf, createLocator } from './dns/client-location.ts'
 import { startDnsServer } from './dns/dns-server.ts'
 import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
+import { certificatePaths } from './haproxy/certificate-files.ts'
 import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
 import type { ObservedProxy } from './haproxy/observed-proxy.ts'
@@ -47,6 +50,10 @@ export interface EdgeParts {
   readonly config: EdgeConfig
   readonly link: ServerLink
   readonly asker: EdgeAsker
+  /** What other edges are told and asked about certificates. */
+  readonly edges: EdgePeers
+  /** How long the word of an edge lasts that another alone orders a certificate; default 60 s. */
+  readonly leaseMs?: number
   readonly countryOf: CountryOf
   readonly clock: Clock
   readonly log: Logger
@@ -83,6 +90,7 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     hostsMap: inRun('files/hosts.map'),
     secureMap: inRun('files/secure.map'),
     holdScript: inRun('files/hold.lua'),
+    certificates: certificatePaths(config.runDir),
     // Several edges may live on one machine.
     holdSocket: `roost-hold-${name}`,
     askSocket: `roost-ask-${name}`,
@@ -183,6 +191,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     zone = zoneOf(records, self, prober, {
       serving: isServing(),
       revision: cache.revision(),
+      challengeTexts: (hostname) => certificates.texts(hostname),
     })
     const networks = settingsOf(records)?.clientNetworks ?? []
     if (JSON.stringify(networks) !== located) {
@@ -205,6 +214,21 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
   })
   const withTls = await certificate.prepare()
+  const certificates = createCertificates({
+    config,
+    records,
+    settings: () => settingsOf(records),
+    link,
+    edges: parts.edges,
+    api,
+    paths: files.certificates,
+    withTls,
+    onChange: () => controller.wake(),
+    clock,
+    log,
+    leaseMs: parts.leaseMs,
+  })
+  await certificates.files.prepare()
   const prober = startProber({
     self: self.host,
     hosts: () => records.list('host'),
@@ -333,6 +357,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     },
     shape,
     certificate: withTls ? certificate : null,
+    certificates: certificates.files,
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
     replaying: () => replaying.all(),
     onStatus: () => {
@@ -368,6 +393,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
   })
   changed()
+  certificates.start(prober)
 
   const following = follow({
     connect: (since, signal) => link.watch(since, signal),
@@ -376,6 +402,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       records.refresh()
       changed()
       controller.wake()
+      certificates.wake()
       const now = settingsOf(records)?.domain
       if (now !== domain) certificate.wake()
       domain = now
@@ -405,6 +432,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
         }),
         log,
       })
+      certificates.addRoutes(endpoint)
       try {
         const [bound] = await endpoint.listen([config.listen])
         return { port: bound?.port ?? 0, close: () => endpoint.close(500) }
@@ -446,6 +474,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       stopping.abort()
       await dns.close()
       await prober.stop()
+      await certificates.stop()
       await certificate.stop()
       await spreading.stop()
       await controller.stop()

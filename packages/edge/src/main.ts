@@ -2,10 +2,12 @@ import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { edgeConfig } from '@roost/api'
 import { createLogger, startWatchdog, systemClock, untilShutdown } from '@roost/base'
+import { createEdgePeers } from './certificate/edge-peers.ts'
 import { openCountryDatabase } from './dns/client-location.ts'
 import { startEdge } from './edge.ts'
 import { createServerLink } from './link/server-link.ts'
 import { createEdgeAsker } from './probe/edge-asker.ts'
+import { createEdgeClients } from './probe/edge-clients.ts'
 import { type ReplayerStart, runReplayer } from './replay/replayer-main.ts'
 
 const { values } = parseArgs({
@@ -28,12 +30,14 @@ async function runEdge(): Promise<void> {
     certificate: readFileSync(config.tls.certificate, 'utf8'),
     key: readFileSync(config.tls.key, 'utf8'),
   }
+  const clients = createEdgeClients({ tls })
   const closers: (() => Promise<void>)[] = []
   untilShutdown(log, closers)
   const edge = await startEdge({
     config,
     link: createServerLink({ url: config.serverUrl, tls }),
-    asker: createEdgeAsker({ tls, publicPort: config.http.port }),
+    asker: createEdgeAsker(clients, config.http.port),
+    edges: createEdgePeers(clients),
     countryOf: openCountryDatabase(log),
     clock: systemClock,
     log,

@@ -9,6 +9,7 @@ const zone: Zone = {
   serial: 3,
   region: 'ams' as RegionCode,
   hasApp: (name) => name === 'shop',
+  challengeTexts: () => ['agreed'],
   edges: ['ams', 'iad'].map((region, n) => ({
     host: region as HostId,
     name: region,

@@ -141,6 +141,8 @@ function toAnswer(record: ZoneRecord): Answer {
       return { name, ttl, type: 'A', data: record.address }
     case 'NS':
       return { name, ttl, type: 'NS', data: record.target }
+    case 'TXT':
+      return { name, ttl, type: 'TXT', data: record.text }
     case 'SOA':
       return {
         name,

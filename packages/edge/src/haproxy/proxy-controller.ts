@@ -1,5 +1,6 @@
-import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
+import { type Clock, describeError, type Logger, type Loop, startLoop } from '@roost/base'
 import type { Draining, Revision, Route } from '@roost/core'
+import type { CertificateFiles } from './certificate-files.ts'
 import type { EdgeCertificate } from './edge-certificate.ts'
 import type { HaproxyProcess } from './haproxy-process.ts'
 import { type ObservedProxy, parseMap, parseServers, type ServiceMaps } from './observed-proxy.ts'
@@ -54,6 +55,7 @@ export function startProxyController(options: {
   readonly api: RuntimeApi
   readonly shape: ProxyShape
   readonly certificate: EdgeCertificate | null
+  readonly certificates: CertificateFiles
   readonly desired: () => DesiredProxy
   /** Apps that replay. */
   readonly replaying: () => ReadonlySet<string>
@@ -76,6 +78,7 @@ export function startProxyController(options: {
   let troubles = ''
   let certificateAt = ''
   let tlsOptionsAt = ''
+  let certificateTrouble = ''
   let workerPid = 0
   let saved = { text: '', notBefore: Number.NEGATIVE_INFINITY, failed: false }
   // There may be some from before this program started.
@@ -141,6 +144,7 @@ export function startProxyController(options: {
       oldWorkers = true
       workerPid = running.workerPid
       certificateAt = ''
+      options.certificates.lookAgain()
       api.disconnect()
     }
     if (renderConfig(shapeWith(slots), new Map()).mark === running.mark) return
@@ -163,6 +167,7 @@ export function startProxyController(options: {
   async function begun(): Promise<void> {
     workerPid = (await options.process.running())?.workerPid ?? 0
     certificateAt = ''
+    options.certificates.lookAgain()
   }
 
   async function reload(desired: DesiredProxy): Promise<void> {
@@ -280,6 +285,8 @@ export function startProxyController(options: {
     await save(plan)
     await installCertificate()
     await installTlsOptions()
+    // One certificate that HAProxy does not take must not keep routes from being told.
+    await options.certificates.bringThere(api).catch((error: unknown) => sayOfCertificates(error))
 
     const settled = plan.commands.length === 0 && plan.missingSlots === 0
     say(settled ? [] : refused)
@@ -352,6 +359,13 @@ export function startProxyController(options: {
       }
     }
     tlsOptionsAt = wanted
+  }
+
+  function sayOfCertificates(error: unknown): void {
+    const text = describeError(error)
+    if (text === certificateTrouble) return
+    certificateTrouble = text
+    log.error('certificates of names are not all there', { error })
   }
 
   function say(refused: readonly string[]): void {

@@ -18,6 +18,7 @@ const shape: ProxyShape = {
     hostsMap: '/run/files/hosts.map',
     secureMap: '/run/files/secure.map',
     holdScript: '/run/files/hold.lua',
+    certificates: { dir: '/run/c', list: '/run/c/list', tokens: '/run/c/tokens.map' },
     holdSocket: 'roost-hold',
     askSocket: 'roost-ask',
     logSocket: 'log',

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { isIPv4 } from 'node:net'
 import { HELD_MAX, HOLD_REPLACED_MS } from '@roost/core'
+import type { CertificatePaths } from './certificate-files.ts'
 import { type Entry, entryName, serverOptions } from './entry.ts'
 import { holdScript } from './hold-script.ts'
+import { challengeRules, isSecureName, nameRules } from './hostname-rules.ts'
 import { logRing, logRules } from './log-rules.ts'
 import { poolOfSlot } from './pools.ts'
 import {
@@ -51,6 +53,8 @@ export interface ProxyFiles {
   readonly secureMap: string
   /** What is done with a request that no machine can take. */
   readonly holdScript: string
+  /** Certificates of people's own names. */
+  readonly certificates: CertificatePaths
   /** Abstract sockets: where requests are held, and where HAProxy asks for how long. */
   readonly holdSocket: string
   readonly askSocket: string
@@ -229,8 +233,8 @@ function bindLines({ address, port }: ProxyBind, descriptor: number, options: st
   return [`  # ${address}:${port}`, `  bind fd@${descriptor}${options}`]
 }
 
-const tlsOptions = ({ https, services }: ProxyShape): string =>
-  ` ssl crt ${https?.certificateFile}${services === undefined ? '' : ` crt-list ${services.files.httpsList}`} alpn h2,http/1.1`
+const tlsOptions = ({ https, services, files }: ProxyShape): string =>
+  ` ssl crt ${https?.certificateFile} crt-list ${files.certificates.list}${services === undefined ? '' : ` crt-list ${services.files.httpsList}`} alpn h2,http/1.1`
 
 /** What a client's own headers must never decide is set anew; the rules are the same for both ports but for what the port says. */
 function frontend(
@@ -238,7 +242,6 @@ function frontend(
   scheme: 'http' | 'https',
   { name, binds, find }: WebFrontend,
 ): string[] {
-  const { hostsMap, secureMap } = shape.files
   const secure = scheme === 'https'
   // Slots whose app asked for it say so.
   const unless = shape.services === undefined ? '' : ' unless { var(txn.pristine) -m found }'
@@ -256,12 +259,13 @@ function frontend(
     '  http-after-response set-header connection close if { stopping } !{ status 101 }',
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     ...find,
-    `  http-request set-var(txn.slot) var(txn.host),map_str(${hostsMap})`,
+    ...challengeRules(shape.files.certificates.tokens),
+    ...nameRules(shape.files),
     `  http-request return status 404 content-type text/plain string "No app answers under this name.\\n" unless { var(txn.slot) -m found }`,
     ...(secure || !shape.https
       ? []
       : [
-          `  http-request redirect location https://%[var(txn.host)]${port}%[capture.req.uri] code 301 if { var(txn.host),map_str(${secureMap}) -m found }`,
+          `  http-request redirect location https://%[var(txn.host)]${port}%[capture.req.uri] code 301 if ${isSecureName(shape.files)}`,
         ]),
     // Retried after an empty reply: only what may be done twice.
     '  http-request disable-l7-retry unless METH_GET',
@@ -302,7 +306,7 @@ function holdFrontend({ files, services }: ProxyShape): string[] {
     ...serviceHoldRules(files, services),
     '  http-request lua.hold',
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
-    `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap})`,
+    ...nameRules(files),
     // It may have been sent before it came here. One that kills what answers it would go round for as long as machines come back.
     '  http-request disable-l7-retry',
     '  use_backend %[var(txn.slot)]',

@@ -134,8 +134,10 @@ export function renderServices(
   }
 }
 
-const tlsBind = ({ https }: ProxyShape, list: string): string =>
-  https === null ? '' : ` ssl crt ${https.certificateFile} crt-list ${list}`
+const tlsBind = ({ https, files }: ProxyShape, list: string): string =>
+  https === null
+    ? ''
+    : ` ssl crt ${https.certificateFile} crt-list ${files.certificates.list} crt-list ${list}`
 
 function bind({ http }: ProxyShape, port: number, options = ''): string {
   return `  bind ${http.address}:${port}${options}`

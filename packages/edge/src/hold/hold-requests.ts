@@ -1,6 +1,14 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Logger } from '@roost/base'
-import { HELD_MAX, HELD_MAX_APP, type Hope, type MachineId, mayWait, type Route } from '@roost/core'
+import {
+  HELD_MAX,
+  HELD_MAX_APP,
+  type Hope,
+  type MachineId,
+  mayWait,
+  type Route,
+  wildcardOf,
+} from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { parseServers } from '../haproxy/observed-proxy.ts'
 import { poolOfSlot } from '../haproxy/pools.ts'
@@ -118,6 +126,12 @@ export function createHoldRequests(options: {
       ? [...options.services()].flatMap(([name, slot]) => (`@${slot}` === hostname ? [name] : []))
       : [hostname]
     return options.routes().find((route) => names.some((name) => route.hostnames.includes(name)))
+  }
+
+  /** By its own name, or by the wildcard that stands for it. */
+  function knownAs(hostname: string): string {
+    const wildcard = wildcardOf(hostname)
+    return routeOf(hostname) === undefined && routeOf(wildcard) !== undefined ? wildcard : hostname
   }
 
   function hopesOf(route: Route | undefined, found: Found | null): readonly Hope[] {
@@ -264,7 +278,7 @@ export function createHoldRequests(options: {
       socket.resume()
       const [, hostname, waited] = /^(\S+) (\d{1,7})$/.exec(text.slice(0, end)) ?? []
       if (hostname === undefined) socket.destroy()
-      else ask(hostname, Number(waited), socket)
+      else ask(knownAs(hostname), Number(waited), socket)
     }
     socket.on('data', onData)
   }

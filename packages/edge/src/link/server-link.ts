@@ -1,4 +1,10 @@
-import { type EdgeCertificateReply, type ProgramWord, VERSION, type WatchEvent } from '@roost/api'
+import {
+  type CertificateReport,
+  type EdgeCertificateReply,
+  type ProgramWord,
+  VERSION,
+  type WatchEvent,
+} from '@roost/api'
 import { createPeerClient, lifeOf, systemClock } from '@roost/base'
 import type { Draining, Revision } from '@roost/core'
 
@@ -12,6 +18,8 @@ export interface ServerLink {
   ): Promise<void>
   /** Signs a certificate for the domain and all names below it; PEM in and out. */
   signCertificate(csr: string, signal: AbortSignal): Promise<string>
+  /** What was ordered or sealed here, and what came of orders. */
+  reportCertificates(report: CertificateReport, signal: AbortSignal): Promise<void>
   close(): Promise<void>
 }
 
@@ -45,6 +53,8 @@ export function createServerLink(options: {
       )
       return reply.certificate
     },
+    reportCertificates: (report, signal) =>
+      client.json('POST', '/internal/v1/certificates', report, { signal, timeoutMs: 5000 }),
     close: () => client.close(),
   }
 }

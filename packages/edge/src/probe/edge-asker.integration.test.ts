@@ -8,6 +8,7 @@ import { createPeerClient, type PeerClient, silentLogger } from '@roost/base'
 import type { Host, HostId } from '@roost/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createEdgeAsker } from './edge-asker.ts'
+import { createEdgeClients } from './edge-clients.ts'
 import { createEdgeEndpoint } from './edge-endpoint.ts'
 
 /** Real certificates of one authority, and of another. */
@@ -75,7 +76,7 @@ describe('edges ask each other', () => {
     })
     const [bound] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
     const urlOf = () => `https://127.0.0.1:${bound?.port}`
-    const asker = (tls: Tls) => createEdgeAsker({ tls, publicPort: 1, urlOf })
+    const asker = (tls: Tls) => createEdgeAsker(createEdgeClients({ tls, urlOf }), 1)
     const edge = asker(await certificate('ca', 'roost://edge/aaaaaaaaaaaaaa'))
     const agent = asker(await certificate('ca', 'roost://agent/aaaaaaaaaaaaaa'))
     const stranger = asker(await certificate('other', 'roost://edge/aaaaaaaaaaaaaa'))
@@ -114,7 +115,7 @@ describe('edges ask each other', () => {
       server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
     )
     const tls = await certificate('ca', 'roost://edge/aaaaaaaaaaaaaa')
-    const asker = createEdgeAsker({ tls, publicPort: port })
+    const asker = createEdgeAsker(createEdgeClients({ tls }), port)
     await asker.knock(host, soon())
     await new Promise((resolve) => server.close(resolve))
     await expect(asker.knock(host, soon())).rejects.toThrow()

@@ -1,12 +1,15 @@
 import { isIPv4 } from 'node:net'
 import type { MachineView, RecordKind, RecordValues, Settings } from '@roost/api'
-import type { App, Host } from '@roost/core'
+import type { App, Certificate, Host, Hostname } from '@roost/core'
 
 /**
  * Is this what it says it is? The server writes only good records; one that is not (a fault, a version that is ahead of ours) must
  * not take an edge down with it. What passes here can be worked with, and holds no text that would mean something to HAProxy.
  */
-export type CheckedKind = Extract<RecordKind, 'settings' | 'host' | 'app' | 'machine'>
+export type CheckedKind = Extract<
+  RecordKind,
+  'settings' | 'host' | 'app' | 'machine' | 'hostname' | 'certificate'
+>
 export type Checked<K extends CheckedKind> =
   | { readonly kind: 'good'; readonly value: RecordValues[K] }
   | { readonly kind: 'bad'; readonly why: string }
@@ -18,6 +21,10 @@ const DOMAIN =
   /^(?=.{1,190}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/
 
 type Problems = (value: Record<string, unknown>) => Generator<string>
+
+const HOSTNAME =
+  /^(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$/
+const HOSTNAME_CHARS_MAX = 180
 
 const problems: { readonly [K in CheckedKind]: Problems } = {
   *settings(value) {
@@ -36,6 +43,24 @@ const problems: { readonly [K in CheckedKind]: Problems } = {
   *app(value) {
     const { name } = value as Partial<App>
     if (!matches(APP_NAME, name)) yield `name is ${show(name)}`
+  },
+  *hostname(value) {
+    const { name, app, acme } = value as Partial<Hostname>
+    if (!isHostname(name)) yield `name is ${show(name)}`
+    if (!matches(APP_NAME, app)) yield `app is ${show(app)}`
+    if (typeof acme !== 'boolean') yield `acme is ${show(acme)}`
+  },
+  *certificate(value) {
+    const certificate = value as Partial<Certificate>
+    const { hostname, source, chain, sealedKeys } = certificate
+    if (!isHostname(hostname)) yield `hostname is ${show(hostname)}`
+    if (source !== 'acme' && source !== 'custom') yield `source is ${show(source)}`
+    if (!isPem(chain)) yield `chain is ${show(chain)}`
+    if (!matches(/^[0-9a-f]{64}$/, certificate.fingerprint)) yield 'fingerprint is none'
+    for (const key of ['notBefore', 'notAfter', 'gotAt'] as const)
+      if (!Number.isFinite(certificate[key])) yield `${key} is ${show(certificate[key])}`
+    if (!isObject(sealedKeys) || !Object.values(sealedKeys).every((one) => typeof one === 'string'))
+      yield `sealedKeys is ${show(sealedKeys)}`
   },
   *machine(value) {
     const machine = value as Partial<MachineView>
@@ -65,6 +90,19 @@ export function checkRecord<K extends CheckedKind>(kind: K, value: unknown): Che
   return why === undefined
     ? { kind: 'good', value: value as unknown as RecordValues[K] }
     : { kind: 'bad', why }
+}
+
+/** Also the payload of a command of HAProxy's, which ends at an empty line. */
+export function isPem(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value.length < 100_000 &&
+    /^(-----BEGIN [A-Z ]+-----\n([A-Za-z0-9+/=]+\n)+-----END [A-Z ]+-----\n?)+$/.test(value)
+  )
+}
+
+function isHostname(value: unknown): boolean {
+  return matches(HOSTNAME, value) && String(value).length <= HOSTNAME_CHARS_MAX
 }
 
 function isCheck(value: unknown): boolean {

@@ -1,6 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import type { RecordValues } from '@roost/api'
 import type { Logger, RecordCache } from '@roost/base'
+import { type Certificate, certificateId } from '@roost/core'
 import { type CheckedKind, checkRecord } from './check-record.ts'
 
 /**
@@ -13,10 +14,12 @@ export interface GoodRecords {
   refresh(): void
 }
 
-const KINDS = ['settings', 'host', 'app', 'machine'] as const
+const KINDS = ['settings', 'host', 'app', 'machine', 'hostname', 'certificate'] as const
 const idOf = (kind: CheckedKind, value: unknown): string => {
+  if (kind === 'settings') return 'settings'
+  if (kind === 'certificate') return certificateId(value as Certificate)
   const { id, name } = value as { id?: unknown; name?: unknown }
-  return kind === 'settings' ? 'settings' : String((kind === 'app' ? name : id) ?? 'without an id')
+  return String((kind === 'app' || kind === 'hostname' ? name : id) ?? 'without an id')
 }
 
 type Kept = Partial<Record<CheckedKind, Record<string, unknown>>>

@@ -1,0 +1,151 @@
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { type Logger, openSealed, type SealingKey, seal } from '@roost/base'
+import {
+  type Certificate,
+  certificateId,
+  type HostId,
+  holdsCertificate,
+  keySealing,
+  mergeCertificates,
+} from '@roost/core'
+import { checkRecord } from '../record/check-record.ts'
+
+/**
+ * All certificates that this edge has heard of, from the server, from other edges or by its own order. What the server does not know
+ * yet is kept in a file, private keys sealed as everywhere, so that it outlives this program while the server is dead.
+ */
+export interface CertificateShelf {
+  /** Those of names that there are. */
+  list(): readonly Certificate[]
+  of(hostname: string): readonly Certificate[]
+  /** True: it says something that was not known. */
+  put(heard: Certificate): boolean
+  /** What the server has not heard. */
+  unknownToServer(): readonly Certificate[]
+  /** Forgets what the server knows by now, and what belongs to no name. */
+  tidy(): void
+  /** The private key in PEM; null: it is not sealed for this host. */
+  keyOf(certificate: Certificate): Promise<string | null>
+}
+
+const KEPT_MAX = 2000
+
+export async function sealKeyFor(
+  certificate: Certificate,
+  key: string,
+  hosts: readonly { readonly id: HostId; readonly sealingKey: string }[],
+): Promise<Certificate> {
+  const sealed = await Promise.all(
+    hosts
+      .filter(({ sealingKey }) => sealingKey !== '')
+      .map(async ({ id, sealingKey }) => [
+        id,
+        await seal(key, sealingKey, keySealing(certificate)),
+      ]),
+  )
+  return {
+    ...certificate,
+    sealedKeys: { ...certificate.sealedKeys, ...Object.fromEntries(sealed) },
+  }
+}
+
+export function createCertificateShelf(options: {
+  readonly file: string
+  readonly self: HostId
+  readonly sealing: SealingKey
+  readonly records: () => readonly Certificate[]
+  readonly hostnames: () => readonly string[]
+  readonly log: Logger
+}): CertificateShelf {
+  const { file, self, sealing, log } = options
+  const kept = new Map<string, Certificate>(
+    readKept(file).map((certificate) => [certificateId(certificate), certificate]),
+  )
+  const keys = new Map<string, Promise<string | null>>()
+  let failed = false
+
+  function write(): void {
+    try {
+      writeFileSync(`${file}.part`, JSON.stringify([...kept.values()]), { mode: 0o600 })
+      renameSync(`${file}.part`, file)
+      failed = false
+    } catch (error) {
+      if (!failed) log.error('certificates that the server does not know: write', { file, error })
+      failed = true
+    }
+  }
+
+  function all(): ReadonlyMap<string, Certificate> {
+    const names = new Set(options.hostnames())
+    const known = new Map<string, Certificate>()
+    for (const one of [...options.records(), ...kept.values()]) {
+      if (!names.has(one.hostname)) continue
+      const id = certificateId(one)
+      known.set(id, mergeCertificates(known.get(id) ?? null, one))
+    }
+    return known
+  }
+
+  const byId = (id: string) => options.records().find((one) => certificateId(one) === id) ?? null
+
+  async function open(certificate: Certificate): Promise<string | null> {
+    const sealed = certificate.sealedKeys[self]
+    if (sealed === undefined) return null
+    try {
+      return await openSealed(sealed, sealing, keySealing(certificate))
+    } catch (error) {
+      const { hostname } = certificate
+      log.error('the private key of a certificate can not be opened', { hostname, error })
+      return null
+    }
+  }
+
+  return {
+    list: () => [...all().values()],
+    of: (hostname) => [...all().values()].filter((one) => one.hostname === hostname),
+    put(heard) {
+      const id = certificateId(heard)
+      const known = all().get(id) ?? null
+      if (checkRecord('certificate', heard).kind === 'bad' || holdsCertificate(known, heard))
+        return false
+      if (kept.size >= KEPT_MAX && !kept.has(id)) return false
+      kept.set(id, mergeCertificates(known, heard))
+      write()
+      return true
+    },
+    unknownToServer: () =>
+      [...kept.values()].filter((one) => !holdsCertificate(byId(certificateId(one)), one)),
+    tidy() {
+      const names = new Set(options.hostnames())
+      const before = kept.size
+      for (const [id, one] of kept)
+        if (!names.has(one.hostname) || holdsCertificate(byId(id), one)) kept.delete(id)
+      if (kept.size !== before || failed) write()
+      const living = new Set([...all().values()].map(({ fingerprint }) => fingerprint))
+      for (const fingerprint of keys.keys()) if (!living.has(fingerprint)) keys.delete(fingerprint)
+    },
+    async keyOf(certificate) {
+      const { fingerprint } = certificate
+      const known = keys.get(fingerprint)
+      if (known !== undefined) return known
+      const opening = open(certificate)
+      keys.set(fingerprint, opening)
+      const key = await opening
+      // It may be sealed for us later.
+      if (key === null) keys.delete(fingerprint)
+      return key
+    },
+  }
+}
+
+function readKept(file: string): readonly Certificate[] {
+  try {
+    const values = JSON.parse(readFileSync(file, 'utf8')) as readonly unknown[]
+    return values.flatMap((value) => {
+      const checked = checkRecord('certificate', value)
+      return checked.kind === 'good' ? [checked.value] : []
+    })
+  } catch {
+    return []
+  }
+}
