@@ -29,6 +29,7 @@ export const NOUNS: Readonly<Record<string, string>> = {
   ssh: 'A shell or a command in a machine, and who was there',
   sftp: 'Copy files into and out of machines',
   secrets: 'Set, list and remove secrets',
+  certs: 'Names of your own, such as www.example.com, with certificates',
   scale: 'See and set how many machines of which size run where',
   tokens: 'Make, list and revoke tokens: who may do what for how long',
   context: 'Which of several servers is spoken to',
@@ -210,6 +211,36 @@ export const COMMANDS: readonly CommandGroup[] = [
         words: ['secrets', 'unset'],
         summary: 'Remove secrets and roll that out',
         load: () => import('./secrets/unset.ts'),
+      },
+      {
+        words: ['certs', 'add'],
+        summary: 'Let a name of your own lead to an app',
+        load: () => import('./certs/add.ts'),
+      },
+      {
+        words: ['certs', 'list'],
+        summary: 'Names of your own that lead to an app',
+        load: () => import('./certs/list.ts'),
+      },
+      {
+        words: ['certs', 'show'],
+        summary: 'One name and its certificates',
+        load: () => import('./certs/show.ts'),
+      },
+      {
+        words: ['certs', 'check'],
+        summary: 'Which DNS record is missing or wrong; order now',
+        load: () => import('./certs/check.ts'),
+      },
+      {
+        words: ['certs', 'import'],
+        summary: 'Serve a certificate that you have',
+        load: () => import('./certs/import.ts'),
+      },
+      {
+        words: ['certs', 'remove'],
+        summary: 'Take a name away from an app',
+        load: () => import('./certs/remove.ts'),
       },
       {
         words: ['scale', 'count'],

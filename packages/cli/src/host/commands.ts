@@ -14,6 +14,8 @@ interface UpOptions {
   readonly domain?: string
   readonly server?: string
   readonly joinToken?: string
+  readonly acmeEmail?: string
+  readonly acmeDirectory?: string
   readonly netns?: string
   readonly json?: boolean
 }
@@ -30,11 +32,17 @@ export const upCommand: CommandModule = {
       .option('--domain <domain>', 'first host: apps answer under <app>.<domain>')
       .option('--server <url>', 'another host: the server that it joins')
       .option('--join-token <token>', 'another host: printed by `roost up` on the first')
+      .option(
+        '--acme-email <address>',
+        "host with the server: order certificates for names of your own, from Let's Encrypt, whose terms you agree to with this; it writes there",
+      )
+      .option('--acme-directory <url>', 'order them from another authority (RFC 8555)')
       .option('--netns <name>', 'a network namespace instead of the machine itself, to try it out')
     explained(command, {
       examples: [
         'roost up --region ams --domain apps.example.com   # the first host',
         'roost up                                          # again: prints how others join',
+        'roost up --acme-email you@example.com             # from now on, certificates are ordered',
         'roost up --region iad --server https://203.0.113.7:4280 --join-token roost_join_…',
       ],
       json: '{name, region, public_address, server, domain, token_file, ca_file, programs: [{name, pid, since, ended: {times, soon, code, at}}]}',

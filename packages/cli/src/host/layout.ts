@@ -1,5 +1,11 @@
 import { join } from 'node:path'
 
+/** An authority that orders are sent to, whose terms whoever chose it agrees to. */
+export interface AcmeChoice {
+  readonly directory: string
+  readonly email: string | null
+}
+
 /** Everything that is fixed about a host before it is raised. Saved beside its files, so that it can be started again from them. */
 export interface HostSpec {
   /** One per machine for a real host, one per playground: unique on this kernel. At most 11 small letters and digits. */
@@ -28,6 +34,8 @@ export interface HostSpec {
   readonly server: {
     readonly domain: string
     readonly clientNetworks: readonly { readonly cidr: string; readonly region: string }[]
+    /** Where certificates for names of people's own are ordered; absent: nowhere. */
+    readonly acme?: AcmeChoice | null
     /** The administrator's token is written here, 0600. */
     readonly tokenFile: string
   } | null

@@ -15,9 +15,9 @@ import { clientFor } from '../session/connect.ts'
 import { join } from './join.ts'
 import { joinTicket } from './join-token.ts'
 import { type HostIdentity, makeKeys, writePrivate } from './keys.ts'
-import { type HostLayout, type HostSpec, layoutOf } from './layout.ts'
+import { type AcmeChoice, type HostLayout, type HostSpec, layoutOf } from './layout.ts'
 import { buildMemoryMb, type Limits, limitsOf, NODE_ENVIRONMENT, nodeArguments } from './limits.ts'
-import { type Program, pidOf, startProgram } from './programs.ts'
+import { type Program, pidOf, startProgram, stopProgram } from './programs.ts'
 import { registryArgv, registryConfig } from './registry.ts'
 import { compileCache, ourProgram } from './source-root.ts'
 import { quietly } from './sweep.ts'
@@ -88,6 +88,7 @@ export async function raiseServer(
       dataDir: layout.dataDirOf('registry'),
     },
     clientNetworks: server.clientNetworks,
+    acme: server.acme ?? null,
     tokenFile: server.tokenFile,
     logFile: `${layout.logDir}/server.log`,
   })
@@ -118,6 +119,20 @@ export async function raiseServer(
     ca: init.ca,
     ticket: async () => joinTicket((await api.createJoinToken()).token, init.ca),
   }
+}
+
+/** Of a host that runs the server already: it hears of it when it is started again. */
+export async function chooseAuthority(spec: HostSpec, acme: AcmeChoice): Promise<HostSpec> {
+  const { server } = spec
+  if (server === null) throw new PlatformError('invalid', `${spec.name} runs no server`)
+  const layout = layoutOf(spec)
+  const chosen: HostSpec = { ...spec, server: { ...server, acme } }
+  const file = layout.configOf('server')
+  const config = serverConfig.parse({ ...JSON.parse(readFileSync(file, 'utf8')), acme })
+  writeFileSync(file, `${JSON.stringify(config, null, 2)}\n`)
+  writeFileSync(layout.specFile, `${JSON.stringify(chosen, null, 2)}\n`)
+  await stopProgram(layout.pidDir, 'server')
+  return chosen
 }
 
 /** What needs nobody else: folders, keys, containerd. */
@@ -347,6 +362,8 @@ function agentAndEdgeConfig(
       dataDir: layout.dataDirOf('edge'),
       runDir: layout.runDirOf('edge'),
       tls: tlsOf('edge'),
+      sealingKeyFile: layout.sealingKey,
+      nameservers: spec.nameservers,
       http: { address: spec.listenAddress, port: 80 },
       https: { address: spec.listenAddress, port: 443 },
       dns: { address: spec.listenAddress, port: 53 },

@@ -10,7 +10,7 @@ import { clientFor } from '../session/connect.ts'
 import { saveContext } from '../session/contexts.ts'
 import { forgetContext } from './forget-context.ts'
 import { joinTicket } from './join-token.ts'
-import { type HostSpec, layoutOf } from './layout.ts'
+import { type AcmeChoice, type HostSpec, layoutOf } from './layout.ts'
 import { HOST_STATE, recordMachine, restoreMachine, tuneMachine } from './machine-record.ts'
 import { machineResolvers } from './machine-resolvers.ts'
 import { powerOff } from './power-off.ts'
@@ -18,6 +18,7 @@ import { processesOf, signal } from './processes.ts'
 import { programsIn, stopProgram } from './programs.ts'
 import {
   apiUrlOf,
+  chooseAuthority,
   hasJoined,
   joinHost,
   type Progress,
@@ -40,6 +41,9 @@ export interface HostUpOptions {
   /** Every further host: the URL of the first one's server, and a ticket from it. */
   readonly server?: string | undefined
   readonly joinToken?: string | undefined
+  /** The host with the server: who is written to about certificates, and where they are ordered. */
+  readonly acmeEmail?: string | undefined
+  readonly acmeDirectory?: string | undefined
   /** A network namespace instead of this machine's own: for tests. */
   readonly netns?: string | undefined
   readonly onProgress?: Progress
@@ -77,9 +81,11 @@ export async function hostUp(
     const before = programsIn(layoutOf(known).pidDir)
     const running = programNames(known).every((name) => before.some((one) => one.name === name))
     await mountRun(known)
-    await startJoined(known, say)
-    await untilOk(known)
-    return { status: hostStatus(known), outcome: running ? 'running' : 'restarted' }
+    const acme = acmeChoice(options)
+    const now = acme === null ? known : await chooseAuthority(known, acme)
+    await startJoined(now, say)
+    await untilOk(now)
+    return { status: hostStatus(now), outcome: running ? 'running' : 'restarted' }
   }
   const spec = known ?? (await newSpec(options))
   if ((options.server === undefined) !== (options.joinToken === undefined))
@@ -181,6 +187,18 @@ export function ownRegistry(netns?: string): {
   }
 }
 
+const LETS_ENCRYPT = 'https://acme-v02.api.letsencrypt.org/directory'
+
+/** Whoever names an address or an authority agrees to the terms of that authority. */
+function acmeChoice({ acmeEmail, acmeDirectory }: HostUpOptions): AcmeChoice | null {
+  if (acmeEmail === undefined && acmeDirectory === undefined) return null
+  if (acmeEmail !== undefined && !/^[^@\s]+@[^@\s]+\.[^@\s]+$/.test(acmeEmail))
+    throw usage(`"${acmeEmail}" is no mail address`)
+  if (acmeDirectory !== undefined && !acmeDirectory.startsWith('https://'))
+    throw usage(`"${acmeDirectory}" is no directory of an authority: it begins with https://`)
+  return { directory: acmeDirectory ?? LETS_ENCRYPT, email: acmeEmail ?? null }
+}
+
 function idOf(netns: string | undefined): string {
   return netns ?? 'host'
 }
@@ -255,6 +273,7 @@ async function newSpec(options: HostUpOptions): Promise<HostSpec> {
             // A name for every address without anybody's doing, until there is a domain of one's own.
             domain: options.domain ?? `${publicAddress.replaceAll('.', '-')}.sslip.io`,
             clientNetworks: [],
+            acme: acmeChoice(options),
             tokenFile: join(dataDir, 'token'),
           }
         : null,
