@@ -51,6 +51,38 @@ const session = {
   ...{ exit_code: 0, reason: null, bytes_in: 0, bytes_out: 3, connections: 1 },
 }
 
+const summary = {
+  ...{ hostname: 'www.example.com', status: 'active', configured: true, acme_requested: true },
+  ...{ acme_dns_configured: true, acme_alpn_configured: true, acme_http_configured: true },
+  ...{ ownership_txt_configured: true, has_custom_certificate: false, has_fly_certificate: true },
+  ...{ created_at: AT, updated_at: AT, expires_at: AT },
+}
+const finding = {
+  ...{ type: 'CNAME', name: 'www.example.com', wanted: ['shop.roost.test'], needed: true },
+  ...{ found: ['shop.roost.test'], state: 'right', why: '' },
+}
+const certificate = {
+  ...{ hostname: 'www.example.com', status: 'active', configured: true, acme_requested: true },
+  certificates: [
+    {
+      ...{ source: 'fly', status: 'active', created_at: AT, expires_at: AT, issuer: 'CN=x' },
+      ...{ renews_at: AT, fingerprint: 'f' },
+      issued: [{ type: 'ecdsa', expires_at: AT, certificate_authority: 'CN=x' }],
+    },
+  ],
+  validation: {
+    ...{ dns_configured: true, alpn_configured: true, http_configured: true },
+    ownership_txt_configured: false,
+  },
+  dns_requirements: {
+    ...{ a: ['192.0.2.1'], aaaa: [], cname: 'shop.roost.test' },
+    acme_challenge: { name: '_acme-challenge.www.example.com', target: 't' },
+    ownership: { name: '_fly-ownership.www.example.com', app_value: 'app-shop', org_value: '' },
+  },
+  ...{ validation_errors: [], challenge: null, acme_directory: 'https://acme.test/dir' },
+  ...{ dns_findings: [finding], failure: null },
+}
+
 let folder = ''
 let server: TrialServer
 const env = () => ({ HOME: folder, XDG_CONFIG_HOME: `${folder}/.config` })
@@ -60,6 +92,8 @@ beforeAll(async () => {
     mkdirSync(join(folder, name))
     writeFileSync(join(folder, name, 'Dockerfile'), 'FROM a\nEXPOSE 3000\n')
   }
+  for (const holds of ['CERTIFICATE', 'PRIVATE KEY'])
+    writeFileSync(join(folder, `${holds}.pem`), `-----BEGIN ${holds}-----\n`)
   const value = (one: unknown) => () => ({ value: one })
   const lines = (...all: unknown[]) => ({
     lines: async function* () {
@@ -108,6 +142,12 @@ beforeAll(async () => {
       ),
     listSecrets: value([{ name: 'A', digest: 'd', created_at: AT, updated_at: AT }]),
     setSecrets: value({ release }),
+    listCertificates: value({ certificates: [summary], total_count: 1 }),
+    addAcmeCertificate: value(certificate),
+    addCustomCertificate: value(certificate),
+    getCertificate: value(certificate),
+    checkCertificate: value(certificate),
+    deleteCertificate: value(null),
     listTokens: value([token]),
     createToken: value({ ...token, token: 'roost_x' }),
     revokeToken: value({ revoked: [token] }),
@@ -181,6 +221,14 @@ const argumentsOf = (): Readonly<Record<string, readonly string[]>> => ({
   'scale memory': ['512mb'],
   'secrets set': ['A=b'],
   'secrets unset': ['A'],
+  'certs add': ['www.example.com'],
+  'certs show': ['www.example.com'],
+  'certs check': ['www.example.com'],
+  'certs import': [
+    'www.example.com',
+    ...['--fullchain', 'CERTIFICATE.pem', '--private-key', 'PRIVATE KEY.pem'],
+  ],
+  'certs remove': ['www.example.com', '--yes'],
   'tokens create': ['deploy'],
   'tokens revoke': ['ci'],
   'context use': ['other'],

@@ -1,6 +1,8 @@
 import {
   appStatusReply,
   appTrafficReply,
+  certificateReply,
+  certificateSummary,
   collectImagesReply,
   doctorReply,
   hostReply,
@@ -65,6 +67,7 @@ const resized = z.strictObject({
   release,
 })
 /** null: with `--stage`, nothing was released. */
+const certificate = z.strictObject(certificateReply.shape)
 const secretsChanged = z.strictObject({ names: z.array(z.string()), release: release.nullable() })
 const deployed = z.strictObject({
   app: z.string(),
@@ -206,6 +209,15 @@ export const JSON_SHAPES: Readonly<Record<string, z.ZodType>> = {
       updated_at: z.string(),
     }),
   ),
+  'certs add': certificate,
+  'certs show': certificate,
+  'certs check': certificate,
+  'certs import': certificate,
+  'certs list': z.array(z.strictObject(certificateSummary.shape)),
+  'certs remove': z.strictObject({
+    hostname: z.string(),
+    removed: z.enum(['all', 'acme', 'custom']),
+  }),
   'ssh log': z.array(z.strictObject(sessionReply.shape)),
   'sftp get': copied,
   'sftp put': copied,
