@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { AppName } from '../id.ts'
 import type { Route } from './route.ts'
-import { withHostnames } from './with-hostnames.ts'
+import { routeOfHost, withHostnames } from './with-hostnames.ts'
 
 const route = (app: string, hostnames: readonly string[] = [`${app}.roost.test`]): Route => ({
   key: `${app}/http`,
@@ -24,4 +24,12 @@ test('names of people’s own lead where the name of their app does', () => {
 
 test('what has no name at all gets none', () => {
   expect(withHostnames([route('shop', [])], [name('x.y', 'shop')])[0]?.hostnames).toEqual([])
+})
+
+test('a host is found by its own name, else by the wildcard that stands for it', () => {
+  const routes = [route('all', ['*.example.com']), route('one', ['www.example.com'])]
+  const found = (host: string) => routeOfHost(routes, host)?.app
+  expect(['www.example.com', 'a.example.com', 'a.b.example.com', 'example.com'].map(found)).toEqual(
+    ['one', 'all', undefined, undefined],
+  )
 })

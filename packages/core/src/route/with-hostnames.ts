@@ -1,3 +1,4 @@
+import { wildcardOf } from '../certificate/hostname.ts'
 import type { AppName } from '../id.ts'
 import type { Route } from './route.ts'
 
@@ -19,4 +20,10 @@ export function withHostnames(
       ? route
       : { ...route, hostnames: [...route.hostnames, ...[...names].sort()] }
   })
+}
+
+/** By its own name, else by the wildcard that stands for it. */
+export function routeOfHost(routes: readonly Route[], host: string): Route | undefined {
+  const named = (name: string) => routes.find((route) => route.hostnames.includes(name))
+  return named(host) ?? named(wildcardOf(host))
 }

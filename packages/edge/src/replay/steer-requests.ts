@@ -10,6 +10,7 @@ import {
   type ReplayAim,
   type ReplayCandidate,
   type Route,
+  routeOfHost,
 } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { type ObservedEntry, parseServers } from '../haproxy/observed-proxy.ts'
@@ -106,8 +107,7 @@ export function createSteerRequests(options: {
     }
   }
 
-  const byHost = (host: string) =>
-    options.routes().find((route) => route.hostnames.includes(host.toLowerCase()))
+  const byHost = (host: string) => routeOfHost(options.routes(), host.toLowerCase())
 
   async function steer(words: readonly string[], signal: AbortSignal): Promise<string> {
     const [host = '', forceRegion = '', forceInstance = ''] = words
