@@ -161,7 +161,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   })
 
   // One that has heard nothing yet would tell everybody that there is no such app.
-  const isServing = () => controller.status().serving && controller.status().applied > 0
+  const isServing = () => status().serving && status().applied > 0
   // Made anew when something changed, not for each question.
   let zone: Zone | null = null
   let locate = createLocator([], parts.countryOf, log)
@@ -201,6 +201,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   }
 
   const forwarder: { current: ReturnType<typeof startPortForwarder> | null } = { current: null }
+  // Carried out is what both have carried out.
+  const status = (): ProxyStatus => {
+    const now = controller.status()
+    return { ...now, applied: Math.min(now.applied, forwarder.current?.applied() ?? 0) }
+  }
   const files = proxyFiles(config)
   const api = createRuntimeApi({ path: files.socket, onLost: () => controller.wake() })
   // Not behind the long answers that the controller waits for.
@@ -378,7 +383,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log: quietAfterFirst(log),
     lap: (signal) => {
-      const { applied, draining } = controller.status()
+      const { applied, draining } = status()
       return link.heartbeat({ applied, draining }, signal)
     },
   })
@@ -388,7 +393,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     ports: servicePorts(config),
     httpsPort: shape.https?.port ?? null,
     self: self.host,
-    routes,
+    desired: () => ({ revision: cache.revision(), routes: routes() }),
+    onApplied: () => {
+      changed()
+      heartbeat.wake()
+    },
     clock,
     log,
   })
@@ -468,7 +477,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
 
   return {
     ports: () => ({ dns: dns.port(), probe: probe.port() }),
-    status: () => controller.status(),
+    status,
     numbers: () => numbers,
     async close() {
       stopping.abort()

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { type Clock, type Logger, runCommand, startLoop } from '@roost/base'
-import type { HostId, Route } from '@roost/core'
+import type { HostId, Revision, Route } from '@roost/core'
 import type { ServicePorts } from '../haproxy/render-services.ts'
 import { occupiedPorts } from './occupied-ports.ts'
 import { noPortRules, portRules } from './port-rules.ts'
@@ -9,12 +9,14 @@ import { parseFlows, staleFlows } from './stale-flows.ts'
 /** Keeps the host's rules for ports as the routes are. They stay when this program ends, as HAProxy does. */
 export interface PortForwarder {
   wake(): void
+  /** The last revision whose ports lead where they should, or can't be made to; 0 before the first. Machines that left get nothing any more. */
+  applied(): Revision
   stop(options: { readonly remove: boolean }): Promise<void>
 }
 
 /** How often all is looked at without a reason: rules that somebody flushed come back. */
 const MEND_MS = 30_000
-const LAP_MS = 5000
+const LAP_MS = 1000
 
 export function startPortForwarder(options: {
   readonly table: string
@@ -22,13 +24,16 @@ export function startPortForwarder(options: {
   readonly ports: ServicePorts
   readonly httpsPort: number | null
   readonly self: HostId
-  readonly routes: () => readonly Route[]
+  readonly desired: () => { readonly revision: Revision; readonly routes: readonly Route[] }
+  /** `applied` is another now. */
+  readonly onApplied: () => void
   readonly clock: Clock
   readonly log: Logger
 }): PortForwarder {
   const { table, address, log } = options
   let applied: string | null = null
   let appliedAt = Number.NEGATIVE_INFINITY
+  let revision: Revision = 0
   let hadUdp = false
   /** Keys of the routes that lead somewhere now. */
   let led: ReadonlySet<string> = new Set()
@@ -36,7 +41,16 @@ export function startPortForwarder(options: {
   let trouble = ''
 
   async function lap(): Promise<void> {
-    const routes = await withoutOccupied(options.routes())
+    const desired = options.desired()
+    await bringThere(desired.routes)
+    // Also where it could not be done, which is said: HAProxy's services must not wait for it.
+    if (revision === desired.revision) return
+    revision = desired.revision
+    options.onApplied()
+  }
+
+  async function bringThere(wanted: readonly Route[]): Promise<void> {
+    const routes = await withoutOccupied(wanted)
     const rules = portRules({ ...options, routes }) ?? noPortRules(table)
     const hasUdp = routes.some(({ listener }) => listener?.kind === 'udp')
     const changed = rules !== applied
@@ -67,7 +81,9 @@ export function startPortForwarder(options: {
 
   /** What the host itself listens on is not taken from it. A program that comes later, on a port of its choice, comes too late. */
   async function withoutOccupied(routes: readonly Route[]): Promise<readonly Route[]> {
-    if (!routes.some(({ listener }) => listener !== undefined)) return routes
+    const isNew = ({ key, listener }: Route) =>
+      listener !== undefined && listener.from !== 443 && !led.has(key)
+    if (!routes.some(isNew)) return routes
     const occupied = (
       await Promise.all(
         (['tcp', 'udp'] as const).map(async (protocol) =>
@@ -80,8 +96,9 @@ export function startPortForwarder(options: {
       )
     ).flat()
     const clashes: string[] = []
-    const free = routes.filter(({ key, listener }) => {
-      if (listener === undefined || listener.from === 443 || led.has(key)) return true
+    const free = routes.filter((route) => {
+      const { key, listener } = route
+      if (listener === undefined || !isNew(route)) return true
       const clash = occupied.find(
         ({ protocol, port }) =>
           (protocol === 'udp') === (listener.kind === 'udp') &&
@@ -115,6 +132,7 @@ export function startPortForwarder(options: {
   const loop = startLoop({ name: 'ports', periodMs: LAP_MS, clock: options.clock, log, lap })
   return {
     wake: () => loop.wake(),
+    applied: () => revision,
     async stop({ remove }) {
       await loop.stop()
       if (remove) await runCommand(['nft', '-f', '-'], { input: noPortRules(table) })
