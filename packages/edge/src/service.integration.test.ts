@@ -445,7 +445,9 @@ describe('services of every kind', () => {
     const all = async () => [await say(2525), await sayTls(8883, shop)] as const
     const expected = ['I am 1\nhello', expect.objectContaining({ alpn: 'mqtt' })]
     process.kill(await masterPid(), 'SIGKILL')
-    expect(await until('it serves again', () => all().catch(() => null))).toEqual(expected)
+    // Who comes in the moment of its death is cut.
+    const again = () => all().then((heard) => (heard[0] === '' ? null : heard))
+    expect(await until('it serves again', () => again().catch(() => null))).toEqual(expected)
     server.setReachable(false)
     await edge.current.close()
     expect(await all()).toEqual(expected)
