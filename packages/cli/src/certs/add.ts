@@ -5,7 +5,7 @@ import { appOption, explained, printJson } from '../command-options.ts'
 import { usage } from '../failure/failure.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { missingRecords, recordText } from './certificate-text.ts'
-import { typedHostname } from './hostname.ts'
+import { takenName, typedHostname } from './hostname.ts'
 
 interface Options extends AppOptions {
   readonly challenge?: string
@@ -40,7 +40,9 @@ export function register(parent: Command, context: CliContext): void {
     const challenge = checkedChallenge(options.challenge)
     await withApp(context, options, async ({ client, params, app }) => {
       const body = { hostname, ...(challenge === null ? {} : { challenge }) }
-      const reply = await client.addAcmeCertificate({ params, body })
+      const reply = await client.addAcmeCertificate({ params, body }).catch((error: unknown) => {
+        throw takenName(error, hostname)
+      })
       if (options.json) return printJson(context, reply)
       const missing = missingRecords(reply).filter(({ state }) => state !== 'unknown')
       const lines = [`${hostname} leads to ${app}.`]

@@ -124,3 +124,14 @@ test('remove asks for the name, and takes nothing away without it', async () => 
   await terminal.run('certs', 'remove', name, '--custom', '--yes')
   expect(server?.of('deleteCustomCertificate')).toHaveLength(1)
 })
+
+test('a name that another app has is refused with the command that makes it free', async () => {
+  const error = `${name} belongs to app blog`
+  const terminal = await terminalOn({
+    addAcmeCertificate: () => ({ refusal: { status: 422, code: 'name_taken', error } }),
+  })
+  const { code, err } = await terminal.run('certs', 'add', name)
+  expect(code).toBe(1)
+  expect(err).toContain('www.example.com leads to another app')
+  expect(err).toContain('roost certs remove www.example.com -a blog')
+})

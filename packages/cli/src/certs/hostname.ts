@@ -1,5 +1,6 @@
 import { domainToASCII } from 'node:url'
-import { usage } from '../failure/failure.ts'
+import { ApiError } from '@roost/api'
+import { Failure, usage } from '../failure/failure.ts'
 
 /** As it is written in DNS, whatever letters it was typed in. Whether it can be served is the server's to say. */
 export function typedHostname(text: string): string {
@@ -15,4 +16,22 @@ export function typedHostname(text: string): string {
       "roost certs add '*.example.com'",
     ])
   return `${wildcard}${ascii}`
+}
+
+/** The same error, or one that says how a name that another app has becomes free. */
+export function takenName(error: unknown, hostname: string): unknown {
+  if (!(error instanceof ApiError) || error.code !== 'name_taken') return error
+  const owner = /belongs to app ([a-z0-9-]+)$/.exec(error.message)?.[1]
+  return new Failure(`${hostname} leads to another app`, {
+    why: error.message,
+    fix:
+      owner === undefined
+        ? 'ask who keeps that app to take it away'
+        : [
+            `roost certs remove ${hostname} -a ${owner}`,
+            `roost certs show ${hostname} -a ${owner}`,
+          ],
+    code: error.code,
+    cause: error,
+  })
 }

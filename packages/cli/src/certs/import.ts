@@ -6,7 +6,7 @@ import { appOption, explained, printJson } from '../command-options.ts'
 import { usage } from '../failure/failure.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { recordText } from './certificate-text.ts'
-import { typedHostname } from './hostname.ts'
+import { takenName, typedHostname } from './hostname.ts'
 
 interface Options extends AppOptions {
   readonly fullchain: string
@@ -37,7 +37,9 @@ export function register(parent: Command, context: CliContext): void {
     const key = fileText(context, options.privateKey, 'PRIVATE KEY', '--private-key')
     await withApp(context, options, async ({ client, params, app }) => {
       const body = { hostname, fullchain, private_key: key }
-      const reply = await client.addCustomCertificate({ params, body })
+      const reply = await client.addCustomCertificate({ params, body }).catch((error: unknown) => {
+        throw takenName(error, hostname)
+      })
       if (options.json) return printJson(context, reply)
       if (reply.status === 'active') {
         context.stdout.write(`${hostname} leads to ${app} with this certificate.\n`)
