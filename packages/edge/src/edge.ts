@@ -268,6 +268,12 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     onChange: () => controller.wake(),
     log,
   })
+  // Who keeps replays for sessions says so before the first one.
+  const appsThatReplay = () =>
+    new Set([
+      ...replaying.all(),
+      ...routes().flatMap(({ app, http }) => (http?.replay_cache?.length ? [app] : [])),
+    ])
   const replayer = startReplayerProcess({
     start: {
       runDir: config.runDir,
@@ -275,7 +281,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       againSocket: files.againSocket,
       steerSocket: files.steerSocket,
     },
-    wanted: () => replaying.all().size > 0,
+    wanted: () => appsThatReplay().size > 0,
     clock,
     log,
   })
@@ -364,7 +370,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     certificate: withTls ? certificate : null,
     certificates: certificates.files,
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
-    replaying: () => replaying.all(),
+    replaying: appsThatReplay,
     onStatus: () => {
       changed()
       heartbeat.wake()

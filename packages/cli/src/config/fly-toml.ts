@@ -81,18 +81,14 @@ const httpOptions = table({
   idle_timeout: int(0),
   headers_read_timeout: idle(int(0)),
   response: table({ headers: named(anything), pristine: flag }),
-  replay_cache: idle(
-    tables(
-      table({
-        path_prefix: text,
-        ttl_seconds: int(10),
-        type: oneOf('cookie', 'header'),
-        name: text,
-        allow_bypass: flag,
-      }),
-    ),
-    null,
-    isEmpty,
+  replay_cache: tables(
+    table({
+      path_prefix: text,
+      ttl_seconds: int(10),
+      type: oneOf('cookie', 'header'),
+      name: text,
+      allow_bypass: flag,
+    }),
   ),
 })
 const tlsOptions = table({

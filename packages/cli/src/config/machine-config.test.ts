@@ -106,12 +106,18 @@ test('options of http_service are those of both its ports, as far as they go', (
     [http_service.http_options.response]
     pristine = true
     headers = { x-a = "b", server = false }
+    [[http_service.http_options.replay_cache]]
+    path_prefix = "/"
+    ttl_seconds = 60
+    type = "cookie"
+    name = "sid"
     [http_service.tls_options]
     alpn = ["h2"]
   `)
   const http_options = {
     compress: true,
     response: { pristine: true, headers: { 'x-a': 'b', server: false } },
+    replay_cache: [{ path_prefix: '/', ttl_seconds: 60, type: 'cookie', name: 'sid' }],
   }
   expect(services?.[0]?.ports).toEqual([
     { port: 80, handlers: ['http'], force_https: false, http_options },

@@ -125,13 +125,26 @@ type TomlOptions = {
 
 /** What edges do with requests and handshakes, without what they do not do. */
 function optionsOf({ http_options, tls_options, proxy_proto_options }: TomlOptions): Partial<Port> {
-  const { headers_read_timeout: _, replay_cache: __, ...http } = http_options ?? {}
+  const { headers_read_timeout: _, replay_cache, ...rest } = http_options ?? {}
+  const http = { ...rest, ...(replay_cache === undefined ? {} : replayCacheOf(replay_cache)) }
   return {
     ...(Object.keys(http).length === 0 ? {} : { http_options: http }),
     ...(tls_options === undefined || Object.keys(tls_options).length === 0
       ? {}
       : { tls_options: structuredClone(tls_options) as NonNullable<Port['tls_options']> }),
     ...(proxy_proto_options === undefined ? {} : { proxy_proto_options }),
+  }
+}
+
+/** What is missing the server asks for. */
+function replayCacheOf(
+  rules: NonNullable<NonNullable<TomlPort['http_options']>['replay_cache']>,
+): Pick<NonNullable<Port['http_options']>, 'replay_cache'> {
+  return {
+    replay_cache: rules.map(({ path_prefix = '', ttl_seconds = 0, name = '', ...rule }) => ({
+      ...{ path_prefix, ttl_seconds, name, type: rule.type ?? 'cookie' },
+      ...(rule.allow_bypass === undefined ? {} : { allow_bypass: rule.allow_bypass }),
+    })),
   }
 }
 

@@ -149,6 +149,21 @@ export interface HttpOptions {
     /** Nothing is added of the edge's own. */
     readonly pristine?: boolean
   }
+  /** The longest prefix that fits counts. At most 20. */
+  readonly replay_cache?: readonly ReplayCacheRule[]
+}
+
+/** Where requests of one session were sent on, its later ones go at once. */
+export interface ReplayCacheRule {
+  /** `/path` or `host/path`. */
+  readonly path_prefix: string
+  /** At least 10. */
+  readonly ttl_seconds: number
+  /** What tells sessions apart. */
+  readonly type: 'cookie' | 'header'
+  readonly name: string
+  /** Clients may ask for the app itself. */
+  readonly allow_bypass?: boolean
 }
 
 export interface TlsOptions {

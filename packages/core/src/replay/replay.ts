@@ -150,10 +150,13 @@ function finish(
     transform,
     cache: null,
   }
-  // What is different for each request can't be kept for others.
-  const keepable = state === null && transform === null && timeout === null && fallback === null
-  const kept = cache?.kind === 'keep' && !keepable ? null : cache
+  const kept = cache?.kind === 'keep' && !isSameForOthers(replay) ? null : cache
   return { kind: 'replay', replay: { ...replay, cache: kept } }
+}
+
+/** What is different for each request can't be kept for others. */
+export function isSameForOthers({ state, transform, timeoutMs, fallback }: Replay): boolean {
+  return state === null && transform === null && timeoutMs === null && fallback === null
 }
 
 /** What an answer says about the cache, whether it is a replay or not. */

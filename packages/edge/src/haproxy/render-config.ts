@@ -16,7 +16,14 @@ import {
   slotRules,
   type WebFrontend,
 } from './render-services.ts'
-import { againConfig, learnRules, namedRules, REPLAYED_MAX, steerRules } from './steer-config.ts'
+import {
+  againConfig,
+  EDGES_ALONE,
+  learnRules,
+  namedRules,
+  REPLAYED_MAX,
+  steerRules,
+} from './steer-config.ts'
 import { steerScript } from './steer-script.ts'
 
 /** What of HAProxy's configuration can't change while it runs. */
@@ -269,8 +276,7 @@ function frontend(
         ]),
     // Retried after an empty reply: only what may be done twice.
     '  http-request disable-l7-retry unless METH_GET',
-    // `Fly_Client_Ip` is the same as `Fly-Client-Ip` to CGI and its heirs.
-    '  http-request del-header ^(fly|x.forwarded)[^_]*_ -m reg',
+    `  http-request del-header ${EDGES_ALONE} -m reg`,
     '  http-request set-header fly-client-ip %[src]',
     `  http-request set-header fly-region ${shape.region}`,
     '  http-request set-header fly-request-id %[unique-id]',

@@ -10,13 +10,13 @@ export type SteerFiles = Pick<
   'hostsMap' | 'replayMap' | 'againSocket' | 'replaySocket' | 'steerSocket'
 >
 
-/** Headers that only edges set; whatever a client sends under these names is no one's to read. */
-const EDGES_ALONE = [
-  'fly-replay-src',
-  'fly-replay-failed',
-  'fly-replay-cache-status',
-  'fly-preferred-instance-unavailable',
-]
+/**
+ * Headers that only edges set; whatever a client sends under these names is no one's to read. `Fly_Client_Ip` is the same as
+ * `Fly-Client-Ip` to CGI and its heirs. One expression, since each rule would go through all headers of each request.
+ */
+export const EDGES_ALONE =
+  '^(roost-|(fly|x.forwarded)[^_]*_|fly-(replay-(src|failed|cache-status)|preferred-instance-unavailable)$)'
+
 const STEERING = [
   'fly-prefer-region',
   'fly-force-region',
@@ -36,8 +36,6 @@ export const REPLAYED_MAX = 2000
 export function steerRules(files: SteerFiles): string[] {
   const asked = STEERING.map((name) => `{ req.hdr(${name}) -m found }`).join(' or ')
   return [
-    ...EDGES_ALONE.map((name) => `  http-request del-header ${name}`),
-    '  http-request del-header roost- -m beg',
     `  http-request lua.steer if ${asked}`,
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
     `  use_backend ${REPLAY_BACKEND} if { var(txn.slot),map_str(${files.replayMap}) -m found }`,
@@ -49,14 +47,11 @@ export function steerRules(files: SteerFiles): string[] {
  * they are answered, and the client is asked to send this one again. Answers that came that way never look like this.
  */
 export function learnRules(): string[] {
-  const signs = ['res.hdr(fly-replay) -m found', `res.hdr(content-type) -m beg ${REPLAY_TYPE}`]
   return [
     '  http-response del-header roost-answered',
-    ...signs.flatMap((sign) => [
-      `  http-response lua.learn if { ${sign} }`,
-      `  http-response return status 307 hdr location "%[capture.req.uri]" hdr cache-control no-store if { ${sign} } { var(txn.learned) -m found }`,
-      `  http-response return status 503 content-type text/plain hdr retry-after 1 string "The edge can not send this request on now.\\n" if { ${sign} }`,
-    ]),
+    `  http-response lua.learn if { res.hdr(fly-replay) -m found } or { res.hdr(content-type) -m beg ${REPLAY_TYPE} }`,
+    '  http-response return status 307 hdr location "%[capture.req.uri]" hdr cache-control no-store if { var(txn.learned) -m str yes }',
+    '  http-response return status 503 content-type text/plain hdr retry-after 1 string "The edge can not send this request on now.\\n" if { var(txn.learned) -m str no }',
   ]
 }
 

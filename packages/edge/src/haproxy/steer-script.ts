@@ -56,9 +56,8 @@ core.register_action("steer", { "http-req" }, function(txn)
 end, 0)
 
 core.register_action("learn", { "http-res" }, function(txn)
-  if ask_until("learn\\t" .. clean(txn:get_var("txn.host")), STEER_ALONE_MS) == "ok" then
-    txn:set_var("txn.learned", true)
-  end
+  local answer = ask_until("learn\\t" .. clean(txn:get_var("txn.host")), STEER_ALONE_MS)
+  txn:set_var("txn.learned", answer == "ok" and "yes" or "no")
 end, 0)
 `
 }

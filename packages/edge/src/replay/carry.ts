@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream'
 import {
   ANYWHERE,
   cacheKey,
+  isSameForOthers,
   type KeptReplay,
   parseReplayBody,
   parseReplayHeader,
@@ -19,7 +20,7 @@ import { abstractPath } from '../haproxy/abstract-path.ts'
 import { parseEntryName } from '../haproxy/entry.ts'
 import type { Exchange } from './exchange.ts'
 import { requestHeaders } from './replay-headers.ts'
-import type { ReplayStore } from './replay-store.ts'
+import type { CachedRequest, ReplayStore } from './replay-store.ts'
 import { aimOfHeaders, askEdge, type ReplayAnswer, type ReplayQuestion } from './steer-question.ts'
 
 /**
@@ -89,7 +90,7 @@ const FIRST: Leg = {
 export async function carry(exchange: Exchange, options: CarryOptions): Promise<void> {
   // As HAProxy has it: with the port where that is no usual one.
   const host = `${exchange.request.headers['roost-host'] ?? ''}`
-  const kept = options.store.find(host, exchange.request.url?.split('?')[0] ?? '/', options.now())
+  const kept = options.store.find(cachedOf(exchange, host), options.now())
   let leg = await firstLeg(exchange, options, host, kept)
   let replays = 0
   for (;;) {
@@ -212,15 +213,36 @@ async function nextLeg(
   const sentOn = { replay, from, fromApp: at.leg.app, source, began }
   if (found.kind === 'no') return fallBack(exchange, options, host, sentOn, found.reason)
   const told: Record<string, string> = { 'fly-replay-src': source }
-  const wish = replay.cache
-  const key = wish?.kind === 'keep' ? cacheKey(wish.prefix, host) : null
-  if (wish?.kind === 'keep' && key !== null) {
-    const expiresAt = options.now() + wish.ttlSeconds * 1000
-    const kept = { ...replay, app }
-    options.store.keep({ key, replay: kept, allowBypass: wish.allowBypass, source, expiresAt })
+  options.store.setRules(host, found.sessions)
+  const keeping = keepingOf(exchange, options, host, replay)
+  if (keeping !== null) {
+    const { key, allowBypass, ttlSeconds } = keeping
+    const expiresAt = options.now() + ttlSeconds * 1000
+    options.store.keep({ key, replay: { ...replay, app }, allowBypass, source, expiresAt })
     told['fly-replay-cache-status'] = 'miss'
   }
   return { to: found, question, app, told, sentOn, isFallback: false }
+}
+
+/** By the app's own word for a path, else by its rules for sessions. */
+function keepingOf(
+  exchange: Exchange,
+  { store }: CarryOptions,
+  host: string,
+  replay: Replay,
+): { readonly key: string; readonly allowBypass: boolean; readonly ttlSeconds: number } | null {
+  const wish = replay.cache
+  if (wish?.kind === 'invalidate') return null
+  const key = wish === null ? null : cacheKey(wish.prefix, host)
+  if (wish !== null && key !== null) return { key, ...wish }
+  const session = isSameForOthers(replay) ? store.sessionOf(cachedOf(exchange, host)) : null
+  if (session === null) return null
+  const { ttl_seconds: ttlSeconds, allow_bypass: allowBypass = false } = session.rule
+  return { key: session.key, allowBypass, ttlSeconds }
+}
+
+function cachedOf({ request: { url, headers } }: Exchange, host: string): CachedRequest {
+  return { host, path: url?.split('?')[0] ?? '/', headers }
 }
 
 /** Back to who sent it on, if it asked for that. */

@@ -1,4 +1,6 @@
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, request } from 'node:http'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { app, type Backend, DOMAIN, openTrial, type Reply, until } from '../trial-edge.ts'
@@ -226,6 +228,42 @@ describe('an app that answers with fly-replay', () => {
     expect((await get({ path: '/kept/5' })).machine).toBe(near.machine)
   })
 
+  test('that keeps replays for sessions is known from the start, and asked once for each session', async () => {
+    const [near, far, further] = [
+      await backend(1),
+      await backend(2, 'iad'),
+      await backend(3, 'syd'),
+    ]
+    const { server, applied } = await raise()
+    const asked: string[] = []
+    near.answer = (request) => {
+      asked.push(`${request.headers.cookie}`)
+      return sentOn(`region=${/region=(\w+)/.exec(request.headers.cookie ?? '')?.[1] ?? 'iad'}`)
+    }
+    const replay_cache = [
+      { path_prefix: '/', ttl_seconds: 60, type: 'cookie' as const, name: 'region' },
+    ]
+    for (const machine of [near, far, further]) {
+      const services = view(machine).services.map((service) => ({
+        ...service,
+        ports: service.ports.map((port) => ({ ...port, http_options: { replay_cache } })),
+      }))
+      server.put('machine', machine.machine, view(machine, { services }))
+    }
+    await applied(server.revision())
+    const of = (cookie?: string) =>
+      get({ method: 'POST', ...(cookie ? { headers: { cookie } } : {}) })
+    await until('it is sent on', async () => (await of()).machine === far.machine)
+    asked.length = 0
+    for (let n = 0; n < 3; n++) {
+      expect((await of('a=b; region=syd')).machine).toBe(further.machine)
+      expect((await of('region=iad')).machine).toBe(far.machine)
+    }
+    expect(asked).toEqual(['a=b; region=syd', 'region=iad'])
+    await of()
+    expect(asked).toHaveLength(3)
+  })
+
   test('sends WebSockets on, which stay with one machine', async () => {
     const { near, far } = await two((asked) => (asked.url === '/ws' ? sentOn('region=iad') : null))
     for (const [path, machine] of [
@@ -243,6 +281,71 @@ describe('an app that answers with fly-replay', () => {
       socket.close()
       await once(socket, 'close')
     }
+  })
+
+  test('answers as it comes: piece by piece, with trailers, and before it has read a large body', async () => {
+    const { near, server, applied } = await two(null)
+    const waiting: (() => void)[] = []
+    const own = createServer((asked, answer) => {
+      if (asked.method === 'POST') {
+        answer.writeHead(413, { connection: 'close' }).end('too large')
+        return
+      }
+      answer.writeHead(200, { trailer: 'x-sum' })
+      answer.write('first')
+      waiting.push(() => {
+        answer.addTrailers({ 'x-sum': '7' })
+        answer.end('second')
+      })
+    })
+    own.listen(8080, `${NET}.110`)
+    await once(own, 'listening')
+    const machine = '0000000000000a' as Backend['machine']
+    server.put('machine', near.machine, null)
+    await applied(server.put('machine', machine, view({ ...near, machine, address: `${NET}.110` })))
+    const asked = request({
+      ...{ host: `${NET}.1`, port: HTTP_PORT, headers: { host: `shop.${DOMAIN}`, te: 'trailers' } },
+    })
+    asked.end()
+    const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+    const [first] = await once(answer, 'data')
+    expect(String(first)).toBe('first')
+    waiting[0]?.()
+    let rest = ''
+    answer.on('data', (chunk) => {
+      rest += chunk
+    })
+    await once(answer, 'end')
+    expect([rest, answer.trailers['x-sum']]).toEqual(['second', '7'])
+    for (let n = 0; n < 5; n++) {
+      const early = await get({ method: 'POST', body: 'x'.repeat(900_000) })
+      expect([early.status, early.text]).toEqual([413, 'too large'])
+    }
+    own.closeAllConnections()
+    own.close()
+  })
+
+  test('goes on when the replayer is killed: what it carried is lost, and nothing else', async () => {
+    const { near, far, config } = await two(() => sentOn('region=iad'))
+    const pids = async () => {
+      const all = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+      const lines = await Promise.all(
+        all.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
+      )
+      return all.filter(
+        (_, n) => lines[n]?.includes('--replayer') && lines[n]?.includes(config.runDir),
+      )
+    }
+    const [pid] = await pids()
+    expect(await pids()).toHaveLength(1)
+    process.kill(Number(pid), 'SIGKILL')
+    // Whoever comes meanwhile is asked to come again, once the next one is there.
+    let reply = await get()
+    for (let n = 0; reply.status === 307 && n < 5; n++) reply = await get()
+    expect([reply.status, reply.machine]).toEqual([200, far.machine])
+    near.answer = null
+    expect((await get({ method: 'POST' })).machine).toBe(near.machine)
+    expect(await pids()).toHaveLength(1)
   })
 
   test('loses no request when machines change, HAProxy reloads and the edge is started anew', async () => {

@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { ANYWHERE, type ReplayAim } from '@roost/core'
+import { ANYWHERE, type ReplayAim, type ReplayCacheRule } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 
 /**
@@ -26,6 +26,8 @@ export type ReplayAnswer =
       readonly machine: string
       /** Where `from` is; empty when it is not known. */
       readonly fromRegion: string
+      /** How replays of the host's app are kept for sessions. */
+      readonly sessions: readonly ReplayCacheRule[]
     }
   | {
       readonly kind: 'no'

@@ -142,7 +142,8 @@ export function createSteerRequests(options: {
         : options.routes().find(({ key }) => key === `${target.name}/http`)
     const limitMs = Math.min(question.timeoutMs ?? HOLD_MS, HOLD_REPLACED_MS)
     const chosen = await choose(routeNow, question.aim, limitMs, signal)
-    if (typeof chosen !== 'string') return { kind: 'to', ...chosen, fromRegion }
+    if (typeof chosen !== 'string')
+      return { kind: 'to', ...chosen, fromRegion, sessions: own.http?.replay_cache ?? [] }
     return no(chosen, 'No machine that the request was sent on to can answer now.')
   }
 

@@ -32,6 +32,21 @@ describe('machineConfig', () => {
       )
   })
 
+  test('reads how replays are kept for sessions, and refuses what no edge could go by', () => {
+    const rule = { path_prefix: '/app', ttl_seconds: 60, type: 'cookie', name: 'sid' }
+    const cached = (...replay_cache: object[]) =>
+      service({ ports: [{ port: 80, handlers: ['http'], http_options: { replay_cache } }] })
+        ?.ports[0]?.http_options
+    expect(cached(rule, { ...rule, path_prefix: 'a.test/', allow_bypass: true })).toEqual({
+      replay_cache: [rule, { ...rule, path_prefix: 'a.test/', allow_bypass: true }],
+    })
+    expect(cached()).toBeUndefined()
+    expect(() => cached({ ...rule, path_prefix: 'app' })).toThrow('replay_cache[0].path_prefix')
+    expect(() => cached(rule, { ...rule, ttl_seconds: 9 })).toThrow('replay_cache[1].ttl_seconds')
+    expect(() => cached({ ...rule, name: 'a b' })).toThrow('replay_cache[0].name')
+    expect(() => cached(...Array.from({ length: 21 }, () => rule))).toThrow('at most 20')
+  })
+
   test('reads autostop in both forms, and durations in both', () => {
     expect(service({ autostop: true })?.autostop).toBe('stop')
     expect(service({ autostop: false })?.autostop).toBe('off')

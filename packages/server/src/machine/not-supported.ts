@@ -51,10 +51,6 @@ export const NOT_SUPPORTED: readonly Row[] = [
     why: 'edges wait 10 s for the headers of a request',
   },
   {
-    path: 'services[].ports[].http_options.replay_cache',
-    why: 'edges ask the app about each request',
-  },
-  {
     path: 'volumes[].image',
     why: 'only temp_dir is there: mount the files by an image of its own',
   },

@@ -1,6 +1,8 @@
 import type { MachineConfigInput } from '@roost/api'
 import { PlatformError } from '@roost/base'
 import {
+  CACHE_TTL_SECONDS_MAX,
+  CACHE_TTL_SECONDS_MIN,
   type HttpOptions,
   type MachinePort,
   type PortHandler,
@@ -21,6 +23,7 @@ const HEADER_BYTES_MAX = 2000
 /** All that a route's answers get, as one word of HAProxy's. */
 const HEADERS_BYTES_MAX = 4000
 const IDLE_SECONDS_MAX = 86_400
+const REPLAY_RULES_MAX = 20
 
 /** One of a service's ports, or a range of them, with what edges do there. */
 export function portOf(port: PortInput, service: ServiceInput, path: string): MachinePort {
@@ -51,7 +54,7 @@ export function portOf(port: PortInput, service: ServiceInput, path: string): Ma
 }
 
 function httpOptions(input: HttpInput, path: string): HttpOptions | null {
-  const { compress, h2_backend, idle_timeout, response } = input
+  const { compress, h2_backend, idle_timeout, response, replay_cache } = input
   if (idle_timeout && idle_timeout > IDLE_SECONDS_MAX)
     throw invalid(`${path}.idle_timeout`, `at most ${IDLE_SECONDS_MAX} seconds`)
   const headers = headersOf(response?.headers ?? {}, `${path}.response.headers`)
@@ -64,8 +67,30 @@ function httpOptions(input: HttpInput, path: string): HttpOptions | null {
     ...(h2_backend ? { h2_backend } : {}),
     ...(idle_timeout ? { idle_timeout } : {}),
     ...(Object.keys(changes).length === 0 ? {} : { response: changes }),
+    ...(replay_cache?.length ? { replay_cache: replayCacheOf(replay_cache, path) } : {}),
   }
   return Object.keys(read).length === 0 ? null : read
+}
+
+function replayCacheOf(
+  input: NonNullable<HttpInput['replay_cache']>,
+  path: string,
+): NonNullable<HttpOptions['replay_cache']> {
+  if (input.length > REPLAY_RULES_MAX)
+    throw invalid(`${path}.replay_cache`, `at most ${REPLAY_RULES_MAX}`)
+  return input.map(({ path_prefix, ttl_seconds, type, name, allow_bypass }, n) => {
+    const at = `${path}.replay_cache[${n}]`
+    if (!/^[a-z0-9.-]*\/[\x21-\x7e]{0,500}$/.test(path_prefix))
+      throw invalid(`${at}.path_prefix`, 'a path such as /app, or host.example.com/app')
+    if (ttl_seconds < CACHE_TTL_SECONDS_MIN || ttl_seconds > CACHE_TTL_SECONDS_MAX)
+      throw invalid(
+        `${at}.ttl_seconds`,
+        `from ${CACHE_TTL_SECONDS_MIN} to ${CACHE_TTL_SECONDS_MAX}`,
+      )
+    if (!/^[!#$%&'*+.^`|~0-9A-Za-z_-]{1,100}$/.test(name))
+      throw invalid(`${at}.name`, `the name of a ${type}`)
+    return { path_prefix, ttl_seconds, type, name, ...(allow_bypass ? { allow_bypass } : {}) }
+  })
 }
 
 function headersOf(
