@@ -62,6 +62,7 @@ export function createCertificateShelf(options: {
     readKept(file).map((certificate) => [certificateId(certificate), certificate]),
   )
   const keys = new Map<string, Promise<string | null>>()
+  const said = new Set<string>()
   let failed = false
 
   function write(): void {
@@ -94,8 +95,10 @@ export function createCertificateShelf(options: {
     try {
       return await openSealed(sealed, sealing, keySealing(certificate))
     } catch (error) {
-      const { hostname } = certificate
-      log.error('the private key of a certificate can not be opened', { hostname, error })
+      const { hostname, fingerprint } = certificate
+      if (!said.has(fingerprint))
+        log.error('the private key of a certificate can not be opened', { hostname, error })
+      if (said.size < KEPT_MAX) said.add(fingerprint)
       return null
     }
   }

@@ -58,6 +58,7 @@ export function createCertificateFiles(options: {
 }): CertificateFiles {
   const { paths, log } = options
   let done = ''
+  let told = ''
   let queue: Promise<unknown> = Promise.resolve()
 
   async function look(): Promise<{
@@ -146,11 +147,22 @@ export function createCertificateFiles(options: {
         .map(([token, text]) => `add map ${paths.tokens} ${token} ${text}`),
     ])
     await write(accepted, found.tokens)
-    refused.push(...answers.filter((answer) => answer !== ''))
-    if (refused.length > 0) throw new Error(refused.slice(0, 5).join('; '))
+    const unsaid = answers.find((answer) => answer !== '')
+    if (unsaid !== undefined) throw new Error(`answer an authority: ${unsaid}`)
+    tellRefused(refused)
+    // What is refused is tried again at the next look.
+    if (refused.length > 0) return
     done = found.mark
     if (stored.size !== found.wanted.size)
       log.info('certificates of names', { count: found.wanted.size })
+  }
+
+  /** One that HAProxy does not take is in nobody's way, and said once. */
+  function tellRefused(refused: readonly string[]): void {
+    const text = refused.slice(0, 5).join('; ')
+    if (text !== '' && text !== told)
+      log.error('certificates are refused by HAProxy', { refused: text })
+    told = text
   }
 
   async function show(

@@ -1,0 +1,137 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { silentLogger } from '@roost/base'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import {
+  certificatePaths,
+  createCertificateFiles,
+  type ServedCertificate,
+} from './certificate-files.ts'
+import type { RuntimeApi } from './runtime-api.ts'
+
+let dir: string
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'roost-certificate-files-'))
+})
+afterEach(() => rm(dir, { recursive: true, force: true }))
+
+const served = (hostname: string, change: Partial<ServedCertificate> = {}): ServedCertificate => ({
+  hostname,
+  pem: `PEM of ${hostname}`,
+  fingerprint: `F-${hostname}`,
+  challenge: false,
+  ...change,
+})
+
+/** As much of HAProxy's store of certificates as is told it; `refuses` names what it does not take. */
+function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
+  const certificates = new Map<string, string>()
+  const list = new Map<string, string>()
+  const tokens = new Map<string, string>()
+  const commands: string[] = []
+  let open: { file: string; pem: string } | null = null
+  const one = (command: string): string => {
+    if (!command.startsWith('show')) commands.push(command)
+    const [, verb = '', kind = '', ...rest] = /^(\S+) (?:ssl )?(\S+) ?(.*)$/.exec(command) ?? []
+    const [first = '', file = '', text = ''] = (rest[0] ?? '').split(' ')
+    if (command === 'show ssl cert') return ['# filename', ...certificates.keys()].join('\n')
+    if (verb === 'show' && kind === 'cert') return `SHA1 FingerPrint: ${certificates.get(first)}`
+    if (verb === 'show' && kind === 'crt-list') return [...list.values()].join('\n')
+    if (verb === 'show') return [...tokens].map(([key, value]) => `0x1 ${key} ${value}`).join('\n')
+    if (verb === 'new') return certificates.set(first, '') && 'New empty certificate store'
+    if (verb === 'commit' && open !== null) {
+      certificates.set(open.file, open.pem.replace('PEM of ', 'F-'))
+      open = null
+      return 'Success!'
+    }
+    if (verb === 'del' && kind === 'crt-list') return list.delete(file) ? 'deleted' : 'not there'
+    if (verb === 'del' && kind === 'cert')
+      return certificates.delete(first) ? 'deleted' : 'not there'
+    if (verb === 'add') tokens.set(file, text)
+    if (verb === 'del') tokens.delete(file)
+    return verb === 'commit' ? 'no transaction' : ''
+  }
+  const api: RuntimeApi = {
+    send: async (asked) => asked.map(one),
+    async sendPayload(command, payload) {
+      commands.push(command)
+      if (command.startsWith('add ssl crt-list')) {
+        list.set(payload.split(' ')[0] ?? '', payload)
+        return 'Success!'
+      }
+      if (refuses(payload)) return 'unable to load certificate'
+      open = { file: command.split(' ').at(-1) ?? '', pem: payload }
+      return 'Transaction created'
+    },
+    disconnect() {},
+  }
+  return { api, certificates, list, tokens, commands }
+}
+
+function filesOf(serving: () => readonly ServedCertificate[], tokens = new Map<string, string>()) {
+  const paths = certificatePaths(dir)
+  const files = createCertificateFiles({
+    paths,
+    serving: async () => serving(),
+    tokens: () => tokens,
+    log: silentLogger,
+  })
+  return { files, paths }
+}
+
+test('HAProxy and the files that it starts from are brought there, and nothing is said twice', async () => {
+  const tokens = new Map([['token', 'token.thumb']])
+  let serving = [served('www.example.com'), served('*.example.com')]
+  const { files, paths } = filesOf(() => serving, tokens)
+  const haproxy = trialHaproxy()
+  await files.prepare()
+  await files.bringThere(haproxy.api)
+  expect([...haproxy.certificates.values()].sort()).toEqual([
+    'F-*.example.com',
+    'F-www.example.com',
+  ])
+  expect(haproxy.tokens.get('token')).toBe('token.thumb')
+  expect(await readFile(paths.list, 'utf8')).toBe(
+    `${paths.dir}/_.example.com.pem *.example.com\n${paths.dir}/www.example.com.pem www.example.com\n`,
+  )
+  const before = haproxy.commands.length
+  await files.bringThere(haproxy.api)
+  files.lookAgain()
+  await files.bringThere(haproxy.api)
+  expect(haproxy.commands).toHaveLength(before)
+  serving = serving.slice(0, 1)
+  tokens.clear()
+  await files.bringThere(haproxy.api)
+  expect([...haproxy.list.keys()]).toEqual([`${paths.dir}/www.example.com.pem`])
+  expect(haproxy.tokens.size).toBe(0)
+  expect((await readdir(paths.dir)).sort()).toEqual(['list', 'tokens.map', 'www.example.com.pem'])
+})
+
+test('what an authority is to see takes the place of what clients see, and gives it back', async () => {
+  const own = served('www.example.com')
+  let serving = [own]
+  const { files } = filesOf(() => serving)
+  const haproxy = trialHaproxy()
+  await files.bringThere(haproxy.api)
+  serving = [served('www.example.com', { pem: 'PEM of challenge', challenge: true })]
+  await files.bringThere(haproxy.api)
+  expect([...haproxy.list.values()]).toEqual([
+    expect.stringMatching(
+      /www\.example\.com_[0-9a-f]{12}\.pem \[alpn acme-tls\/1\] www\.example\.com$/,
+    ),
+  ])
+  serving = [own]
+  await files.bringThere(haproxy.api)
+  expect([...haproxy.list.values()]).toEqual([expect.stringMatching(/www\.example\.com\.pem www/)])
+})
+
+test('one that HAProxy refuses is in nobody’s way, and in no file that it starts from', async () => {
+  const tokens = new Map([['token', 'token.thumb']])
+  const { files, paths } = filesOf(() => [served('bad.example'), served('good.example')], tokens)
+  const haproxy = trialHaproxy((pem) => pem.includes('bad'))
+  await files.bringThere(haproxy.api)
+  expect([...haproxy.list.keys()]).toEqual([`${paths.dir}/good.example.pem`])
+  expect(haproxy.tokens.size).toBe(1)
+  expect(await readFile(paths.list, 'utf8')).toBe(`${paths.dir}/good.example.pem good.example\n`)
+})
