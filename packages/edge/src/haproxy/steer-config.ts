@@ -1,3 +1,4 @@
+import { nameRules } from './hostname-rules.ts'
 import { logRules } from './log-rules.ts'
 import type { ProxyFiles } from './render-config.ts'
 
@@ -82,8 +83,8 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
     '  option httpclose',
     ...logRules('detour'),
     '  http-request set-var(txn.host) req.hdr(roost-host)',
-    '  http-request set-var(txn.slot) req.hdr(roost-slot)',
-    `  http-request set-var(txn.slot) var(txn.host),map_str(${files.hostsMap}) unless { var(txn.slot) -m found }`,
+    ...nameRules(files),
+    '  http-request set-var(txn.slot) req.hdr(roost-slot) if { req.hdr(roost-slot) -m found }',
     '  http-request set-var(txn.to) req.hdr(roost-server)',
     '  http-request set-var(txn.forced) bool(true) if { var(txn.to) -m found }',
     '  http-request del-header roost- -m beg',
