@@ -9,6 +9,7 @@ export interface ReplayerStart extends ReplayerOptions {
 
 const LOOK_MS = 2000
 const IDLE_MS_MAX = 600_000
+const END_MS_MAX = 5000
 
 export async function runReplayer(start: ReplayerStart): Promise<void> {
   const replayer = await startReplayer(start)
@@ -16,5 +17,6 @@ export async function runReplayer(start: ReplayerStart): Promise<void> {
     if (existsSync(start.runDir) && replayer.idleMs() < IDLE_MS_MAX) return
     clearInterval(timer)
     void replayer.close().then(() => process.exit(0))
+    setTimeout(() => process.exit(0), END_MS_MAX)
   }, LOOK_MS)
 }

@@ -64,8 +64,10 @@ export function startReplayerProcess(options: {
     if (line !== null || signal.aborted) return
     if (performance.now() - startedAt < START_MS) return
     startedAt = performance.now()
-    const child = spawn(process.execPath, [programFile(), '--replayer', JSON.stringify(start)], {
-      ...{ detached: true, stdio: 'ignore', cwd: '/' },
+    const child = spawn(process.execPath, [...program(), '--replayer', JSON.stringify(start)], {
+      detached: true,
+      stdio: 'ignore',
+      cwd: '/',
     })
     child.on('error', (error) => {
       if (told !== error.message) log.error('the replayer can not be started', { error })
@@ -102,10 +104,10 @@ export function startReplayerProcess(options: {
   }
 }
 
-/** The edge's own program, bundled or not; in tests, which are none, its source. */
-function programFile(): string {
+/** The edge's own program, bundled or not, with what Node was told about its memory; in tests, which are none, its source. */
+function program(): readonly string[] {
   const own = process.argv[1] ?? ''
   return /^(main\.ts|edge\.mjs)$/.test(basename(own))
-    ? own
-    : join(import.meta.dirname, '..', 'main.ts')
+    ? [...process.execArgv, own]
+    : [join(import.meta.dirname, '..', 'main.ts')]
 }
