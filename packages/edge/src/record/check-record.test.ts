@@ -48,6 +48,31 @@ describe('checkRecord', () => {
     expect(checkRecord('host', null)).toEqual({ kind: 'bad', why: 'it is null' })
   })
 
+  test('no port or option is text that would mean something to the kernel or to HAProxy', () => {
+    const [service] = goodMachine.services
+    const kind = (port: object) => {
+      const ports = [{ port: 9000, handlers: ['tls'], force_https: false, ...port }]
+      return checkRecord('machine', { ...goodMachine, services: [{ ...service, ports }] }).kind
+    }
+    expect(kind({ end_port: 9009, tls_options: { alpn: ['h2'], versions: ['TLSv1.3'] } })).toBe(
+      'good',
+    )
+    expect(
+      kind({ http_options: { idle_timeout: 5, response: { headers: { a: 'b', c: false } } } }),
+    ).toBe('good')
+    for (const bad of [
+      { port: '9000 } accept' },
+      { end_port: 8999 },
+      { end_port: '9001' },
+      { tls_options: { alpn: ['h2] *'] } },
+      { tls_options: { versions: ['SSLv3'] } },
+      { http_options: { idle_timeout: '5' } },
+      { http_options: { response: { headers: { a: 1 } } } },
+      { http_options: 7 },
+    ])
+      expect(kind(bad), JSON.stringify(bad)).toBe('bad')
+  })
+
   test('whatever it is, it is answered', () => {
     fc.assert(
       fc.property(

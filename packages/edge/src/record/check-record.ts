@@ -126,8 +126,33 @@ function isService(value: unknown): boolean {
     isWhole(soft, 0, 10_000_000) &&
     (hard === null || isWhole(hard, 0, 10_000_000)) &&
     Array.isArray(value['ports']) &&
-    value['ports'].every((port) => isObject(port) && Array.isArray(port['handlers']))
+    value['ports'].every(isPort)
   )
+}
+
+/** Ports and options stand in rules of the kernel and in HAProxy's lists as they are. */
+function isPort(value: unknown): boolean {
+  if (!isObject(value) || !Array.isArray(value['handlers'])) return false
+  const { port, end_port, http_options = {}, tls_options = {} } = value
+  if (!isWhole(port, 1, 65535) || !isObject(http_options) || !isObject(tls_options)) return false
+  const { alpn = [], versions = [] } = tls_options
+  const { idle_timeout = 0, response = {} } = http_options
+  return (
+    (end_port === undefined || isWhole(end_port, port as number, 65535)) &&
+    Array.isArray(alpn) &&
+    alpn.every((name) => matches(/^[A-Za-z0-9][A-Za-z0-9./_-]{0,31}$/, name)) &&
+    Array.isArray(versions) &&
+    versions.every((version) => matches(/^TLSv1\.[23]$/, version)) &&
+    isWhole(idle_timeout, 0, 10_000_000) &&
+    isObject(response) &&
+    isObject(response['headers'] ?? {}) &&
+    Object.values((response['headers'] ?? {}) as object).every(isHeader)
+  )
+}
+
+function isHeader(value: unknown): boolean {
+  const values = Array.isArray(value) ? value : [value]
+  return value === false || values.every((one) => typeof one === 'string')
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
