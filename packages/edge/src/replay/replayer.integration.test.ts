@@ -283,16 +283,10 @@ describe('an app that answers with fly-replay', () => {
     }
   })
 
-  test('answers as it comes: piece by piece, with trailers, and before it has read a large body', async () => {
+  test('answers as it comes: piece by piece, with trailers', async () => {
     const { near, server, applied } = await two(null)
     const waiting: (() => void)[] = []
-    const own = createServer((asked, answer) => {
-      if (asked.method === 'POST') {
-        answer.writeHead(413, { connection: 'close' }).end('too large')
-        // Lingers, as a good server does: closed with bytes unread, the kernel would take back what it said.
-        asked.resume()
-        return
-      }
+    const own = createServer((_, answer) => {
       answer.writeHead(200, { trailer: 'x-sum' })
       answer.write('first')
       waiting.push(() => {
@@ -319,10 +313,6 @@ describe('an app that answers with fly-replay', () => {
     })
     await once(answer, 'end')
     expect([rest, answer.trailers['x-sum']]).toEqual(['second', '7'])
-    for (let n = 0; n < 5; n++) {
-      const early = await get({ method: 'POST', body: 'x'.repeat(900_000) })
-      expect([early.status, early.text]).toEqual([413, 'too large'])
-    }
     own.closeAllConnections()
     own.close()
   })
