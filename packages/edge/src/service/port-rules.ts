@@ -19,6 +19,12 @@ export interface PortRulesInput {
   readonly routes: readonly Route[]
 }
 
+/**
+ * Only the first packet of a connection. A kernel that had no such rules before follows connections that are open from their next packet
+ * on, which looks like the first to it, and would lead them elsewhere.
+ */
+const BEGINNING = 'tcp flags & (fin | syn | rst | ack) == syn'
+
 /** null: nothing is led anywhere. */
 export function portRules(input: PortRulesInput): string | null {
   const { table, address, self } = input
@@ -40,7 +46,7 @@ export function portRules(input: PortRulesInput): string | null {
 delete table ip ${table}
 table ip ${table} {${chains.join('')}
   chain ports {
-${[...tcp].map(([port, ranges]) => `    tcp dport { ${[...ranges].join(', ')} } dnat to ${address}:${port}`).join('\n')}
+${[...tcp].map(([port, ranges]) => `    ${BEGINNING} tcp dport { ${[...ranges].join(', ')} } dnat to ${address}:${port}`).join('\n')}
 ${udp.length === 0 ? '' : `    udp dport vmap { ${udp.map(({ listener }, n) => `${rangeText(listener)} : goto udp${n}`).join(', ')} }`}
   }
   chain arriving {
