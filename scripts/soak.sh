@@ -2,7 +2,7 @@
 # The long runs, 40 minutes by default:
 #   SIM_MINUTES (20)   the simulator over as many seeds as fit, on all cores; new ones each time, unless FIRST_SEED says where to begin
 #   RATE (50)          the end-to-end tests with so many requests per second to each of six apps
-#   FIRE_MINUTES (12)  two apps under 500 requests per second, changed again and again (CHANGES, 50 at least), programs killed; prints
+#   FIRE_MINUTES (12)  two apps under 500 requests per second, changed again and again (CHANGES, 50 at least, spread over them), programs killed; prints
 #                      what grows meanwhile. An hour of it: SIM_MINUTES=0 FIRE_MINUTES=60 make soak
 set -uo pipefail
 cd "$(dirname "$0")/.."

@@ -124,6 +124,11 @@ export const edgeConfig = z.object({
       slots: z.int().default(200),
       maxConnections: z.int().default(4000),
       /**
+       * Missing: as many as processors. Fewer where several HAProxies share them: its threads wait for each other's locks by spinning,
+       * and one that is not running while it holds one keeps the others at it.
+       */
+      threads: z.int().min(1).optional(),
+      /**
        * HAProxy outlives the edge program, so that a restart disturbs nobody: its master's process id is in
        * `<runDir>/haproxy.pid`, SIGTERM ends it. True: the edge ends it when it is itself told to stop.
        */

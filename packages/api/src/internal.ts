@@ -181,6 +181,8 @@ export const edgeAliveReply = z.object({
   round_trip_ms: z.record(z.string(), z.number()),
   /** Apps that it knows to replay requests. Missing before edges did. */
   replaying: z.array(z.string()).optional(),
+  /** Requests that it has at work, by key of the route and machine: of apps in several regions, where there are any. */
+  at_work: z.record(z.string(), z.record(z.string(), z.number())).optional(),
 })
 export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
 

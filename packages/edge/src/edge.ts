@@ -254,6 +254,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       : null,
     slots: config.haproxy.slots,
     maxConnections: config.haproxy.maxConnections,
+    threads: config.haproxy.threads,
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
     services: {
@@ -382,7 +383,18 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
-  const spreading = startSpreadLoad({ api: loadApi, slots: () => controller.slots(), clock, log })
+  const spreading = startSpreadLoad({
+    api: loadApi,
+    region: self.region,
+    slots: () => controller.slots(),
+    elsewhere: (key) =>
+      prober.replies().flatMap(({ region, at_work: atWork }) => {
+        const mine = atWork?.[key]
+        return mine === undefined ? [] : [{ region, atWork: mine }]
+      }),
+    clock,
+    log,
+  })
   const heartbeat = startLoop({
     name: 'heartbeat',
     periodMs: HEARTBEAT_MS,
@@ -444,6 +456,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           serving: isServing(),
           round_trip_ms: Object.fromEntries(prober.roundTrips()),
           replaying: [...replaying.all()],
+          at_work: spreading.atWork(),
         }),
         log,
       })

@@ -27,6 +27,8 @@ export interface HostSpec {
   /** Unique on this kernel: the sockets of user-space WireGuard all lie in one folder. */
   readonly wireguard: { readonly interface: string; readonly port: number }
   readonly capacity: { readonly cpus: number; readonly memoryMb: number }
+  /** Of HAProxy; missing: as many as processors. */
+  readonly proxyThreads?: number
   readonly builder: boolean
   /** Runs containerd in a mount namespace of its own, so that all its mounts vanish with it. */
   readonly ownMounts: boolean

@@ -368,7 +368,10 @@ function agentAndEdgeConfig(
       https: { address: spec.listenAddress, port: 443 },
       dns: { address: spec.listenAddress, port: 53 },
       listen: { address: mesh, port: EDGE_PROBE_PORT },
-      haproxy: { cgroup: limitsOf(layout, 'haproxy', spec.capacity.memoryMb).cgroup },
+      haproxy: {
+        cgroup: limitsOf(layout, 'haproxy', spec.capacity.memoryMb).cgroup,
+        threads: spec.proxyThreads,
+      },
       logFile: `${layout.logDir}/edge.log`,
     }),
   }

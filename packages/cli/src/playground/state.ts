@@ -99,6 +99,8 @@ export function hostSpecOf(plan: PlaygroundPlan, region: RegionPlan): HostSpec {
     wireguard: { interface: `${plan.name}wg${region.number}`, port: WIREGUARD_PORT },
     // Each pretends to have this machine for itself: limits of machines are kept, sums over hosts are not.
     capacity: { cpus: availableParallelism(), memoryMb: Math.floor(totalmem() / 1_048_576) },
+    // These they do share.
+    proxyThreads: Math.max(1, Math.floor(availableParallelism() / plan.regions.length)),
     builder: region.number === 1,
     ownMounts: true,
     server:

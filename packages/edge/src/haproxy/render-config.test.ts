@@ -57,8 +57,9 @@ describe('the configuration', () => {
       { ...shape, slots: 4 },
       { ...shape, region: 'iad' },
       { ...shape, https: null },
+      { ...shape, threads: 1 },
     ].map((s) => renderConfig(s, new Map()).mark)
-    expect(new Set(marks).size).toBe(4)
+    expect(new Set(marks).size).toBe(5)
     expect(slotsOfMark('someone else')).toBeNull()
   })
 

@@ -35,6 +35,8 @@ export interface ProxyShape {
   /** Backends called `s0`, `s1`, … that wait for apps. */
   readonly slots: number
   readonly maxConnections: number
+  /** Missing: as many as processors. */
+  readonly threads?: number | undefined
   readonly files: ProxyFiles
   /** User and group to run as once the ports are bound; null: stay who we are. */
   readonly user: string | null
@@ -113,6 +115,7 @@ export function renderConfig(
     'global',
     `  description ${mark}`,
     `  maxconn ${shape.maxConnections + HELD_MAX + REPLAYED_MAX}`,
+    ...(shape.threads === undefined ? [] : [`  nbthread ${shape.threads}`]),
     `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
     '  stats timeout 1h',
     // Open WebSockets live on in the worker that was replaced, for so long.

@@ -1,6 +1,12 @@
 import type { AppName, HostId, MachineId, RegionCode, Route } from '@roost/core'
 import { describe, expect, test } from 'vitest'
-import { parseLoad, planSpread, type ServerLoad, type SpreadState } from './spread-plan.ts'
+import {
+  type LoadElsewhere,
+  parseLoad,
+  planSpread,
+  type ServerLoad,
+  type SpreadState,
+} from './spread-plan.ts'
 
 const id = (n: number) => n.toString(16).padStart(14, '0') as MachineId
 const address = (n: number) => `10.210.4.${n}`
@@ -34,11 +40,18 @@ const server = (n: number, role: string, more: Partial<ServerLoad> = {}): Server
 })
 const plan = (
   servers: readonly ServerLoad[],
-  options: { queued?: number; before?: SpreadState | null; route?: Route } = {},
+  options: {
+    queued?: number
+    before?: SpreadState | null
+    route?: Route
+    elsewhere?: readonly LoadElsewhere[]
+  } = {},
 ) =>
   planSpread({
     slot: 's1',
+    region: 'r0' as RegionCode,
     route: options.route ?? route([0, 1, 2]),
+    elsewhere: options.elsewhere ?? [],
     seen: { servers, queued: options.queued ?? 0 },
     before: options.before ?? null,
   })
@@ -76,6 +89,24 @@ describe('what a slot uses of farther regions', () => {
       'set server s1/m3.o0 weight 22',
       'set server s1/m3.o0 state ready',
     ])
+  })
+
+  test('not the room that others have taken; of room at home, what the other edge there leaves', () => {
+    const others = (region: string, n: number, load: number): LoadElsewhere => ({
+      region,
+      atWork: { [id(n)]: load },
+    })
+    expect(brief(plan(busy(15), { elsewhere: [others('r1', 2, 12)] }).commands)).toEqual([
+      'add server s1/m3.o0 10.210.4.3:8080',
+      'set server s1/m3.o0 weight 67',
+      'set server s1/m3.o0 state ready',
+    ])
+    const full = [others('r1', 2, 12), others('r2', 3, 10)]
+    expect(plan(busy(15), { elsewhere: full, route: route([0, 1, 2], null) }).commands).toEqual([])
+    // Who comes from far gives way to this edge; who comes in at home as well has the same right.
+    expect(plan(busy(8), { elsewhere: [others('r1', 1, 9)] }).commands).toEqual([])
+    expect(plan(busy(8), { elsewhere: [others('r0', 1, 9)] }).state.farthest).toBe(1)
+    expect(plan(busy(8)).atWork).toEqual({ [id(1)]: 8 })
   })
 
   test('not a region that is down, and its weight moves only when that is worth it', () => {

@@ -2,9 +2,12 @@ import {
   CLOSED,
   nextOverflow,
   type Overflow,
+  type RegionCode,
   type Route,
   type RouteTarget,
+  roomOf,
   sharesOf,
+  type Tier,
 } from '@roost/core'
 import { type Entry, entryName, parseEntryName, serverOptions } from '../haproxy/entry.ts'
 import { statRows } from '../haproxy/observed-proxy.ts'
@@ -60,8 +63,18 @@ export interface Spread {
   readonly commands: readonly string[]
   /** Requests at work and waiting. */
   readonly load: number
+  /** By machine, where there is any. */
+  readonly atWork: Readonly<Record<string, number>>
   /** Worth another look soon. */
   readonly busy: boolean
+}
+
+/** What another edge has at work on an app's machines. */
+export interface LoadElsewhere {
+  /** Of that edge. */
+  readonly region: string
+  /** By machine. */
+  readonly atWork: Readonly<Record<string, number>>
 }
 
 /** A change of weight by less is not worth it. */
@@ -70,12 +83,15 @@ const WEIGHT_CHANGE = 0.15
 /** Which machines of farther regions a slot should use now, and with what weight: commands from how it is to how it should be. */
 export function planSpread(options: {
   readonly slot: string
+  /** Of this edge. */
+  readonly region: RegionCode
   readonly route: Route
   readonly seen: SlotLoad
+  readonly elsewhere: readonly LoadElsewhere[]
   /** null: as HAProxy has it. */
   readonly before: SpreadState | null
 }): Spread {
-  const { slot, route, seen } = options
+  const { slot, route, seen, elsewhere } = options
   const { soft_limit, hard_limit } = route.concurrency
   const softLimit = Math.max(1, Math.min(soft_limit, hard_limit ?? soft_limit))
   const of = (target: RouteTarget) =>
@@ -102,7 +118,23 @@ export function planSpread(options: {
   const load =
     seen.queued +
     seen.servers.reduce((sum, server) => sum + (isHold(server.name) ? 0 : server.load), 0)
-  const at = { tiers: tiers.map((targets) => targets.length), softLimit, load }
+  const mine = atWorkOf(seen)
+  const tierOf = (targets: readonly RouteTarget[]): Tier => {
+    const region = targets[0]?.region
+    const on = (atWork: Readonly<Record<string, number>>) =>
+      targets.reduce((sum, { machine }) => sum + (atWork[machine] ?? 0), 0)
+    const by = (isHome: boolean) =>
+      elsewhere.reduce((sum, o) => sum + ((o.region === region) === isHome ? on(o.atWork) : 0), 0)
+    const isHome = options.region === region
+    const others = { before: isHome ? 0 : by(true), equals: by(isHome), mine: on(mine) }
+    const room = (limit: number) => roomOf({ limit: targets.length * limit, ...others })
+    return {
+      machines: targets.length,
+      softRoom: room(softLimit),
+      hardRoom: room(hard_limit ?? Number.POSITIVE_INFINITY),
+    }
+  }
+  const at = { tiers: tiers.map(tierOf), load }
   const before: Overflow = {
     open: Math.max(CLOSED.open, tiers.filter((targets) => rankOf(targets) <= farthest).length),
     calm: options.before?.calm ?? 0,
@@ -114,13 +146,14 @@ export function planSpread(options: {
   const used = new Set<string>()
   for (const [n, targets] of tiers.entries()) {
     if (next.open === 1 || n >= next.open) break
+    const weight = shares[n] ?? 0
+    if (weight === 0) continue
     for (const target of targets) {
       const entries = of(target)
       if (entries.some(({ role, maint, up }) => role === 'active' && !maint && up)) continue
       const found =
         entries.find(({ role, maint }) => role === 'overflow' && !maint) ??
         entries.find(({ role }) => role === 'overflow')
-      const weight = shares[n] ?? 100
       const server = found?.name ?? freeName(target, seen)
       const name = `${slot}/${server}`
       used.add(server)
@@ -146,8 +179,18 @@ export function planSpread(options: {
     },
     commands: [...incoming, ...outgoing],
     load,
-    busy: next.open > 1 || load * 2 >= (at.tiers[0] ?? 0) * softLimit,
+    atWork: mine,
+    busy: next.open > 1 || load * 2 >= (at.tiers[0]?.softRoom ?? 0),
   }
+}
+
+function atWorkOf({ servers }: SlotLoad): Readonly<Record<string, number>> {
+  const sums: Record<string, number> = {}
+  for (const { name, load } of servers) {
+    const machine = parseEntryName(name)?.machine
+    if (machine !== undefined && load > 0) sums[machine] = (sums[machine] ?? 0) + load
+  }
+  return sums
 }
 
 function freeName(target: RouteTarget, { servers }: SlotLoad): string {

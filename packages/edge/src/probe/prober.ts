@@ -11,6 +11,8 @@ export interface Prober {
   isAlive(host: HostId): boolean
   /** This edge to each host, steady: small changes do not show. */
   roundTrips(): ReadonlyMap<HostId, number>
+  /** The last answers of those that live. */
+  replies(): readonly EdgeAliveReply[]
   /** What another host last said that it measured. */
   roundTripsOf(host: HostId): ReadonlyMap<HostId, number>
   stop(): Promise<void>
@@ -57,6 +59,7 @@ export function startProber(options: {
     const [alive] = await Promise.allSettled([
       asker.alive(host, signal).then((reply) => {
         options.onReply?.(reply)
+        neighbour.reply = reply
         neighbour.measured = new Map(
           Object.entries(reply.round_trip_ms).map(([id, ms]) => [id as HostId, ms]),
         )
@@ -127,6 +130,8 @@ export function startProber(options: {
     isAlive: (host) => known.get(host)?.isAlive(elapsedMs()) ?? true,
     roundTrips: () =>
       new Map([...known].flatMap(([id, { shownMs }]) => (shownMs === null ? [] : [[id, shownMs]]))),
+    replies: () =>
+      [...known.values()].flatMap(({ reply, toldAlive }) => (reply && toldAlive ? [reply] : [])),
     roundTripsOf: (host) => known.get(host)?.measured ?? new Map(),
     stop: async () => {
       stopping.abort()
@@ -147,6 +152,7 @@ interface Neighbour {
   /** Of the last answer; before the first one, since when it is known. */
   heardAt: number
   measured: Measured
+  reply: EdgeAliveReply | null
   /** Changes only when the way has become longer or shorter by a fifth and 5 ms: ranks that flicker would move traffic for nothing. */
   shownMs: number | null
   measure(ms: number): void
@@ -163,6 +169,7 @@ function createNeighbour(host: Host, now: number): Neighbour {
     connected: false,
     heardAt: now,
     measured: new Map(),
+    reply: null,
     shownMs: null,
     measure(ms) {
       samples.push(ms)
