@@ -52,6 +52,7 @@ interface Failure {
 const failures: Failure[] = []
 const times: number[] = []
 const bodies = new Map<string, number>()
+const usedAt = new WeakMap<object, number>()
 const kinds = new Map<string, number>()
 let requests = 0
 let reused = 0
@@ -138,10 +139,21 @@ function send(target: string, ask: Ask): Promise<void> {
       end(`nothing within ${ask.withinMs} ms`)
       outgoing.destroy()
     }, ask.withinMs)
-    outgoing.on('socket', () => {
-      if (outgoing.reusedSocket) reused++
+    // What an unlucky one is found by: how its connection came, and for how long it had rested.
+    let connection = 'new connection'
+    outgoing.on('socket', (socket) => {
+      if (outgoing.reusedSocket) {
+        reused++
+        const restedMs = sinceBegin() - (usedAt.get(socket) ?? Number.NaN)
+        connection = `rested ${Math.round(restedMs)} ms, port ${socket.localPort}, ${socket.bytesRead} bytes read`
+      }
+      socket.once('free', () => usedAt.set(socket, sinceBegin()))
     })
-    outgoing.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
+    outgoing.on('error', (error: NodeJS.ErrnoException) =>
+      end(
+        `${error.code}: ${error.message} after ${Math.round(sinceBegin() - startMs)} ms (${connection})`,
+      ),
+    )
     if (ask.body === undefined) return void outgoing.end()
     const { text, parts, ms } = ask.body
     const size = Math.ceil(text.length / parts)
