@@ -4,6 +4,22 @@
  * HAProxy's own checks may have found a machine. A request that comes back after `go` failed at a machine: not for ever.
  */
 export function holdScript(askSocket: string): string {
+  return `${holding(askSocket)}
+core.register_action("hold", { "http-req" }, function(txn)
+  local id = txn.sf:req_fhdr("fly-request-id") or ""
+  local seconds, why = hold(id, txn:get_var("txn.host") or "", FORGET_MS)
+  if seconds == nil then return end
+  txn:set_var("txn.retry", seconds)
+  txn:set_var("txn.why", why)
+end, 0)
+`
+}
+
+/**
+ * For a script: `hold(id, subject, same_ms)` returns when what has this id may be tried, or how many seconds from now it should come again,
+ * and why. Who comes back under the same id within `same_ms` is the same one.
+ */
+export function holding(askSocket: string): string {
   return `
 local PASSES = 3
 local ALONE_MS = { 1000, 4000, 10000 }
@@ -24,43 +40,43 @@ local function sweep()
   end
 end
 
-local function ask(host, waited)
+local function ask(subject, waited)
   local socket = core.tcp()
   socket:settimeout(70)
   local answer
-  if socket:connect("abns@${askSocket}") and socket:send(string.format("%s %d\\n", host, waited)) then
+  if socket:connect("abns@${askSocket}") and socket:send(string.format("%s %d\\n", subject, waited)) then
     answer = socket:receive("*l")
   end
   socket:close()
   return answer
 end
 
-core.register_action("hold", { "http-req" }, function(txn)
+local function hold(id, subject, same_ms)
   sweep()
-  local id = txn.sf:req_fhdr("fly-request-id") or ""
-  local host = txn:get_var("txn.host") or ""
   local began = now()
-  local one = held[id] or { since = began, passes = 0 }
+  local one = held[id]
+  if one == nil or began - one.last > same_ms then one = { since = began, passes = 0 } end
   one.passes = one.passes + 1
   one.last = began
   held[id] = one
-  local function refuse(seconds, why)
+  if one.passes > PASSES then
     held[id] = nil
-    txn:set_var("txn.retry", seconds)
-    txn:set_var("txn.why", why)
+    return "5", "No machine of this app could answer."
   end
-  if one.passes > PASSES then return refuse("5", "No machine of this app could answer.") end
   if one.passes > 1 then core.msleep(100 * one.passes) end
   while true do
-    local asked, answer = pcall(ask, host, now() - one.since)
+    local asked, answer = pcall(ask, subject, now() - one.since)
     if not asked then answer = nil end
     one.last = now()
-    if answer == "go" then return end
+    if answer == "go" then return nil end
     local seconds, why = string.match(answer or "", "^no (%d+) (.+)$")
-    if seconds then return refuse(seconds, why) end
-    if now() - began > ALONE_MS[one.passes] then return end
+    if seconds then
+      held[id] = nil
+      return seconds, why
+    end
+    if now() - began > ALONE_MS[one.passes] then return nil end
     core.msleep(200)
   end
-end, 0)
+end
 `
 }
