@@ -518,6 +518,9 @@ export async function openTrial(number = 0) {
     const dead = new Set<string>()
     /** What other edges say that replays. */
     const replaying: string[] = []
+    /** What the edges of a region say that they have at work on machines of `shop`, and which have been asked since. */
+    const atWork = new Map<string, Readonly<Record<string, number>>>()
+    const told = new Set<string>()
     const start = () =>
       startEdge({
         config,
@@ -527,7 +530,9 @@ export async function openTrial(number = 0) {
             if (dead.has(region)) throw new Error('dead')
             // Each has its own distance, or chance would rank them.
             await systemClock.sleep(region === 'iad' ? 15 : 60)
-            return { host: id, region, serving: true, round_trip_ms: {}, replaying }
+            if (atWork.has(region)) told.add(region)
+            const at_work = { 'shop/http': atWork.get(region) ?? {} }
+            return { host: id, region, serving: true, round_trip_ms: {}, replaying, at_work }
           },
           knock: async () => {},
           forget: () => {},
@@ -567,6 +572,8 @@ export async function openTrial(number = 0) {
       start,
       dead,
       replaying,
+      atWork,
+      told,
       config,
       masterPid: async () => Number(await readFile(files.pid, 'utf8')),
     }

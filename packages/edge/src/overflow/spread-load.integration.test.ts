@@ -70,6 +70,25 @@ describe('limits of machines', () => {
     expect([...few.failures, ...more.failures]).toEqual([])
   })
 
+  test('what all regions are full of stays at home, and goes far once there is room', async () => {
+    const [near, far] = [await backend(1), await backend(2, 'iad')]
+    const { server, applied, told, atWork } = await raise()
+    // Its own edge has filled it.
+    atWork.set('iad', { [far.machine]: 30 })
+    server.put('machine', far.machine, view(far, { soft: 4 }))
+    await applied(server.put('machine', near.machine, view(near, { soft: 4 })))
+    await until('its checks found it', async () => (await get()).machine === near.machine)
+    // Edges ask each other once a second.
+    await until('that was heard', () => told.has('iad'))
+    const many = crowd(10)
+    await until('they were answered', () => many.done() > 300)
+    expect(far.hits.count).toBe(0)
+    atWork.set('iad', {})
+    await until('the next region helps', () => far.hits.count > 20)
+    await many.stop()
+    expect(many.failures).toEqual([])
+  })
+
   test('what nobody has room for waits in line, and is told to come again after five seconds', async () => {
     const one = await backend(1)
     const { server, applied } = await raise()
