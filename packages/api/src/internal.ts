@@ -18,6 +18,7 @@ import type {
 } from '@roost/core'
 import { MACHINE_SIGNALS } from '@roost/core'
 import { z } from 'zod'
+import { accessLine } from './platform.ts'
 
 /**
  * What programs say to each other, over mTLS: agents and edges to the server on its internal port, the server to agents
@@ -207,6 +208,24 @@ export const edgeTrafficReply = z.object({
   ),
 })
 export type EdgeTrafficReply = z.infer<typeof edgeTrafficReply>
+
+/**
+ * `GET /edge/v1/access` by the server: requests of one app as they end, for as long as the server listens. A line `{}` says that all are told
+ * from now on, and comes again at least every 10 s.
+ */
+export const edgeAccessQuery = z.object({
+  app: z.string(),
+  /** Only what this machine answered. */
+  machine: z.string().optional(),
+  /** Paths with what follows their `?`. */
+  query: z.enum(['true', 'false']).default('false'),
+})
+export const edgeAccessLine = z.object({
+  request: accessLine.optional(),
+  /** How many were not told since the last of these. */
+  left_out: z.number().optional(),
+})
+export type EdgeAccessLine = z.infer<typeof edgeAccessLine>
 
 /**
  * `GET /agent/v1/machines/:id/logs` by the server. The answer is a `logLine` a line, oldest first. With `follow` it goes on

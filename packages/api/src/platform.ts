@@ -214,6 +214,32 @@ export const logLine = z.object({
 })
 export type LogLine = z.infer<typeof logLine>
 
+/** A request, told when its answer is complete or its client has left. */
+export const accessLine = z.object({
+  timestamp: z.string(),
+  /** Of the edge that answered it, and the name of its host. */
+  region: z.string(),
+  host: z.string(),
+  client: z.string(),
+  method: z.string(),
+  /** Without what follows its `?`, unless that was asked for; at most 400 bytes. */
+  path: z.string(),
+  /** 0: the client left before there was one. */
+  status: z.number(),
+  bytes_in: z.number(),
+  bytes_out: z.number(),
+  /** From its first byte to the last of its answer. */
+  duration_ms: z.number(),
+  /** null: no machine answered. */
+  machine: z.string().nullable(),
+  request_id: z.string(),
+})
+export type AccessLine = z.infer<typeof accessLine>
+/** What a reader of requests must know: who tells of them, and what is missing. */
+export const accessNotice = z.object({ timestamp: z.string(), notice: z.string() })
+export const accessEvent = z.union([accessLine, accessNotice])
+export type AccessEvent = z.infer<typeof accessEvent>
+
 export const secretReply = z.object({
   name: z.string(),
   digest: z.string(),

@@ -47,6 +47,7 @@ import {
   waitQuery,
 } from './machines.ts'
 import {
+  accessEvent,
   appStatusReply,
   appTrafficReply,
   buildEvent,
@@ -652,6 +653,23 @@ export const routes = {
     }),
     reply: 'lines',
     line: logLine,
+  },
+  appAccessLogs: {
+    method: 'GET',
+    path: '/api/v1/apps/:app/access-logs',
+    action: 'log:read',
+    summary: 'Requests of an app as all edges answer them, from now on; nothing of them is kept',
+    params: app,
+    query: z.object({
+      /** Only of edges there. */
+      region: z.string().optional(),
+      /** Only what this one answered. */
+      machine: machineId.optional(),
+      /** Paths with what follows their `?`, which may hold secrets. */
+      query: flag,
+    }),
+    reply: 'lines',
+    line: accessEvent,
   },
   createBuild: {
     method: 'POST',

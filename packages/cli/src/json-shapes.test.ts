@@ -140,6 +140,15 @@ beforeAll(async () => {
         { timestamp: AT, machine: ID, region: 'ams', host: 'ams-1', message: 'hello' },
         { timestamp: AT, machine: ID, container: 'c', region: 'ams', host: 'ams-1', message: '' },
       ),
+    appAccessLogs: () =>
+      lines(
+        { timestamp: AT, notice: '1 edge tells of requests from now on' },
+        ...['m', null].map((machine) => ({
+          ...{ timestamp: AT, region: 'ams', host: 'ams-1', client: '192.0.2.7', method: 'GET' },
+          ...{ path: '/', status: 200, bytes_in: 1, bytes_out: 2, duration_ms: 3 },
+          ...{ machine, request_id: 'r' },
+        })),
+      ),
     listSecrets: value([{ name: 'A', digest: 'd', created_at: AT, updated_at: AT }]),
     setSecrets: value({ release }),
     listCertificates: value({ certificates: [summary], total_count: 1 }),
@@ -259,9 +268,23 @@ const WITH_ENGINES = [
 ]
 const HERE = Object.keys(JSON_SHAPES).filter((words) => !WITH_ENGINES.includes(words))
 
+/** It goes on until somebody ends it. */
+function interruptAfter({ context, interrupt }: ReturnType<typeof trialTerminal>, lines: number) {
+  const { stdout } = context
+  const write = stdout.write
+  let written = 0
+  stdout.write = (text: string) => {
+    written += 1
+    const done = write.call(stdout, text)
+    if (written === lines) interrupt()
+    return done
+  }
+}
+
 async function answerTo(words: string): Promise<string> {
   const terminal = trialTerminal({ cwd: folder, env: { ROOST_APP: 'shop' } })
   const argv = [...words.split(' '), ...(argumentsOf()[words] ?? []), '--json']
+  if (words === 'logs --access') interruptAfter(terminal, 2)
   const { code, out, err } = await terminal.run(...argv)
   expect({ code, err: code === 0 ? '' : err }).toEqual({ code: 0, err: '' })
   return out

@@ -1,4 +1,5 @@
 import {
+  accessLine,
   appStatusReply,
   appTrafficReply,
   certificateReply,
@@ -310,6 +311,7 @@ export const JSON_SHAPES: Readonly<Record<string, z.ZodType>> = {
 /** Of commands that go on: each line is JSON of its own. */
 export const JSON_LINES: Readonly<Record<string, z.ZodType>> = {
   logs: z.strictObject(logLine.shape),
+  'logs --access': z.strictObject(accessLine.shape),
   'releases --follow': z.union([z.strictObject(releaseEvent.shape), release]),
 }
 

@@ -502,4 +502,61 @@ describe('logs', () => {
     ).toEqual(['line 1', 'line 2', 'line 3'])
     expect(err).toContain('the connection broke')
   })
+
+  const asked = (n: number, change: Record<string, unknown> = {}) => ({
+    timestamp: `2026-01-01T00:00:0${n}.000Z`,
+    ...{ region: 'ams', host: 'ams-1', client: '192.0.2.7', method: 'GET', path: '/a' },
+    ...{ status: 200, bytes_in: 10, bytes_out: 1234, duration_ms: 12, request_id: '01ABC-ams' },
+    machine: '3d8d9014b51080',
+    ...change,
+  })
+
+  test('of requests go on until Ctrl-C, over a server that goes away, and say what is missing', async () => {
+    let connection = 0
+    const terminal = await terminalOn({
+      appAccessLogs: () => {
+        connection += 1
+        const first = connection === 1
+        return {
+          lines: async function* () {
+            yield { timestamp: 't', notice: '3 edges tell of requests from now on' }
+            yield asked(connection)
+            if (!first) yield asked(3, { path: '/\u001b[2Jx', machine: null, status: 0 })
+            if (!first) await new Promise(() => {})
+          },
+        }
+      },
+    })
+    const args = ['--access', '--query', '--region', 'ams', '--machine', '3d8d9014b51080']
+    const running = terminal.run('logs', '-a', 'shop', ...args)
+    let out = ''
+    terminal.context.stdout.write = (text: string) => {
+      out += text
+      if (out.includes('00:00:03')) terminal.interrupt()
+    }
+    const { code, err } = await running
+    expect(code).toBe(0)
+    expect(out).toBe(
+      [
+        '2026-01-01T00:00:01.000Z ams 192.0.2.7 GET /a 200 1234B 12ms [3d8d9014b51080] 01ABC-ams\n',
+        '2026-01-01T00:00:02.000Z ams 192.0.2.7 GET /a 200 1234B 12ms [3d8d9014b51080] 01ABC-ams\n',
+        '2026-01-01T00:00:03.000Z ams 192.0.2.7 GET /x - 1234B 12ms [-] 01ABC-ams\n',
+      ].join(''),
+    )
+    expect(err.match(/3 edges tell/g)).toHaveLength(2)
+    expect(err).toContain('the connection broke')
+    const query = { region: 'ams', machine: '3d8d9014b51080', query: 'true' }
+    expect(server?.calls.map((call) => call.query)).toEqual([query, query])
+  })
+
+  test.each([
+    [['--access', '-n', '5'], 'leave out --lines'],
+    [['--access', '--since', '10m'], 'leave out --since'],
+    [['--query'], '--query goes with --access'],
+  ])('of requests there are none of before: %s', async (args, why) => {
+    const terminal = await terminalOn({})
+    const { code, err } = await terminal.run('logs', '-a', 'shop', ...args)
+    expect(code).toBe(2)
+    expect(err).toContain(why)
+  })
 })

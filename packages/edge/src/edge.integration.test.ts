@@ -12,6 +12,7 @@ import { type MachineId, NO_TRAFFIC, quantileMs } from '@roost/core'
 import { decode, encode } from 'dns-packet'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { createRuntimeApi } from './haproxy/runtime-api.ts'
 import { app, DOMAIN, openTrial, settingsWith, until } from './trial-edge.ts'
 
 const run = promisify(execFile)
@@ -367,6 +368,81 @@ describe('an edge with a real HAProxy', () => {
     await applied(server.put('machine', one.machine, view(one, { routed: false })))
     expect((await get()).status).toBe(503)
     await until('it is counted', () => counted(null)?.traffic.responses[503] === 1)
+  })
+
+  test('requests are told live to who listens and to nobody else, over a reload, with who answered those that were held', async () => {
+    const one = await backend(1)
+    const { server, edge, applied, files } = await raise()
+    await applied(server.put('machine', one.machine, view(one)))
+    const api = createRuntimeApi({ path: files.socket, onLost: () => {} })
+    trial.closers.push(() => api.disconnect())
+    const map = async () => {
+      // A connection from before a reload is to the worker of then.
+      api.disconnect()
+      const [shown = ''] = await api.send([`show map ${files.accessMap}`])
+      return shown.split(' ').at(-1)
+    }
+    const listen = (query = false) => {
+      const leave = new AbortController()
+      const wish = { app: 'shop', machine: null, query }
+      const lines = edge.current.access().follow(wish)(leave.signal)
+      trial.closers.push(() => leave.abort())
+      const next = async () => (await lines.next()).value
+      /** Beats between them left out. */
+      const request = async () => {
+        for (let line = await next(); line; line = await next())
+          if (line.request) return line.request
+        throw new Error('it ended')
+      }
+      return { leave, next, request }
+    }
+    expect(await map()).toBe('')
+    const plain = listen()
+    expect(await plain.next()).toEqual({})
+    const long = `/${'x'.repeat(600)}`
+    await get({ path: '/a|b/c?token=secret', method: 'POST' })
+    expect(await plain.request()).toMatchObject({
+      ...{ region: 'ams', host: 'host-ams-1', client: '127.0.0.1', method: 'POST', status: 200 },
+      ...{ path: '/a|b/c', machine: one.machine },
+      request_id: expect.stringMatching(/^[0-7][0-9A-F]{25}-ams$/),
+    })
+    await get({ path: '/?ms=50' })
+    const slow = await plain.request()
+    expect(slow.duration_ms).toBeGreaterThanOrEqual(50)
+    expect(slow.bytes_out).toBeGreaterThan(100)
+    await get({ path: long })
+    expect((await plain.request()).path).toBe(long.slice(0, 400))
+
+    const full = listen(true)
+    expect(await full.next()).toEqual({})
+    await get({ path: '/?token=secret' })
+    expect([(await full.request()).path, (await plain.request()).path]).toEqual([
+      '/?token=secret',
+      '/',
+    ])
+
+    const coming = { kind: 'replaced' as const, stopsAt: null }
+    await applied(
+      server.put('machine', one.machine, view(one, { state: 'starting', routed: false, coming })),
+    )
+    const waits = get({ path: '/held' })
+    await applied(server.put('machine', one.machine, view(one)))
+    expect((await waits).status).toBe(200)
+    expect(await plain.request()).toMatchObject({ path: '/held', machine: one.machine })
+
+    // More apps than there are slots for: another worker, which begins with an empty map.
+    for (let n = 0; n < 30; n++) {
+      server.put('app', `app${n}`, app(`app${n}`))
+      const id = (100 + n).toString(16).padStart(14, '0') as MachineId
+      server.put('machine', id, view({ ...one, machine: id }, { app: `app${n}` }))
+    }
+    await applied(server.revision())
+    await until('it is told of again', async () => (await map().catch(() => '')) === 'query')
+    await get({ path: '/later' })
+    expect(await plain.request()).toMatchObject({ path: '/later' })
+    plain.leave.abort()
+    full.leave.abort()
+    await until('nobody is told', async () => (await map()) === '')
   })
 
   test('a disk that is full keeps nobody from serving or being steered, and all is right when there is room', async () => {

@@ -16,6 +16,7 @@ import {
   type MachineId,
   type RegionCode,
   type Route,
+  wildcardOf,
   withoutServer,
   type Zone,
 } from '@roost/core'
@@ -35,6 +36,7 @@ import type { ServiceFiles, ServicePorts } from './haproxy/render-services.ts'
 import { createRuntimeApi } from './haproxy/runtime-api.ts'
 import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
+import { type AccessLog, createAccessLog } from './numbers/access-log.ts'
 import { createNumbers, type Numbers } from './numbers/numbers.ts'
 import { listenToTraffic } from './numbers/traffic-log.ts'
 import { startSpreadLoad } from './overflow/spread-load.ts'
@@ -64,6 +66,7 @@ export interface Edge {
   ports(): { readonly dns: number | null; readonly probe: number | null }
   status(): ProxyStatus
   numbers(): Pick<Numbers, 'recent' | 'page'>
+  access(): Pick<AccessLog, 'follow'>
   /** Leaves HAProxy running, unless the configuration says otherwise. */
   close(): Promise<void>
 }
@@ -96,6 +99,7 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     askSocket: `roost-ask-${name}`,
     logSocket: `roost-log-${name}`,
     replayMap: inRun('files/replay.map'),
+    accessMap: inRun('files/access.map'),
     // Of another version, requests of the workers before the reload go to the replayer of then.
     replaySocket: `roost-replay-${VERSION}-${name}`,
     againSocket: `roost-again-${name}`,
@@ -339,7 +343,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
         of: now,
         byHostname: new Map(now.flatMap((r) => r.hostnames.map((name) => [name, r.app]))),
       }
-    return apps.byHostname.get(hostname) ?? null
+    return apps.byHostname.get(hostname) ?? apps.byHostname.get(wildcardOf(hostname)) ?? null
   }
   const numbers = createNumbers({
     region: self.region,
@@ -392,6 +396,16 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
         const mine = atWork?.[key]
         return mine === undefined ? [] : [{ region, atWork: mine }]
       }),
+    clock,
+    log,
+  })
+  const access = createAccessLog({
+    map: files.accessMap,
+    api: loadApi,
+    slots: () => controller.slots(),
+    appOf,
+    region: self.region,
+    host: config.hostName,
     clock,
     log,
   })
@@ -450,6 +464,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       const endpoint = createEdgeEndpoint({
         tls,
         numbers,
+        access,
         say: () => ({
           host: self.host,
           region: self.region,
@@ -487,7 +502,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const asking = keepOpen({ name: 'held requests', open: () => hold.listen(), clock, log })
   const counting = keepOpen({
     name: 'traffic',
-    open: () => listenToTraffic(files.logSocket, (line) => numbers.heard(line)),
+    open: () =>
+      listenToTraffic(files.logSocket, (line) => {
+        numbers.heard(line)
+        access.heard(line)
+      }),
     clock,
     log,
   })
@@ -498,6 +517,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     ports: () => ({ dns: dns.port(), probe: probe.port() }),
     status,
     numbers: () => numbers,
+    access: () => access,
     async close() {
       stopping.abort()
       await dns.close()
@@ -509,6 +529,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       await forwarder.current?.stop({ remove: config.haproxy.stopOnExit })
       await heartbeat.stop()
       await following
+      await access.stop()
       await probe.close()
       await asking.close()
       await counting.close()

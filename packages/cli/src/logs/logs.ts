@@ -1,4 +1,4 @@
-import { type ApiClient, ApiError, type LogLine } from '@roost/api'
+import { type AccessLine, type ApiClient, ApiError, type LogLine } from '@roost/api'
 import { type Clock, systemClock } from '@roost/base'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { CliContext } from '../cli-context.ts'
@@ -7,6 +7,7 @@ import { usage } from '../failure/failure.ts'
 import { checkedMachineId } from '../machine/machine-id.ts'
 import { type AppOptions, withApp } from '../session/app-session.ts'
 import { harmless, styleOf } from '../terminal/style.ts'
+import { followAccess } from './access.ts'
 
 interface Options extends AppOptions {
   readonly follow?: boolean
@@ -19,6 +20,9 @@ interface Options extends AppOptions {
   readonly container?: string
   readonly region?: string
   readonly json?: boolean
+  /** Requests instead of lines. */
+  readonly access?: boolean
+  readonly query?: boolean
 }
 
 export function register(parent: Command, context: CliContext): void {
@@ -36,18 +40,42 @@ export function register(parent: Command, context: CliContext): void {
     .option('--machine <id>', 'only of one machine, also one that has gone')
     .option('--container <name>', 'only of one container, in machines that have several')
     .option('--region <code>', 'only of one region')
+    .option(
+      '--access',
+      'requests as all edges answer them, from now on until Ctrl-C; none are kept, so there are no earlier ones',
+    )
+    .option('--query', 'with --access: paths with what follows their ?, which may hold secrets')
   explained(command, {
     examples: [
       'roost logs -f',
       'roost logs -a shop -n 500 --region ams',
       'roost logs --since 10m --no-tail',
       'roost logs --json | jq -r .message',
+      'roost logs --access',
     ],
-    json: 'one object a line: {timestamp, machine, container?, region, host, message}',
+    json: `one object a line: {timestamp, machine, container?, region, host, message}
+with --access: {timestamp, region, host, client, method, path, status, bytes_in, bytes_out,
+  duration_ms, machine, request_id}; what is missing is said on standard error`,
   })
   command.action((options: Options) =>
     withApp(context, options, async ({ client, params }) => {
       const style = styleOf(context, context.stdout)
+      const run = {
+        signal: context.interrupted(),
+        warn: (text: string) =>
+          context.stderr.write(`${styleOf(context, context.stderr).yellow(text)}\n`),
+      }
+      if (options.query && !options.access) throw usage('--query goes with --access')
+      if (options.access) {
+        refuseWithAccess(options)
+        const tell = (line: AccessLine) =>
+          context.stdout.write(
+            options.json
+              ? `${JSON.stringify(line)}\n`
+              : `${harmless(accessText(line, style.dim), context.stdout)}\n`,
+          )
+        return followAccess(client, params.app, options, tell, run)
+      }
       const print = (line: LogLine) => {
         if (options.json) return context.stdout.write(`${JSON.stringify(line)}\n`)
         // To the millisecond: the rest only keeps them apart.
@@ -64,12 +92,30 @@ export function register(parent: Command, context: CliContext): void {
       // By a time, all of them are wanted, unless it is said how many.
       const all = options.since !== undefined && lines === LINES
       const wanted = { ...options, lines: all ? LINES_MAX : lines === true ? LINES : lines }
-      await readLogs(client, params.app, wanted, print, {
-        signal: context.interrupted(),
-        warn: (text) => context.stderr.write(`${styleOf(context, context.stderr).yellow(text)}\n`),
-      })
+      await readLogs(client, params.app, wanted, print, run)
     }),
   )
+}
+
+/** None are kept, so that nothing of these makes sense. */
+function refuseWithAccess({ tail, lines, since, container }: Options): void {
+  const other = [
+    ...(tail === false ? ['--no-tail'] : []),
+    ...(lines === LINES ? [] : ['--lines']),
+    ...(since === undefined ? [] : ['--since']),
+    ...(container === undefined ? [] : ['--container']),
+  ][0]
+  if (other !== undefined)
+    throw usage(`--access tells of requests from now on, of all containers: leave out ${other}`)
+}
+
+function accessText(line: AccessLine, dim: (text: string) => string): string {
+  const { timestamp, region, client, method, path, status, bytes_out, duration_ms } = line
+  return [
+    dim(`${timestamp} ${region}`),
+    `${client} ${method} ${path} ${status === 0 ? '-' : status} ${bytes_out}B ${duration_ms}ms`,
+    dim(`[${line.machine ?? '-'}] ${line.request_id}`),
+  ].join(' ')
 }
 
 /** How long a follower waits for a server that went away: it is started again within seconds, or somebody has to look. */

@@ -1,6 +1,10 @@
+import type { ProxyFiles } from './render-config.ts'
+
 /** Bytes that wait in HAProxy while nobody reads them; the oldest go first. */
 const RING_BYTES = 1_048_576
-const LINE_BYTES_MAX = 512
+const LINE_BYTES_MAX = 1024
+/** Of the path of a request that somebody listens to. */
+const PATH_BYTES_MAX = 400
 
 /** A ring of lines, and where it is read. Nothing waits for it. */
 export function logRing(socket: string): string[] {
@@ -21,6 +25,22 @@ export function logRules(at: 'edge' | 'detour'): string[] {
   return [
     `  log ring@traffic len ${LINE_BYTES_MAX} format raw local0`,
     '  option dontlognull',
-    `  log-format "${at} %s %ST %U %B %Tw %Tc %Tr %Ta %[var(txn.host)]"`,
+    `  log-format "${at} %s %ST %U %B %Tw %Tc %Tr %Ta %[var(txn.answered)] %[var(txn.access)] %[var(txn.host)]"`,
+  ]
+}
+
+/**
+ * For a frontend to clients, once the slot is known. Of apps that somebody listens to, lines also say who asked for what; all others pay for a look
+ * into an empty map. What stands behind a `?` never leaves HAProxy unless somebody asked for it.
+ */
+export function accessRules({ accessMap }: Pick<ProxyFiles, 'accessMap'>): string[] {
+  const tell = (asked: 'path' | 'query', sample: 'path' | 'pathq') =>
+    `  http-request set-var-fmt(txn.access) "%[src]|%[method]|%[unique-id]|%[${sample},bytes(0,${PATH_BYTES_MAX})]" if { var(txn.told) -m str ${asked} }`
+  return [
+    `  http-request set-var(txn.told) var(txn.slot),map_str(${accessMap})`,
+    tell('path', 'path'),
+    tell('query', 'pathq'),
+    // What was held or replayed was answered by a machine that this frontend never sees.
+    '  http-response set-var(txn.answered) res.hdr(roost-answered) if { var(txn.access) -m found }',
   ]
 }

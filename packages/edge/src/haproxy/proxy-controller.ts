@@ -104,6 +104,8 @@ export function startProxyController(options: {
     const replaying = [...plan.replaying].map((slot) => `${slot} 1\n`).join('')
     const more = [
       { path: shape.files.replayMap, content: replaying },
+      // Who listens says so again.
+      { path: shape.files.accessMap, content: '' },
       ...(services === undefined
         ? []
         : serviceFilesOf(services, plan.services, tlsLines(), shape.files)),

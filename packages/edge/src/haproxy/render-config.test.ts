@@ -23,6 +23,7 @@ const shape: ProxyShape = {
     askSocket: 'roost-ask',
     logSocket: 'log',
     replayMap: '/run/files/replay.map',
+    accessMap: '/run/files/access.map',
     replaySocket: 'roost-replay',
     againSocket: 'roost-again',
     steerSocket: 'roost-steer',

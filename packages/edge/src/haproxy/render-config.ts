@@ -5,7 +5,7 @@ import type { CertificatePaths } from './certificate-files.ts'
 import { type Entry, entryName, serverOptions } from './entry.ts'
 import { holdScript } from './hold-script.ts'
 import { challengeRules, isSecureName, nameRules } from './hostname-rules.ts'
-import { logRing, logRules } from './log-rules.ts'
+import { accessRules, logRing, logRules } from './log-rules.ts'
 import { poolOfSlot } from './pools.ts'
 import {
   renderServices,
@@ -71,6 +71,8 @@ export interface ProxyFiles {
   readonly logSocket: string
   /** Slots of apps that replay. */
   readonly replayMap: string
+  /** Slots of apps whose requests somebody listens to, and whether with queries. */
+  readonly accessMap: string
   /** Abstract sockets: of the replayer, where it hands requests back, and where HAProxy and it ask which machine is meant. */
   readonly replaySocket: string
   readonly againSocket: string
@@ -272,6 +274,7 @@ function frontend(
     ...challengeRules(shape.files.certificates.tokens),
     ...nameRules(shape.files),
     `  http-request return status 404 content-type text/plain string "No app answers under this name.\\n" unless { var(txn.slot) -m found }`,
+    ...accessRules(shape.files),
     ...(secure || !shape.https
       ? []
       : [

@@ -15,25 +15,50 @@ export interface LogLine {
   /** Until the connection to the machine stood, in milliseconds; null: there was one already, or none came about. */
   readonly connectMs: number | null
   readonly answer: Answer
+  /** From its first byte to its last, in milliseconds. */
+  readonly totalMs: number
+  /** Only of apps that somebody listens to. */
+  readonly access: Access | null
+}
+
+/** Who asked for what. */
+export interface Access {
+  readonly client: string
+  readonly method: string
+  readonly requestId: string
+  /** With its query where somebody asked for that. */
+  readonly path: string
+  /** Who answered in the end, where it went a longer way. */
+  readonly machine: string | null
 }
 
 /** null for what is no such line. */
 export function parseLogLine(line: string): LogLine | null {
   const match =
-    /^(edge|detour) (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (.*)$/.exec(line)
+    /^(edge|detour) (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+) (\S+) (.*)$/.exec(
+      line,
+    )
   if (match === null) return null
   const [, at = '', server = '', ...rest] = match
-  const [status = 0, bytesIn = 0, bytesOut = 0, waited = 0, connect = -1, response = -1] = rest
-    .slice(0, 6)
-    .map(Number)
+  const [status = 0, bytesIn = 0, bytesOut = 0, waited = 0, connect = -1, response = -1, total = 0] =
+    rest.slice(0, 7).map(Number)
+  const [answered = '', access = '', hostname = ''] = rest.slice(7)
   const began =
     response < 0 || status === 101 ? null : Math.max(0, waited) + Math.max(0, connect) + response
   return {
     at: at as LogLine['at'],
-    hostname: rest[7] ?? '',
+    hostname,
     machine: parseEntryName(server)?.machine ?? null,
     detour: isHold(server) || isReplayer(server),
     connectMs: connect > 0 ? connect : null,
     answer: { status: Math.max(0, status), bytesIn, bytesOut, ms: status > 0 ? began : null },
+    totalMs: Math.max(0, total),
+    access: accessOf(access, answered),
   }
+}
+
+function accessOf(text: string, answered: string): Access | null {
+  const [, client, method, requestId, path] = /^([^|]*)\|([^|]*)\|([^|]*)\|(.*)$/.exec(text) ?? []
+  if (client === undefined || method === undefined || requestId === undefined) return null
+  return { client, method, requestId, path: path ?? '', machine: parseEntryName(answered)?.machine ?? null }
 }

@@ -72,6 +72,12 @@ describe('edges ask each other', () => {
       tls: await certificate('ca', 'roost://edge/bbbbbbbbbbbbbb'),
       say: () => reply,
       numbers: { recent: () => [], page: async () => '# numbers\n' },
+      access: {
+        follow: ({ app }) =>
+          async function* () {
+            yield { left_out: app.length }
+          },
+      },
       log: silentLogger,
     })
     const [bound] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
@@ -99,6 +105,12 @@ describe('edges ask each other', () => {
       const ask = (client: PeerClient) => client.json('GET', '/edge/v1/traffic?app=shop')
       expect(await ask(server)).toEqual({ minutes: 5, sources: [] })
       await expect(ask(other)).rejects.toMatchObject({ code: 'forbidden' })
+      const listen = async (client: PeerClient) => {
+        for await (const line of client.lines('GET', '/edge/v1/access?app=shop')) return line
+        return null
+      }
+      expect(await listen(server)).toEqual({ left_out: 4 })
+      await expect(listen(other)).rejects.toMatchObject({ code: 'forbidden' })
       await Promise.all([server.close(), other.close()])
       const impostor = { ...host, id: 'cccccccccccccc' as HostId }
       await expect(edge.alive(impostor, soon())).rejects.toMatchObject({ code: 'unavailable' })

@@ -1,12 +1,20 @@
-import { type EdgeAliveReply, type EdgeTrafficReply, ERRORS, edgeTrafficQuery } from '@roost/api'
+import {
+  type EdgeAliveReply,
+  type EdgeTrafficReply,
+  ERRORS,
+  edgeAccessQuery,
+  edgeTrafficQuery,
+} from '@roost/api'
 import {
   createHttpListener,
   type HttpListener,
   type Logger,
   PlatformError,
   peerOf,
+  sendLines,
 } from '@roost/base'
 import type { FastifyRequest } from 'fastify'
+import type { AccessLog } from '../numbers/access-log.ts'
 import { type Numbers, RECENT_MINUTES } from '../numbers/numbers.ts'
 
 /** Answers the probes of other edges, and the server's questions. Nobody else is told anything. */
@@ -14,12 +22,13 @@ export function createEdgeEndpoint(options: {
   readonly tls: { readonly ca: string; readonly certificate: string; readonly key: string }
   readonly say: () => EdgeAliveReply
   readonly numbers: Pick<Numbers, 'recent' | 'page'>
+  readonly access: Pick<AccessLog, 'follow'>
   readonly log: Logger
 }): HttpListener {
   const { ca, certificate, key } = options.tls
-  const { numbers } = options
+  const { numbers, access, log } = options
   const { app, ...listener } = createHttpListener({
-    log: options.log,
+    log,
     tls: { certificate, key, clientCa: ca },
     errors: ERRORS,
   })
@@ -44,6 +53,14 @@ export function createEdgeEndpoint(options: {
         durations: [...traffic.durations],
       })),
     }
+  })
+  app.get('/edge/v1/access', async (request, reply) => {
+    refuseOthers(request)
+    const query = edgeAccessQuery.safeParse(request.query)
+    if (!query.success) throw new PlatformError('invalid', 'app: which one?')
+    const { app: name, machine = null, query: asked } = query.data
+    await sendLines(reply, access.follow({ app: name, machine, query: asked === 'true' }), { log })
+    return reply
   })
   app.get('/edge/v1/metrics', async (request, reply) => {
     refuseOthers(request)

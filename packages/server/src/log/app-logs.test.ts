@@ -1,5 +1,5 @@
 import type { LogLine } from '@roost/api'
-import { type PeerClient, PlatformError, systemClock } from '@roost/base'
+import { createLineQueue, type PeerClient, PlatformError, systemClock } from '@roost/base'
 import type { AppName, Host, HostId, MachineConfig, MachineId, RegionCode } from '@roost/core'
 import { afterEach, expect, test, vi } from 'vitest'
 import { createIds } from '../ids.ts'
@@ -9,7 +9,6 @@ import { putHost } from '../store/hosts.ts'
 import { markDestroyed } from '../store/machines.ts'
 import { openSqlite } from '../store/sqlite/open-sqlite.ts'
 import { appLogs } from './app-logs.ts'
-import { createLineQueue } from './line-queue.ts'
 import { createLogHub } from './log-hub.ts'
 
 const shop = 'shop' as AppName

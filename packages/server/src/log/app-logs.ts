@@ -1,10 +1,9 @@
 import type { LogLine } from '@roost/api'
-import { type Clock, PlatformError } from '@roost/base'
+import { type Clock, createLineQueue, type LineQueue, PlatformError } from '@roost/base'
 import type { AppName, Host, HostId, MachineId } from '@roost/core'
 import type { Deps } from '../deps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { listMachines } from '../store/machines.ts'
-import { createLineQueue, type LineQueue } from './line-queue.ts'
 import type { LogHub } from './log-hub.ts'
 import { type LogRequest, machineLogs } from './machine-logs.ts'
 
