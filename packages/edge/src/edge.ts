@@ -13,7 +13,6 @@ import {
 } from '@roost/base'
 import {
   type HostId,
-  type MachineId,
   type RegionCode,
   type Route,
   wildcardOf,
@@ -29,7 +28,6 @@ import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
 import { certificatePaths } from './haproxy/certificate-files.ts'
 import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
-import type { ObservedProxy } from './haproxy/observed-proxy.ts'
 import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
 import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
 import type { ServiceFiles, ServicePorts } from './haproxy/render-services.ts'
@@ -353,6 +351,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       return places.get(machine) ?? null
     },
     appOf,
+    appOfSlot: (slot) => controller.slots().get(slot)?.app ?? null,
     now: () => clock.now(),
   })
   const sweeping = startLoop({
@@ -382,7 +381,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     },
     onLook: (observed) => {
       hold.look()
-      numbers.looked(sessionsOn(observed))
+      numbers.looked(observed.slots)
     },
     clock,
     log,
@@ -503,9 +502,12 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   const counting = keepOpen({
     name: 'traffic',
     open: () =>
-      listenToTraffic(files.logSocket, (line) => {
-        numbers.heard(line)
-        access.heard(line)
+      listenToTraffic(files.logSocket, {
+        answer: (line) => {
+          numbers.heard(line)
+          access.heard(line)
+        },
+        connection: (line) => numbers.ended(line),
       }),
     clock,
     log,
@@ -541,15 +543,6 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       cache.close()
     },
   }
-}
-
-/** Requests and connections on each machine, over all its entries. */
-function sessionsOn({ slots }: ObservedProxy): ReadonlyMap<MachineId, number> {
-  const sum = new Map<MachineId, number>()
-  for (const entries of slots.values())
-    for (const { entry, sessions } of entries)
-      if (entry !== null) sum.set(entry.machine, (sum.get(entry.machine) ?? 0) + sessions)
-  return sum
 }
 
 /** A port that is taken or an address that is not there yet stops nothing else: it is tried again. */

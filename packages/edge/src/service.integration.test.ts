@@ -388,6 +388,104 @@ describe('services of every kind', () => {
     expect((await waits).stdout).toContain(one.machine)
   })
 
+  test('what is not HTTP is counted by app and machine, while it is open and when it has ended; HTTP on other ports as anywhere', async () => {
+    const [one, web, raw] = [await speaker(1), await backend(2), await speaker(3)]
+    const { server, applied, edge } = await raise()
+    for (const [n, name] of ['web', 'raw'].entries())
+      server.put('app', name, { ...app(name), createdAt: n + 5 })
+    const pgPort = 15_433
+    const services = [service(9000, [port(2525), port(8883, ['tls']), port(pgPort, ['pg_tls'])])]
+    server.put('machine', one.machine, view(one, { services }))
+    const http = [port(80, ['http']), port(443, ['tls', 'http']), port(8080, ['http'])]
+    await applied(
+      server.put(
+        'machine',
+        web.machine,
+        view(web, { app: 'web', services: [service(8080, http)] }),
+      ),
+    )
+    const value = async (name: string, labels: string) => {
+      const page = await edge.current.numbers().page()
+      const line = page.split('\n').find((text) => text.startsWith(`${name}{${labels}`))
+      return Number(line?.split(' ').at(-1) ?? 0)
+    }
+    const shop = (name: string) => value(name, 'app="shop"')
+    const ofOne = `app="shop",region="ams",host="host-ams-1",instance="${one.machine}"`
+    const settled = async (open: number) => {
+      const [came, went] = [
+        await shop('fly_app_tcp_connects_count'),
+        await shop('fly_app_tcp_disconnects_count'),
+      ]
+      return came > 0 && came - went === open ? came : null
+    }
+
+    expect(await until('it is led there', () => say(2525).catch(() => null))).toBe('I am 1\nhello')
+    const before = await until('it has ended', () => settled(0))
+    expect(await shop('roost_app_tcp_data_in')).toBeGreaterThanOrEqual('hello'.length)
+    const long = connect(2525, EDGE)
+    await hear(long, /I am 1/)
+    expect(await until('it is open', () => settled(1))).toBe(before + 1)
+    await until('it is a session', async () => (await value('fly_app_concurrency', ofOne)) === 1)
+    long.destroy()
+    expect(await until('it has ended', () => settled(0))).toBe(before + 1)
+    expect(await shop('fly_edge_tcp_connects_count')).toBe(before + 1)
+    expect(await shop('fly_edge_tcp_disconnects_count')).toBe(before + 1)
+    expect(await value('roost_app_tcp_connection_seconds_count', ofOne)).toBe(before + 1)
+
+    const out = await shop('roost_app_tcp_data_out')
+    await secure(8883, { servername: `shop.${DOMAIN}` })
+    await until('TLS is counted', async () => ((await settled(0)) ?? 0) > before + 1)
+    // What was inside, not what TLS made of it.
+    expect((await shop('roost_app_tcp_data_out')) - out).toBe('I am 1\nhello'.length)
+    const afterTls = await until('all have ended', () => settled(0))
+    await run('sh', [
+      '-c',
+      `openssl s_client -starttls postgres -connect ${EDGE}:${pgPort} -servername shop.${DOMAIN} -brief < /dev/null 2>&1`,
+    ])
+    await until('Postgres is counted', async () => (await settled(0)) === afterTls + 1)
+
+    const own = createTlsServer(
+      { key: await readFile(join(pki, 'edge.key')), cert: await readFile(join(pki, 'edge.pem')) },
+      (socket) => socket.on('error', () => socket.destroy()).pipe(socket),
+    )
+    own.listen(9443, raw.address)
+    await once(own, 'listening')
+    closers.push(() => {
+      own.close()
+    })
+    const at = view({ ...raw, port: 9443 }, { app: 'raw', services: [service(9443, [port(443)])] })
+    await applied(server.put('machine', raw.machine, at))
+    await until('it is led there', async () => {
+      const found = await sayTls(HTTPS_PORT, { servername: `raw.${DOMAIN}` }).catch(() => null)
+      return found?.text === 'hello'
+    })
+    await until('what is passed on as it comes is counted', async () => {
+      const came = await value('fly_app_tcp_connects_count', 'app="raw"')
+      return came > 0 && came === (await value('fly_app_tcp_disconnects_count', 'app="raw"'))
+    })
+
+    // Others come to 443 by the same door: their requests are counted, and no connections.
+    const ca = await readFile(join(pki, 'ca.pem'), 'utf8')
+    expect((await get({ tls: { ca }, host: `web.${DOMAIN}` })).status).toBe(200)
+    const asked = ['-s', '--max-time', '10', '-H', `host: web.${DOMAIN}`, `http://${EDGE}:8080/`]
+    expect((await run('curl', asked)).stdout).toContain(web.machine)
+    await until(
+      'HTTP on any port is counted by status',
+      async () =>
+        (await value(
+          'fly_edge_http_responses_count',
+          'app="web",region="ams",host="host-ams-1",status="200"',
+        )) === 2,
+    )
+    expect(
+      await value(
+        'fly_app_http_responses_count',
+        `app="web",region="ams",host="host-ams-1",instance="${web.machine}",status="200"`,
+      ),
+    ).toBe(2)
+    expect(await value('fly_edge_tcp_connects_count', 'app="web"')).toBe(0)
+  })
+
   test('an app that speaks HTTP/2 without TLS gets it, from whoever comes with what', async () => {
     const address = `${NET}.160`
     const server2 = createH2Server((asked, answer) =>

@@ -29,6 +29,14 @@ export function logRules(at: 'edge' | 'detour'): string[] {
   ]
 }
 
+/** For one of TCP: a line for each connection, when it ends. What only knocks is told as well. */
+export function connectionLogRules(at: 'edge' | 'detour'): string[] {
+  return [
+    `  log ring@traffic len ${LINE_BYTES_MAX} format raw local0`,
+    `  log-format "tcp ${at} %s %U %B %Tw %Tc %Tt %[var(txn.slot)]"`,
+  ]
+}
+
 /**
  * For a frontend to clients, once the slot is known. Of apps that somebody listens to, lines also say who asked for what; all others pay for a look
  * into an empty map. What stands behind a `?` never leaves HAProxy unless somebody asked for it.

@@ -1,4 +1,5 @@
 import { HELD_MAX } from '@roost/core'
+import { connectionLogRules } from './log-rules.ts'
 import { POOLS, type PoolCounts, poolOfSlot, slotsOf } from './pools.ts'
 import type { ProxyFiles, ProxyShape } from './render-config.ts'
 import { servicesScript } from './services-script.ts'
@@ -41,6 +42,10 @@ export interface WebFrontend {
   /** Rules that make of `txn.host` what the hosts map has. */
   readonly find: readonly string[]
 }
+
+/** Servers that are HAProxy itself, who sees the same connection again. */
+const PASSED_ON = ['tls', 'https'] as const
+export const isPassedOn = (server: string): boolean => PASSED_ON.some((one) => one === server)
 
 export function serviceSlots(services: ServiceShape | undefined): string[] {
   if (services === undefined) return []
@@ -203,6 +208,7 @@ function rawFrontend(shape: ProxyShape, services: ServiceShape): string[] {
     'frontend tcp',
     bind(shape, services.ports.tcp),
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLogRules('edge'),
     ...findPort(services),
     `  tcp-request content set-var(txn.slot) str(tcp:),concat(,txn.port),map_str(${services.files.names})`,
     ...toSlot,
@@ -218,6 +224,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     bind(shape, ports.tls, tlsBind(shape, files.tlsList)),
     `  bind abns@${files.tlsSocket} accept-proxy${tlsBind(shape, files.tlsList)}`,
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLogRules('edge'),
     ...findPort(services),
     '  tcp-request content set-var(txn.sni) ssl_fc_sni,lower',
     '  tcp-request content set-var(txn.any) str(*)',
@@ -237,6 +244,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     'frontend named',
     bind(shape, ports.passthrough),
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLogRules('edge'),
     '  tcp-request inspect-delay 5s',
     // Nothing after it is looked at before the first message is there.
     '  tcp-request content set-var(txn.sni) req.ssl_sni,lower if { req.ssl_hello_type 1 }',
@@ -247,9 +255,9 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     '  default_backend to_https',
     '',
     'backend to_tls',
-    `  server tls abns@${files.tlsSocket} send-proxy-v2`,
+    `  server ${PASSED_ON[0]} abns@${files.tlsSocket} send-proxy-v2`,
     'backend to_https',
-    `  server https abns@${files.httpsSocket} send-proxy-v2`,
+    `  server ${PASSED_ON[1]} abns@${files.httpsSocket} send-proxy-v2`,
     '',
   ]
 }
@@ -263,8 +271,10 @@ function holdTcp({ files }: ProxyShape, services: ServiceShape): string[] {
     ),
     `  maxconn ${HELD_MAX + 500}`,
     '  timeout client 125s',
+    ...connectionLogRules('detour'),
     '  tcp-request inspect-delay 70s',
     '  tcp-request content lua.hold_tcp',
+    '  tcp-request content set-var(txn.slot) so_name',
     '  tcp-request content reject if { var(txn.why) -m found }',
     '  use_backend %[so_name]',
     '',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseLogLine } from './log-line.ts'
+import { parseConnectionLine, parseLogLine } from './log-line.ts'
 
 test('what HAProxy says of an answer', () => {
   expect(parseLogLine('edge 00000000000001.a0 200 120 340 0 1 7 9 - - shop.roost.test')).toEqual({
@@ -12,7 +12,9 @@ test('what HAProxy says of an answer', () => {
     totalMs: 9,
     access: null,
   })
-  expect(parseLogLine('detour <NOSRV> 503 120 340 -1 -1 -1 9000 - - shop.roost.test')).toMatchObject({
+  expect(
+    parseLogLine('detour <NOSRV> 503 120 340 -1 -1 -1 9000 - - shop.roost.test'),
+  ).toMatchObject({
     at: 'detour',
     machine: null,
     detour: false,
@@ -29,7 +31,9 @@ test('a WebSocket has no time, and who left has no status', () => {
   expect(
     parseLogLine('edge 00000000000001.b3 101 1 2 0 0 5 60000 - - shop.roost.test')?.answer.ms,
   ).toBeNull()
-  expect(parseLogLine('edge 00000000000001.a0 -1 1 2 0 0 -1 50 - - shop.roost.test')?.answer).toEqual({
+  expect(
+    parseLogLine('edge 00000000000001.a0 -1 1 2 0 0 -1 50 - - shop.roost.test')?.answer,
+  ).toEqual({
     status: 0,
     bytesIn: 1,
     bytesOut: 2,
@@ -38,7 +42,8 @@ test('a WebSocket has no time, and who left has no status', () => {
 })
 
 test('a host name is what a client wrote, and nothing else is taken for a line', () => {
-  const line = 'edge 00000000000001.a0 200 1 2 0 0 5 6 - - edge 00000000000002.a0 500 1 2 0 0 5 6 - - x'
+  const line =
+    'edge 00000000000001.a0 200 1 2 0 0 5 6 - - edge 00000000000002.a0 500 1 2 0 0 5 6 - - x'
   expect(parseLogLine(line)).toMatchObject({ machine: '00000000000001', answer: { status: 200 } })
   for (const bad of ['', 'edge', 'edge x 200', '<134>edge 00000000000001.a0 200 1 2 0 0 5 6 - - x'])
     expect(parseLogLine(bad)).toBeNull()
@@ -56,4 +61,31 @@ test('who asked for what, where somebody listens', () => {
   })
   expect(of('-', '2001:db8::1|POST|01ABC-ams|')).toMatchObject({ path: '', machine: null })
   expect(of('-', '-')).toBeNull()
+})
+
+test('what HAProxy says of a connection', () => {
+  expect(parseConnectionLine('tcp edge 00000000000001.a0 120 340 0 1 61000 t3')).toEqual({
+    at: 'edge',
+    slot: 't3',
+    machine: '00000000000001',
+    detour: false,
+    connectMs: 1,
+    bytesIn: 120,
+    bytesOut: 340,
+    totalMs: 61_000,
+  })
+  expect(parseConnectionLine('tcp edge hold.0 1 2 0 0 900 t3')).toMatchObject({
+    machine: null,
+    detour: true,
+  })
+  expect(parseConnectionLine('tcp detour <NOSRV> 0 0 -1 -1 900 -')).toMatchObject({
+    at: 'detour',
+    machine: null,
+    detour: false,
+    connectMs: null,
+  })
+  // Another frontend tells of these.
+  for (const line of ['tcp edge tls 1 2 0 0 9 -', 'tcp edge https 1 2 0 0 9 -', 'tcp edge', ''])
+    expect(parseConnectionLine(line)).toBeNull()
+  expect(parseLogLine('tcp edge 00000000000001.a0 120 340 0 1 61000 t3')).toBeNull()
 })

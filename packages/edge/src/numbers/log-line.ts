@@ -1,6 +1,7 @@
 import type { Answer } from '@roost/core'
 import { parseEntryName } from '../haproxy/entry.ts'
 import { isHold } from '../haproxy/render-config.ts'
+import { isPassedOn } from '../haproxy/render-services.ts'
 import { isReplayer } from '../haproxy/steer-config.ts'
 
 /** What HAProxy says of each answer that it has given. */
@@ -40,8 +41,15 @@ export function parseLogLine(line: string): LogLine | null {
     )
   if (match === null) return null
   const [, at = '', server = '', ...rest] = match
-  const [status = 0, bytesIn = 0, bytesOut = 0, waited = 0, connect = -1, response = -1, total = 0] =
-    rest.slice(0, 7).map(Number)
+  const [
+    status = 0,
+    bytesIn = 0,
+    bytesOut = 0,
+    waited = 0,
+    connect = -1,
+    response = -1,
+    total = 0,
+  ] = rest.slice(0, 7).map(Number)
   const [answered = '', access = '', hostname = ''] = rest.slice(7)
   const began =
     response < 0 || status === 101 ? null : Math.max(0, waited) + Math.max(0, connect) + response
@@ -60,5 +68,45 @@ export function parseLogLine(line: string): LogLine | null {
 function accessOf(text: string, answered: string): Access | null {
   const [, client, method, requestId, path] = /^([^|]*)\|([^|]*)\|([^|]*)\|(.*)$/.exec(text) ?? []
   if (client === undefined || method === undefined || requestId === undefined) return null
-  return { client, method, requestId, path: path ?? '', machine: parseEntryName(answered)?.machine ?? null }
+  return {
+    client,
+    method,
+    requestId,
+    path: path ?? '',
+    machine: parseEntryName(answered)?.machine ?? null,
+  }
+}
+
+/** What HAProxy says of a connection that has ended, and was not HTTP. */
+export interface ConnectionLine {
+  /** `detour`: after it was held. */
+  readonly at: 'edge' | 'detour'
+  readonly slot: string
+  /** null: it reached none, or see `detour`. */
+  readonly machine: string | null
+  /** It was held: what came of that is in a line of its own. */
+  readonly detour: boolean
+  readonly connectMs: number | null
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly totalMs: number
+}
+
+/** null for what is no such line, and for connections that are told of elsewhere. */
+export function parseConnectionLine(line: string): ConnectionLine | null {
+  const match = /^tcp (edge|detour) (\S+) (\d+) (\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+)$/.exec(line)
+  if (match === null) return null
+  const [, at = '', server = '', ...rest] = match
+  if (isPassedOn(server)) return null
+  const [bytesIn = 0, bytesOut = 0, , connect = -1, total = 0] = rest.slice(0, 5).map(Number)
+  return {
+    at: at as ConnectionLine['at'],
+    slot: rest[5] ?? '',
+    machine: parseEntryName(server)?.machine ?? null,
+    detour: isHold(server),
+    connectMs: connect > 0 ? connect : null,
+    bytesIn,
+    bytesOut,
+    totalMs: Math.max(0, total),
+  }
 }

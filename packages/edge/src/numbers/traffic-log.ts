@@ -1,16 +1,19 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { abstractPath } from '../haproxy/abstract-path.ts'
-import { type LogLine, parseLogLine } from './log-line.ts'
+import { type ConnectionLine, type LogLine, parseConnectionLine, parseLogLine } from './log-line.ts'
 
 /** Of one line, and some: what is longer is none of ours. */
 const LINE_CHARS_MAX = 4096
 /** Workers of HAProxy that were replaced may write for as long as they live. */
 const READERS_MAX = 100
 
-/** Reads what HAProxy says of its answers. Each worker has a connection of its own. */
+/** Reads what HAProxy says of its answers and connections. Each worker has a connection of its own. */
 export function listenToTraffic(
   socket: string,
-  heard: (line: LogLine) => void,
+  heard: {
+    answer(line: LogLine): void
+    connection(line: ConnectionLine): void
+  },
 ): Promise<{ readonly port: number; close(): Promise<void> }> {
   return new Promise((resolve, reject) => {
     const open = new Set<Socket>()
@@ -25,8 +28,10 @@ export function listenToTraffic(
         rest = lines.pop() ?? ''
         if (rest.length > LINE_CHARS_MAX) rest = ''
         for (const line of lines) {
-          const parsed = parseLogLine(line)
-          if (parsed !== null) heard(parsed)
+          const answer = parseLogLine(line)
+          if (answer !== null) heard.answer(answer)
+          const connection = answer === null ? parseConnectionLine(line) : null
+          if (connection !== null) heard.connection(connection)
         }
       })
     })
