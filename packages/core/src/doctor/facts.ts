@@ -1,6 +1,7 @@
 import type { Token } from '../access/token.ts'
 import type { DiskSpace } from '../host/disk.ts'
 import type { Instant } from '../id.ts'
+import type { HostnameFacts } from './hostname-findings.ts'
 
 /** What was looked at to tell whether an installation is well. `findingsOf` concludes. */
 export interface DoctorFacts {
@@ -14,6 +15,9 @@ export interface DoctorFacts {
   readonly dns: readonly NameFacts[]
   readonly certificates: readonly CertificateFacts[]
   readonly tokens?: readonly Token[]
+  /** Names of people's own, and whether an authority was chosen to order their certificates from. */
+  readonly hostnames?: readonly HostnameFacts[]
+  readonly orders?: boolean
 }
 
 export interface ServerFacts {

@@ -1,13 +1,15 @@
 import { type DiskSpace, diskState } from '../host/disk.ts'
 import type { Instant } from '../id.ts'
 import type { AppFacts, DoctorFacts, HostFacts, NameFacts, UsageKind } from './facts.ts'
+import { hostnameFindings } from './hostname-findings.ts'
+import { spanText } from './span.ts'
 import { tokenFindings } from './token-findings.ts'
 
 /** Something that is wrong. */
 export interface Finding {
   /** `error`: something does not work. `warning`: something will not, or works worse than it should. */
   readonly severity: 'error' | 'warning'
-  /** `server`, `image store`, `host ams-1`, `app shop`, `dns`, `certificates`, `token ci`. */
+  /** `server`, `image store`, `host ams-1`, `app shop`, `dns`, `certificates`, `certificate of www.example.com`, `token ci`. */
   readonly about: string
   readonly problem: string
   readonly why: string | null
@@ -39,6 +41,7 @@ export function findingsOf(facts: DoctorFacts): Finding[] {
     ...ofImageStore(facts),
     ...ofHosts(facts),
     ...ofCertificates(facts),
+    ...hostnameFindings(facts.hostnames ?? [], { now: facts.now, orders: facts.orders ?? false }),
     ...tokenFindings(facts.tokens ?? [], facts.now),
     ...ofDns(facts),
     ...facts.apps.flatMap((app) => ofApp(app, facts.now)),
@@ -148,7 +151,7 @@ function ofHost(host: HostFacts, facts: DoctorFacts): Finding[] {
     findings.push({
       severity: Math.abs(host.clockOffsetMs) > CLOCK_WRONG_MS ? 'error' : 'warning',
       about,
-      problem: `its clock is ${span(Math.abs(host.clockOffsetMs))} ${host.clockOffsetMs > 0 ? 'ahead of' : 'behind'} the server's`,
+      problem: `its clock is ${spanText(Math.abs(host.clockOffsetMs))} ${host.clockOffsetMs > 0 ? 'ahead of' : 'behind'} the server's`,
       why: 'tokens and certificates are refused between clocks that are apart, and times in logs are wrong',
       fixes: ['timedatectl set-ntp true   # on the host whose clock is wrong'],
     })
@@ -255,7 +258,7 @@ function ofCertificates({ certificates, now }: DoctorFacts): Finding[] {
         problem:
           leftMs <= 0
             ? `that of the ${of} has expired`
-            : `that of the ${of} expires in ${span(leftMs)}`,
+            : `that of the ${of} expires in ${spanText(leftMs)}`,
         why: leftMs <= 0 ? 'nobody talks to it any more' : 'it should have been renewed by now',
         fixes: [fix],
       },
@@ -339,15 +342,7 @@ function folderOf(path: string): string {
 }
 
 function ago(ms: number): string {
-  return span(Math.max(0, ms))
-}
-
-function span(ms: number): string {
-  const seconds = Math.round(ms / SECOND_MS)
-  if (seconds < 120) return `${seconds} s`
-  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`
-  if (seconds < 172_800) return `${Math.round(seconds / 3_600)} h`
-  return `${Math.round(seconds / 86_400)} days`
+  return spanText(Math.max(0, ms))
 }
 
 function size(bytes: number): string {

@@ -50,6 +50,8 @@ async function acceptFailure(
 ): Promise<void> {
   const hostname = await getHostname(tx, name)
   if (hostname === null) return
-  const next = failure === null ? null : lastFailure([hostname.failure, failure], now)
+  // The edge's clock may be ahead of ours: a failure in the time to come would count as none.
+  const heard = failure === null ? null : { ...failure, at: Math.min(failure.at, now) }
+  const next = heard === null ? null : lastFailure([hostname.failure, heard], now)
   await putHostname(tx, { ...hostname, failure: next })
 }

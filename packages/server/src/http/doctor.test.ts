@@ -1,4 +1,4 @@
-import { agentUsageReply, type DoctorReply } from '@roost/api'
+import { type AcmeSettings, agentUsageReply, type DoctorReply } from '@roost/api'
 import { type PeerClient, PlatformError } from '@roost/base'
 import type { HostId } from '@roost/core'
 import { expect, test } from 'vitest'
@@ -48,13 +48,14 @@ function agentThat(answers: (path: string) => unknown): PeerClient {
   }
 }
 
-async function open(change: Partial<Deps> = {}) {
+async function open(change: Partial<Deps> = {}, acme: AcmeSettings | null = null) {
   const clock = createSteppedClock(1_000_000)
   const control = createControlPlane(memoryDeps({ clock, change }))
   await control.prepare({
     domain: 'roost.test',
     clientNetworks: [],
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
+    acme,
   })
   const join = (name: string, region: string, n: number) =>
     control.addHost({
@@ -154,4 +155,51 @@ test('without hosts the way to one', async () => {
   const { doctor } = await open()
   const [first] = (await doctor()).findings
   expect(first).toMatchObject({ about: 'hosts', fixes: [expect.stringMatching(/^roost up/)] })
+})
+
+test('a name whose order failed is told with what the authority said, where its DNS leads, and what mends both', async () => {
+  const asked: string[] = []
+  const facts = { aaaa: [], cname: [], challengeCname: [], ownership: [] }
+  const { clock, control, join, beat, doctor } = await open(
+    {
+      lookUpName: async ({ name }) => {
+        asked.push(name)
+        return { ...facts, a: name === 'www.example.com' ? ['203.0.113.9'] : ['198.51.100.1'] }
+      },
+      agent: () =>
+        agentThat((path) =>
+          path.endsWith('health') ? {} : { ...usage, file_systems: [], kinds: [] },
+        ),
+    },
+    { directory: 'https://acme.test/dir', email: null, ca: null },
+  )
+  const { id } = await join('ams-1', 'ams', 1)
+  for (const program of ['agent', 'edge'] as const) await beat(id, program)
+  await control.call('createApp', { body: { app_name: 'shop', org_slug: 'personal' } })
+  for (const hostname of ['www.example.com', 'new.example.com', 'inside.test'])
+    await control.call('addAcmeCertificate', { params: { app: 'shop' }, body: { hostname } })
+  asked.length = 0
+  // By a clock that is ahead of the server's.
+  const failure = { at: clock.now() + 5000, host: id, count: 1, challenge: 'http-01' as const }
+  await control.certificateReport(
+    { program: 'edge', host: id },
+    {
+      certificates: [],
+      failures: { 'www.example.com': { ...failure, why: 'unauthorized: 404' } },
+    },
+  )
+  const { findings } = await doctor()
+  expect(asked.sort()).toEqual(['new.example.com', 'www.example.com'])
+  expect(findings).toEqual([
+    {
+      severity: 'error',
+      about: 'certificate of www.example.com',
+      problem: 'it has none, and its last order failed',
+      why: 'unauthorized: 404 (tried last 0 s ago by http-01, again in 2 min); www.example.com leads to 203.0.113.9, which is no edge of this installation',
+      fixes: [
+        'CNAME www.example.com → shop.roost.test or 198.51.100.1   # at who keeps its DNS',
+        'roost certs check www.example.com -a shop   # looks at DNS again, and orders at once',
+      ],
+    },
+  ])
 })

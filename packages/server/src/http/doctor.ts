@@ -7,9 +7,11 @@ import {
   type CertificateFacts,
   type DiskSpace,
   type DoctorFacts,
+  dnsFindings,
   findingsOf,
   type Host,
   type HostFacts,
+  type HostnameFacts,
   type ImageStoreFacts,
   isFinal,
 } from '@roost/core'
@@ -18,9 +20,11 @@ import { type NameQuestion, resolveNames } from '../doctor/resolve-names.ts'
 import { shownState } from '../machine/state.ts'
 import { spaceOf } from '../registry/image-keeper.ts'
 import { listApps } from '../store/apps.ts'
+import { listCertificates, listHostnames } from '../store/hostnames.ts'
 import { listHosts } from '../store/hosts.ts'
 import { listMachines, reservedByHost } from '../store/machines.ts'
 import { listReleases } from '../store/releases.ts'
+import { getSettings } from '../store/settings.ts'
 import type { Reader } from '../store/store.ts'
 import { listTokens } from '../store/tokens.ts'
 import type { Handlers } from './handler.ts'
@@ -31,6 +35,8 @@ const HOST_MS = 3_000
 const IMAGE_STORE_MS = 10_000
 const DNS_MS = 3_000
 const RELEASES_LOOKED_AT = 20
+/** Each is five questions, all at once, for 4 s at most. */
+const NAMES_ASKED_MAX = 50
 /** Names that no public name server answers for. */
 const PRIVATE_DOMAIN = /(^|\.)(test|localhost|local|internal|example|invalid)$/
 
@@ -64,17 +70,20 @@ type Usage = DoctorReply['usage']
 
 async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage: Usage }> {
   const { store, clock, installation, presence } = deps
-  const { hosts, reserved, apps, tokens } = await store.read(async (reader) => ({
+  const { hosts, reserved, apps, tokens, names, acme } = await store.read(async (reader) => ({
     hosts: await listHosts(reader),
     reserved: await reservedByHost(reader),
     apps: await lookAtApps(reader),
     tokens: await listTokens(reader),
+    names: await listNames(reader),
+    acme: (await getSettings(reader)).acme ?? null,
   }))
   const usage: Usage = []
-  const [imageStore, looked, dns] = await Promise.all([
+  const [imageStore, looked, dns, hostnames] = await Promise.all([
     lookAtImages(deps, usage),
     Promise.all(hosts.map((host) => lookAtHost(deps, host, reserved.get(host.id), usage))),
     (deps.resolve ?? resolveNames)(questionsFor(hosts, apps, installation.domain), DNS_MS),
+    lookAtNames(deps, names, hosts),
   ])
   const { file, bytes, walBytes } = store.size()
   const space = file === ':memory:' ? null : spaceOf(dirname(file))
@@ -102,6 +111,8 @@ async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage:
     apps,
     tokens,
     dns,
+    hostnames,
+    orders: acme !== null,
     certificates: [
       ...installation.certificates().map((one) => ({
         ...one,
@@ -118,6 +129,55 @@ async function lookAtAll(deps: DoctorDeps): Promise<{ facts: DoctorFacts; usage:
     ],
   }
   return { facts, usage }
+}
+
+type Name = Omit<HostnameFacts, 'dns'>
+
+async function listNames(reader: Reader): Promise<Name[]> {
+  const names: Name[] = []
+  for (const { name: app } of await listApps(reader)) {
+    const hostnames = await listHostnames(reader, app)
+    const certificates = await listCertificates(
+      reader,
+      hostnames.map(({ name }) => name),
+    )
+    for (const hostname of hostnames)
+      names.push({
+        hostname,
+        certificates: certificates.filter((one) => one.hostname === hostname.name),
+      })
+  }
+  return names
+}
+
+/** Asks the world's DNS for as many as it takes no time for, those whose last order failed first. */
+async function lookAtNames(
+  { lookUpName, installation }: Pick<Deps, 'lookUpName' | 'installation'>,
+  names: readonly Name[],
+  hosts: readonly Host[],
+): Promise<HostnameFacts[]> {
+  const addresses = hosts.map(({ publicAddress }) => publicAddress)
+  const failing = ({ hostname }: Name) => Number(hostname.failure !== null)
+  const asked = names
+    .filter(({ hostname }) => !PRIVATE_DOMAIN.test(hostname.name))
+    .toSorted((a, b) => failing(b) - failing(a))
+    .slice(0, NAMES_ASKED_MAX)
+  const facts = new Map(
+    await Promise.all(
+      asked.map(async ({ hostname }) => [hostname.name, await lookUpName(hostname)] as const),
+    ),
+  )
+  return names.map((name) => {
+    const found = facts.get(name.hostname.name)
+    const { domain } = installation
+    return {
+      ...name,
+      dns:
+        found === undefined
+          ? []
+          : dnsFindings({ hostname: name.hostname, domain, addresses, facts: found }),
+    }
+  })
 }
 
 function rank(where: string): number {
