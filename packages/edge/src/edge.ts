@@ -32,6 +32,7 @@ import { type ProxyStatus, startProxyController } from './haproxy/proxy-controll
 import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
 import type { ServiceFiles, ServicePorts } from './haproxy/render-services.ts'
 import { createRuntimeApi } from './haproxy/runtime-api.ts'
+import { ownTlsListsOf } from './haproxy/tls-lists.ts'
 import { createHoldRequests } from './hold/hold-requests.ts'
 import type { ServerLink } from './link/server-link.ts'
 import { type AccessLog, createAccessLog } from './numbers/access-log.ts'
@@ -124,6 +125,8 @@ function serviceFiles(config: Pick<EdgeConfig, 'runDir'>): ServiceFiles {
 export function portTable(config: Pick<EdgeConfig, 'runDir'>): string {
   return `roost_edge_${createHash('sha256').update(config.runDir).digest('hex').slice(0, 8)}`
 }
+
+const NOTHING_MEASURED = { roundTrips: () => new Map(), roundTripsOf: () => new Map() }
 
 /** As many slots of other kinds as most installations need; more are made when they are missing. */
 const POOLS_AT_FIRST = { o: 16, c: 16, t: 16 }
@@ -221,6 +224,10 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
   })
   const withTls = await certificate.prepare()
+  /** Who has which names; distances are known only once others were asked. */
+  const namedRoutes = {
+    of: () => routesOf(records, self, { isAlive: () => true, ...NOTHING_MEASURED }),
+  }
   const certificates = createCertificates({
     config,
     records,
@@ -229,6 +236,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     edges: parts.edges,
     api,
     paths: files.certificates,
+    tlsOptions: () => ownTlsListsOf(namedRoutes.of(), settingsOf(records)?.domain ?? ''),
     withTls,
     onChange: () => controller.wake(),
     clock,
@@ -248,6 +256,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
+  namedRoutes.of = routes
   const shape: ProxyShape = {
     region: config.region,
     http: config.http,

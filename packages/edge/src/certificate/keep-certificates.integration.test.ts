@@ -116,6 +116,44 @@ describe('a name of somebody’s own', () => {
     await until('a certificate', () => agreed(name), 30_000)
   })
 
+  test('is shown as its app asks of handshakes, and nobody is cut off while that changes', async () => {
+    const [name, other] = ['http-01.example.com', 'dns-01.example.com']
+    const workersBefore = await workers()
+    const modern = { ca: root, ALPNProtocols: ['h2', 'http/1.1'] }
+    const old = { ca: root, maxVersion: 'TLSv1.2' as const }
+    const everywhere = (alpn: string) => async () => {
+      const agreed = await Promise.all(
+        edges.letters.flatMap((edge) =>
+          [name, other].map((one) => edges.handshake(edge, one, modern).catch(() => null)),
+        ),
+      )
+      return agreed.every((one) => one?.alpn === alpn)
+    }
+    await until('HTTP/2 is offered', everywhere('h2'))
+    await edges.handshake('a', name, old)
+    const load = edgesUnderLoad(name)
+    edges.serve({ alpn: ['http/1.1'], versions: ['TLSv1.3'] })
+    await until('it is not', everywhere('http/1.1'))
+    for (const edge of edges.letters)
+      await expect(edges.handshake(edge, name, old)).rejects.toThrow(/version|alert/i)
+    // What is asked for holds for one that takes over, too: it reads the same from files.
+    await edges.kill('b')
+    await edges.start('b')
+    expect((await edges.handshake('b', name, modern)).alpn).toBe('http/1.1')
+    edges.serve({})
+    await until('it is again', everywhere('h2'))
+    await edges.handshake('c', other, old)
+    while (load.sent() < 100) {
+      edges.serve({ alpn: ['http/1.1'] })
+      await until('it is not', everywhere('http/1.1'))
+      edges.serve({})
+      await until('it is again', everywhere('h2'))
+    }
+    await load.stop()
+    expect(load.failures).toEqual([])
+    expect(await workers()).toEqual(workersBefore)
+  })
+
   test('is in no clear text on any disk', async () => {
     await until('all is written down', () => agreed('http-01.example.com'))
     for (const dir of edges.dataDirs)

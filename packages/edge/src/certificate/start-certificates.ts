@@ -18,6 +18,7 @@ import {
   createCertificateFiles,
 } from '../haproxy/certificate-files.ts'
 import type { RuntimeApi } from '../haproxy/runtime-api.ts'
+import type { TlsLists } from '../haproxy/tls-lists.ts'
 import type { ServerLink } from '../link/server-link.ts'
 import type { Prober } from '../probe/prober.ts'
 import type { GoodRecords } from '../record/good-records.ts'
@@ -49,6 +50,8 @@ export function createCertificates(options: {
   readonly edges: EdgePeers
   readonly api: RuntimeApi
   readonly paths: CertificatePaths
+  /** What apps ask of handshakes under these names. */
+  readonly tlsOptions: () => TlsLists
   /** false: HAProxy speaks no TLS. */
   readonly withTls: boolean
   readonly onChange: () => void
@@ -84,6 +87,7 @@ export function createCertificates(options: {
   const files = createCertificateFiles({
     paths: options.paths,
     serving: async () => (options.withTls ? served() : []),
+    tlsOptions: options.tlsOptions,
     tokens: () =>
       new Map(
         board

@@ -5,7 +5,7 @@ import { type Agent, createServer } from 'node:http'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { connect } from 'node:tls'
+import { type ConnectionOptions, connect } from 'node:tls'
 import { type AcmeSettings, edgeConfig, type WatchEvent } from '@roost/api'
 import { createLogger, runCommand, silentLogger, systemClock } from '@roost/base'
 import {
@@ -16,6 +16,7 @@ import {
   type Hostname,
   type MachineId,
   mergeCertificates,
+  type TlsOptions,
 } from '@roost/core'
 import { type Edge, proxyFiles, startEdge } from '../edge.ts'
 import { createHaproxyProcess } from '../haproxy/haproxy-process.ts'
@@ -65,30 +66,33 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
   })
   machine.listen(8080, `${net}.100`)
   await once(machine, 'listening')
-  server.put('machine', '1'.padStart(14, '0'), {
-    id: '1'.padStart(14, '0') as MachineId,
-    app: 'shop',
-    host: 'a'.repeat(14),
-    region: 'ams',
-    privateIpv4: `${net}.100`,
-    services: [
-      {
-        protocol: 'tcp',
-        internal_port: 8080,
-        ports: [
-          { port: 80, handlers: ['http'], force_https: true },
-          { port: 443, handlers: ['tls', 'http'], force_https: false },
-        ],
-        checks: [],
-        concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
-        autostop: 'off',
-        autostart: true,
-        min_machines_running: 0,
-      },
-    ],
-    routed: true,
-    status: { state: 'started', checks: [] },
-  })
+  /** What it asks of handshakes. */
+  const serve = (tls_options: TlsOptions) =>
+    server.put('machine', '1'.padStart(14, '0'), {
+      id: '1'.padStart(14, '0') as MachineId,
+      app: 'shop',
+      host: 'a'.repeat(14),
+      region: 'ams',
+      privateIpv4: `${net}.100`,
+      services: [
+        {
+          protocol: 'tcp',
+          internal_port: 8080,
+          ports: [
+            { port: 80, handlers: ['http'], force_https: true },
+            { port: 443, handlers: ['tls', 'http'], force_https: false, tls_options },
+          ],
+          checks: [],
+          concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
+          autostop: 'off',
+          autostart: true,
+          min_machines_running: 0,
+        },
+      ],
+      routed: true,
+      status: { state: 'started', checks: [] },
+    })
+  serve({})
 
   // ---- the edges
   const edges = await Promise.all(
@@ -233,7 +237,25 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
     })
   }
 
+  /** Which protocol was agreed on inside of TLS. */
+  function handshake(
+    letter: string,
+    name: string,
+    options: Pick<ConnectionOptions, 'ca' | 'ALPNProtocols' | 'maxVersion'>,
+  ): Promise<{ readonly alpn: string | false | null }> {
+    return new Promise((resolve, reject) => {
+      const to = { host: of(letter).host.publicAddress, port: HTTPS, servername: name }
+      const socket = connect({ ...to, ...options }, () => {
+        resolve({ alpn: socket.alpnProtocol })
+        socket.destroy()
+      })
+      socket.on('error', reject)
+    })
+  }
+
   return {
+    serve,
+    handshake,
     server,
     edges,
     letters: LETTERS,

@@ -27,7 +27,10 @@ const served = (hostname: string, change: Partial<ServedCertificate> = {}): Serv
 /** As much of HAProxy's store of certificates as is told it; `refuses` names what it does not take. */
 function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
   const certificates = new Map<string, string>()
-  const list = new Map<string, string>()
+  /** By the name of the list, in its order; numbers of lines only grow. */
+  const lists = new Map<string, { readonly number: number; readonly line: string }[]>()
+  let number = 0
+  const nameOf = (path: string) => path.split('/').at(-1) ?? ''
   const tokens = new Map<string, string>()
   const commands: string[] = []
   let open: { file: string; pem: string } | null = null
@@ -35,9 +38,13 @@ function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
     if (!command.startsWith('show')) commands.push(command)
     const [, verb = '', kind = '', ...rest] = /^(\S+) (?:ssl )?(\S+) ?(.*)$/.exec(command) ?? []
     const [first = '', file = '', text = ''] = (rest[0] ?? '').split(' ')
+    const here = lists.get(nameOf(first)) ?? []
     if (command === 'show ssl cert') return ['# filename', ...certificates.keys()].join('\n')
     if (verb === 'show' && kind === 'cert') return `SHA1 FingerPrint: ${certificates.get(first)}`
-    if (verb === 'show' && kind === 'crt-list') return [...list.values()].join('\n')
+    if (verb === 'show' && kind === 'crt-list')
+      return (lists.get(nameOf(file)) ?? [])
+        .map((one) => one.line.replace(' ', `:${one.number} `))
+        .join('\n')
     if (verb === 'show') return [...tokens].map(([key, value]) => `0x1 ${key} ${value}`).join('\n')
     if (verb === 'new') return certificates.set(first, '') && 'New empty certificate store'
     if (verb === 'commit' && open !== null) {
@@ -45,7 +52,11 @@ function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
       open = null
       return 'Success!'
     }
-    if (verb === 'del' && kind === 'crt-list') return list.delete(file) ? 'deleted' : 'not there'
+    if (verb === 'del' && kind === 'crt-list') {
+      const rest = here.filter((one) => `${one.line.split(' ')[0]}:${one.number}` !== file)
+      lists.set(nameOf(first), rest)
+      return rest.length < here.length ? 'deleted' : 'not there'
+    }
     if (verb === 'del' && kind === 'cert')
       return certificates.delete(first) ? 'deleted' : 'not there'
     if (verb === 'add') tokens.set(file, text)
@@ -57,7 +68,9 @@ function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
     async sendPayload(command, payload) {
       commands.push(command)
       if (command.startsWith('add ssl crt-list')) {
-        list.set(payload.split(' ')[0] ?? '', payload)
+        const name = nameOf(command)
+        number += 1
+        lists.set(name, [...(lists.get(name) ?? []), { number, line: payload }])
         return 'Success!'
       }
       if (refuses(payload)) return 'unable to load certificate'
@@ -66,14 +79,23 @@ function trialHaproxy(refuses: (pem: string) => boolean = () => false) {
     },
     disconnect() {},
   }
-  return { api, certificates, list, tokens, commands }
+  const lines = (name = 'list') => (lists.get(name) ?? []).map(({ line }) => line)
+  return { api, certificates, lines, tokens, commands }
 }
 
-function filesOf(serving: () => readonly ServedCertificate[], tokens = new Map<string, string>()) {
+function filesOf(
+  serving: () => readonly ServedCertificate[],
+  tokens = new Map<string, string>(),
+  asked: { readonly https: Map<string, string>; readonly tls: Map<string, string> } = {
+    https: new Map(),
+    tls: new Map(),
+  },
+) {
   const paths = certificatePaths(dir)
   const files = createCertificateFiles({
     paths,
     serving: async () => serving(),
+    tlsOptions: () => asked,
     tokens: () => tokens,
     log: silentLogger,
   })
@@ -103,9 +125,11 @@ test('HAProxy and the files that it starts from are brought there, and nothing i
   serving = serving.slice(0, 1)
   tokens.clear()
   await files.bringThere(haproxy.api)
-  expect([...haproxy.list.keys()]).toEqual([`${paths.dir}/www.example.com.pem`])
+  expect(haproxy.lines()).toEqual([`${paths.dir}/www.example.com.pem www.example.com`])
   expect(haproxy.tokens.size).toBe(0)
-  expect((await readdir(paths.dir)).sort()).toEqual(['list', 'tokens.map', 'www.example.com.pem'])
+  expect((await readdir(paths.dir)).sort()).toEqual([
+    ...['https.list', 'list', 'tls.list', 'tokens.map', 'www.example.com.pem'],
+  ])
 })
 
 test('what an authority is to see takes the place of what clients see, and gives it back', async () => {
@@ -116,14 +140,14 @@ test('what an authority is to see takes the place of what clients see, and gives
   await files.bringThere(haproxy.api)
   serving = [served('www.example.com', { pem: 'PEM of challenge', challenge: true })]
   await files.bringThere(haproxy.api)
-  expect([...haproxy.list.values()]).toEqual([
+  expect(haproxy.lines()).toEqual([
     expect.stringMatching(
       /www\.example\.com_[0-9a-f]{12}\.pem \[alpn acme-tls\/1\] www\.example\.com$/,
     ),
   ])
   serving = [own]
   await files.bringThere(haproxy.api)
-  expect([...haproxy.list.values()]).toEqual([expect.stringMatching(/www\.example\.com\.pem www/)])
+  expect(haproxy.lines()).toEqual([expect.stringMatching(/www\.example\.com\.pem www/)])
 })
 
 test('one that HAProxy refuses is in nobody’s way, and in no file that it starts from', async () => {
@@ -131,7 +155,54 @@ test('one that HAProxy refuses is in nobody’s way, and in no file that it star
   const { files, paths } = filesOf(() => [served('bad.example'), served('good.example')], tokens)
   const haproxy = trialHaproxy((pem) => pem.includes('bad'))
   await files.bringThere(haproxy.api)
-  expect([...haproxy.list.keys()]).toEqual([`${paths.dir}/good.example.pem`])
+  expect(haproxy.lines()).toEqual([`${paths.dir}/good.example.pem good.example`])
   expect(haproxy.tokens.size).toBe(1)
   expect(await readFile(paths.list, 'utf8')).toBe(`${paths.dir}/good.example.pem good.example\n`)
+})
+
+test('what an app asks of handshakes under a name holds where it asked for it, and the name is shown all the while', async () => {
+  const asked = { https: new Map<string, string>(), tls: new Map<string, string>() }
+  const name = 'www.example.com'
+  let serving = [served(name), served('other.example')]
+  const { files, paths } = filesOf(() => serving, new Map(), asked)
+  const haproxy = trialHaproxy()
+  const file = `${paths.dir}/${name}.pem`
+  const other = `${paths.dir}/other.example.pem other.example`
+  const all = () => [haproxy.lines(), haproxy.lines('https.list'), haproxy.lines('tls.list')]
+  await files.bringThere(haproxy.api)
+  expect(all()).toEqual([[other, `${file} ${name}`], [], []])
+
+  asked.https.set(name, 'ssl-min-ver TLSv1.3')
+  const before = haproxy.commands.length
+  await files.bringThere(haproxy.api)
+  expect(all()).toEqual([[other], [`${file} [ssl-min-ver TLSv1.3] ${name}`], [`${file} ${name}`]])
+  expect(await readFile(paths.https, 'utf8')).toBe(`${file} [ssl-min-ver TLSv1.3] ${name}\n`)
+  expect(await readFile(paths.tls, 'utf8')).toBe(`${file} ${name}\n`)
+  expect(await readFile(paths.list, 'utf8')).toBe(`${other}\n`)
+  // Nothing is taken away before the other is there.
+  expect(haproxy.commands.slice(before).map((command) => command.split(' ')[0])).toEqual([
+    ...['add', 'add', 'del'],
+  ])
+  const looked = haproxy.commands.length
+  files.lookAgain()
+  await files.bringThere(haproxy.api)
+  expect(haproxy.commands).toHaveLength(looked)
+
+  asked.https.set(name, 'alpn http/1.1')
+  asked.tls.set(name, 'alpn mqtt')
+  await files.bringThere(haproxy.api)
+  expect(all()).toEqual([
+    [other],
+    [`${file} [alpn http/1.1] ${name}`],
+    [`${file} [alpn mqtt] ${name}`],
+  ])
+  // An authority is to see its own, on all of them.
+  serving = [served(name, { pem: 'PEM of challenge', challenge: true }), served('other.example')]
+  await files.bringThere(haproxy.api)
+  expect(all()).toEqual([[other, expect.stringContaining('acme-tls/1')], [], []])
+  serving = [served(name), served('other.example')]
+  asked.https.clear()
+  asked.tls.clear()
+  await files.bringThere(haproxy.api)
+  expect(all()).toEqual([[other, `${file} ${name}`], [], []])
 })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describeError, type Logger } from '@roost/base'
 import { parseMap } from './observed-proxy.ts'
 import type { RuntimeApi } from './runtime-api.ts'
+import { parseTlsList, type TlsLine, type TlsLists, tlsLine } from './tls-lists.ts'
 
 /**
  * Certificates of people's own names and answers to authorities, in HAProxy and in the files that one which starts reads: on tmpfs, since
@@ -34,29 +35,46 @@ export interface CertificatePaths {
   readonly dir: string
   /** `crt-list`: which file is for which name. */
   readonly list: string
+  /** The same of names whose app asked for something in handshakes: where HTTP is inside, and where it is anything. */
+  readonly https: string
+  readonly tls: string
   /** Token → key authorization of HTTP-01. */
   readonly tokens: string
 }
 
 interface Wanted {
-  readonly line: string
+  readonly hostname: string
   readonly pem: string
   readonly fingerprint: string
+  /** List → options in it: in the one of all, or in both others. */
+  readonly options: ReadonlyMap<string, string>
 }
+
+type ListedLine = TlsLine & { readonly list: string }
 
 export function certificatePaths(runDir: string): CertificatePaths {
   const dir = join(runDir, 'certificates')
-  return { dir, list: join(dir, 'list'), tokens: join(dir, 'tokens.map') }
+  const inDir = (name: string) => join(dir, name)
+  return {
+    dir,
+    list: inDir('list'),
+    https: inDir('https.list'),
+    tls: inDir('tls.list'),
+    tokens: inDir('tokens.map'),
+  }
 }
 
 export function createCertificateFiles(options: {
   readonly paths: CertificatePaths
   /** At most one for each name. */
   readonly serving: () => Promise<readonly ServedCertificate[]>
+  /** What apps ask of handshakes under these names. */
+  readonly tlsOptions: () => TlsLists
   readonly tokens: () => ReadonlyMap<string, string>
   readonly log: Logger
 }): CertificateFiles {
   const { paths, log } = options
+  const lists = [paths.list, paths.https, paths.tls]
   let done = ''
   let told = ''
   let queue: Promise<unknown> = Promise.resolve()
@@ -66,18 +84,27 @@ export function createCertificateFiles(options: {
     readonly tokens: ReadonlyMap<string, string>
     readonly mark: string
   }> {
+    const served = await options.serving()
+    const asked = options.tlsOptions()
+    const optionsOf = ({ hostname, challenge }: ServedCertificate) => {
+      if (challenge) return new Map([[paths.list, 'alpn acme-tls/1']])
+      const [https = '', tls = ''] = [asked.https.get(hostname), asked.tls.get(hostname)]
+      return https === '' && tls === ''
+        ? new Map([[paths.list, '']])
+        : new Map([
+            [paths.https, https],
+            [paths.tls, tls],
+          ])
+    }
     const wanted = new Map(
-      (await options.serving())
+      served
         .map((one) => [fileOf(paths.dir, one), one] as const)
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .map(([file, { pem, fingerprint, hostname, challenge }]): [string, Wanted] => [
-          file,
-          { pem, fingerprint, line: `${file}${challenge ? ' [alpn acme-tls/1]' : ''} ${hostname}` },
-        ]),
+        .map(([file, one]): [string, Wanted] => [file, { ...one, options: optionsOf(one) }]),
     )
     const tokens = options.tokens()
     const mark = JSON.stringify([
-      [...wanted].map(([file, { fingerprint, line }]) => [file, fingerprint, line]),
+      [...wanted].map(([file, one]) => [file, one.fingerprint, one.hostname, [...one.options]]),
       [...tokens],
     ])
     return { wanted, tokens, mark }
@@ -90,7 +117,16 @@ export function createCertificateFiles(options: {
   ): Promise<void> {
     await mkdir(paths.dir, { recursive: true, mode: 0o700 })
     for (const [file, { pem }] of wanted) await writeUnlessSame(file, pem)
-    await writeUnlessSame(paths.list, [...wanted.values()].map(({ line }) => `${line}\n`).join(''))
+    for (const list of lists)
+      await writeUnlessSame(
+        list,
+        [...wanted]
+          .flatMap(([file, { hostname, options: by }]) => {
+            const asked = by.get(list)
+            return asked === undefined ? [] : [`${tlsLine(file, hostname, asked)}\n`]
+          })
+          .join(''),
+      )
     await writeUnlessSame(
       paths.tokens,
       [...tokens].map(([token, text]) => `${token} ${text}\n`).join(''),
@@ -102,19 +138,25 @@ export function createCertificateFiles(options: {
   }
 
   async function observe(api: RuntimeApi) {
-    const [certificates = '', list = '', tokens = ''] = await api.send([
+    const [certificates = '', tokens = '', ...shown] = await api.send([
       'show ssl cert',
-      `show ssl crt-list ${paths.list}`,
       `show map ${paths.tokens}`,
+      ...lists.map((list) => `show ssl crt-list -n ${list}`),
     ])
-    const ours = (text: string) =>
-      new Set(
-        text
-          .split('\n')
-          .map((line) => line.replace(/^\*/, '').trim().split(/[ :]/)[0] ?? '')
-          .filter((file) => file.startsWith(`${paths.dir}/`) && file.endsWith('.pem')),
-      )
-    return { stored: ours(certificates), listed: ours(list), tokens: parseMap(tokens) }
+    const isOurs = (file: string) => file.startsWith(`${paths.dir}/`) && file.endsWith('.pem')
+    const stored = certificates
+      .split('\n')
+      .map((line) => line.replace(/^\*/, '').trim())
+      .filter(isOurs)
+    return {
+      stored: new Set(stored),
+      listed: shown.flatMap((text, n) =>
+        parseTlsList(text)
+          .filter(({ file }) => isOurs(file))
+          .map((line) => ({ ...line, list: lists[n] ?? '' })),
+      ),
+      tokens: parseMap(tokens),
+    }
   }
 
   async function bring(api: RuntimeApi): Promise<void> {
@@ -124,15 +166,15 @@ export function createCertificateFiles(options: {
     const accepted = new Map(found.wanted)
     const refused: string[] = []
     // What is shown for a name goes before something else is: HAProxy takes the first that it has.
-    for (const file of listed)
-      if (!found.wanted.has(file))
-        await say(api, `del ssl crt-list ${paths.list} ${file}`, 'deleted')
+    for (const { list, file, entry } of listed)
+      if (!found.wanted.has(file)) await say(api, `del ssl crt-list ${list} ${entry}`, 'deleted')
     for (const [file, wanted] of found.wanted) {
+      const lines = listed.filter((line) => line.file === file)
       try {
-        await show(api, file, wanted, { stored: stored.has(file), listed: listed.has(file) })
+        await show(api, file, wanted, { stored: stored.has(file), lines })
       } catch (error) {
         // It must not be in the way of the others, least of all when HAProxy is started from these files.
-        if (!listed.has(file)) accepted.delete(file)
+        if (lines.length === 0) accepted.delete(file)
         refused.push(describeError(error))
       }
     }
@@ -169,14 +211,25 @@ export function createCertificateFiles(options: {
     api: RuntimeApi,
     file: string,
     wanted: Wanted,
-    is: { readonly stored: boolean; readonly listed: boolean },
+    is: { readonly stored: boolean; readonly lines: readonly ListedLine[] },
   ): Promise<void> {
     if (!is.stored) await say(api, `new ssl cert ${file}`, 'New empty')
     const [shown = ''] = is.stored ? await api.send([`show ssl cert ${file}`]) : ['']
     if (!shown.includes(wanted.fingerprint)) await change(api, file, wanted.pem)
-    if (is.listed) return
-    const answer = await api.sendPayload(`add ssl crt-list ${paths.list}`, wanted.line)
-    if (!answer.includes('Success')) throw new Error(`show a certificate: ${answer}`)
+    const { hostname } = wanted
+    const isWanted = ({ list, host, options: asked }: ListedLine) =>
+      host === hostname && wanted.options.get(list) === asked
+    for (const [list, asked] of wanted.options) {
+      if (is.lines.some((line) => line.list === list && isWanted(line))) continue
+      const answer = await api.sendPayload(
+        `add ssl crt-list ${list}`,
+        tlsLine(file, hostname, asked),
+      )
+      if (!answer.includes('Success')) throw new Error(`show a certificate: ${answer}`)
+    }
+    // Last: until here it was shown as before, and HAProxy takes the first that it has.
+    for (const line of is.lines)
+      if (!isWanted(line)) await say(api, `del ssl crt-list ${line.list} ${line.entry}`, 'deleted')
   }
 
   return {

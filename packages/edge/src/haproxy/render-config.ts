@@ -246,7 +246,7 @@ function bindLines({ address, port }: ProxyBind, descriptor: number, options: st
 }
 
 const tlsOptions = ({ https, services, files }: ProxyShape): string =>
-  ` ssl crt ${https?.certificateFile} crt-list ${files.certificates.list}${services === undefined ? '' : ` crt-list ${services.files.httpsList}`} alpn h2,http/1.1`
+  ` ssl crt ${https?.certificateFile} crt-list ${files.certificates.list} crt-list ${files.certificates.https}${services === undefined ? '' : ` crt-list ${services.files.httpsList}`} alpn h2,http/1.1`
 
 /** What a client's own headers must never decide is set anew; the rules are the same for both ports but for what the port says. */
 function frontend(

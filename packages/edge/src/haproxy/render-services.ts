@@ -120,7 +120,7 @@ export function renderServices(
             services,
             'websecure',
             services.ports.https,
-            `${tlsBind(shape, services.files.httpsList)} alpn h2,http/1.1`,
+            `${tlsBind(shape, services.files, 'https')} alpn h2,http/1.1`,
           ),
         )),
   ]
@@ -139,10 +139,14 @@ export function renderServices(
   }
 }
 
-const tlsBind = ({ https, files }: ProxyShape, list: string): string =>
+const tlsBind = (
+  { https, files: { certificates } }: ProxyShape,
+  { httpsList, tlsList }: ServiceFiles,
+  inside: 'https' | 'tls',
+): string =>
   https === null
     ? ''
-    : ` ssl crt ${https.certificateFile} crt-list ${files.certificates.list} crt-list ${list}`
+    : ` ssl crt ${https.certificateFile} crt-list ${certificates.list} crt-list ${certificates[inside]} crt-list ${inside === 'https' ? httpsList : tlsList}`
 
 function bind({ http }: ProxyShape, port: number, options = ''): string {
   return `  bind ${http.address}:${port}${options}`
@@ -221,8 +225,8 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     `  tcp-request content set-var(txn.slot) str(tls:),concat(,${name},:),concat(,txn.port),map_str(${files.names})`
   return [
     'frontend tls',
-    bind(shape, ports.tls, tlsBind(shape, files.tlsList)),
-    `  bind abns@${files.tlsSocket} accept-proxy${tlsBind(shape, files.tlsList)}`,
+    bind(shape, ports.tls, tlsBind(shape, files, 'tls')),
+    `  bind abns@${files.tlsSocket} accept-proxy${tlsBind(shape, files, 'tls')}`,
     `  maxconn ${shape.maxConnections}`,
     ...connectionLogRules('edge'),
     ...findPort(services),

@@ -1,6 +1,6 @@
 import type { AppName, Route, TlsOptions } from '@roost/core'
 import { expect, test } from 'vitest'
-import { parseTlsList, tlsListsOf } from './tls-lists.ts'
+import { ownTlsListsOf, parseTlsList, tlsLine, tlsListsOf } from './tls-lists.ts'
 
 const route = (hostnames: string[], tls: TlsOptions, kind?: 'https' | 'tls'): Route => ({
   key: hostnames.join(),
@@ -31,9 +31,36 @@ test('options go with the names that the edge has a certificate for', () => {
   expect([...lists.tls]).toEqual([['mqtt.roost.test', 'alpn mqtt']])
 })
 
-test('what HAProxy shows is read', () => {
-  const text = '# /run/list\n/data/a.pem:3 [alpn h2  ssl-min-ver TLSv1.3] shop.roost.test\n\n'
-  expect(parseTlsList(text)).toEqual([
-    { entry: '/data/a.pem:3', host: 'shop.roost.test', options: 'alpn h2 ssl-min-ver TLSv1.3' },
+test('of names of people’s own, too, whether HTTP is inside or not', () => {
+  const lists = ownTlsListsOf(
+    [
+      route(['shop.roost.test', 'shop.example.com', '*.example.com'], { alpn: ['http/1.1'] }),
+      route(
+        ['tls:shop.roost.test:8883', 'tls:shop.example.com:8883', 'tls:*:8883'],
+        { versions: ['TLSv1.3'] },
+        'tls',
+      ),
+      route(['plain.example.org'], {}),
+    ],
+    'roost.test',
+  )
+  expect([...lists.https]).toEqual([
+    ['shop.example.com', 'alpn http/1.1'],
+    ['*.example.com', 'alpn http/1.1'],
   ])
+  expect([...lists.tls]).toEqual([['shop.example.com', 'ssl-min-ver TLSv1.3 ssl-max-ver TLSv1.3']])
+})
+
+test('what HAProxy shows is read', () => {
+  const text =
+    '# /run/list\n/data/a.pem:3 [alpn h2  ssl-min-ver TLSv1.3] shop.roost.test\n/data/_.b.pem:4 *.b.c\n\n'
+  const [first, second] = parseTlsList(text)
+  expect(first).toEqual({
+    entry: '/data/a.pem:3',
+    file: '/data/a.pem',
+    host: 'shop.roost.test',
+    options: 'alpn h2 ssl-min-ver TLSv1.3',
+  })
+  expect(second).toMatchObject({ entry: '/data/_.b.pem:4', host: '*.b.c', options: '' })
+  expect(tlsLine('/data/_.b.pem', '*.b.c', '')).toBe('/data/_.b.pem *.b.c')
 })

@@ -12,6 +12,18 @@ export interface TlsLists {
 export type TlsList = ReadonlyMap<string, string>
 
 export function tlsListsOf(routes: readonly Route[], domain: string): TlsLists {
+  return listsOf(routes, (host) => {
+    const label = host.endsWith(`.${domain}`) ? host.slice(0, -domain.length - 1) : ''
+    return /^[a-z0-9-]+$/.test(label)
+  })
+}
+
+/** The same for names of people's own, which have certificates of their own. */
+export function ownTlsListsOf(routes: readonly Route[], domain: string): TlsLists {
+  return listsOf(routes, (host) => host.includes('.') && !`.${host}`.endsWith(`.${domain}`))
+}
+
+function listsOf(routes: readonly Route[], isWanted: (host: string) => boolean): TlsLists {
   const lists = { https: new Map<string, string>(), tls: new Map<string, string>() }
   for (const { listener, hostnames, tls } of routes) {
     const options = tls === undefined ? '' : optionsText(tls)
@@ -19,8 +31,7 @@ export function tlsListsOf(routes: readonly Route[], domain: string): TlsLists {
     const inside = listener?.kind === 'tls' || listener?.kind === 'pg_tls' ? 'tls' : 'https'
     for (const name of hostnames) {
       const host = (inside === 'tls' ? name.split(':')[1] : name.split(':')[0]) ?? ''
-      const label = host.endsWith(`.${domain}`) ? host.slice(0, -domain.length - 1) : ''
-      if (/^[a-z0-9-]+$/.test(label)) lists[inside].set(host, options)
+      if (isWanted(host)) lists[inside].set(host, options)
     }
   }
   return lists
@@ -38,16 +49,24 @@ function optionsText({ alpn = [], versions = [] }: TlsOptions): string {
 
 /** One line of such a list. */
 export function tlsLine(certificate: string, host: string, options: string): string {
-  return `${certificate} [${options}] ${host}`
+  return options === '' ? `${certificate} ${host}` : `${certificate} [${options}] ${host}`
+}
+
+export interface TlsLine {
+  /** As it is deleted: file and number of its line. */
+  readonly entry: string
+  readonly file: string
+  readonly host: string
+  readonly options: string
 }
 
 /** Reads `show ssl crt-list -n`: which line says what of which name. */
-export function parseTlsList(
-  text: string,
-): readonly { readonly entry: string; readonly host: string; readonly options: string }[] {
+export function parseTlsList(text: string): readonly TlsLine[] {
   return text.split('\n').flatMap((line) => {
-    const [, entry, options, host] = /^(\S+:\d+) \[(.*)\] (\S+)$/.exec(line.trim()) ?? []
-    if (entry === undefined || host === undefined) return []
-    return [{ entry, host, options: (options ?? '').replace(/\s+/g, ' ').trim() }]
+    const [, file, number, options = '', host] =
+      /^(\S+):(\d+)(?: \[(.*)\])? (\S+)$/.exec(line.trim()) ?? []
+    if (file === undefined || host === undefined) return []
+    const entry = `${file}:${number}`
+    return [{ entry, file, host, options: options.replace(/\s+/g, ' ').trim() }]
   })
 }
