@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   type Certificate,
+  gotAfter,
   holdsCertificate,
   mergeCertificates,
   renewAt,
@@ -38,6 +39,14 @@ describe('what is known of a certificate', () => {
         expect(holdsCertificate(both, b)).toBe(true)
       }),
     )
+  })
+
+  test('one that is got now replaces what a clock that was ahead says was got later', () => {
+    expect(gotAfter(null, 5)).toBe(5)
+    expect(gotAfter(certificate({ gotAt: 3 }), 5)).toBe(5)
+    const ahead = certificate({ gotAt: 100 * DAY, fingerprint: 'old' })
+    const renewed = certificate({ gotAt: gotAfter(ahead, DAY), fingerprint: 'new' })
+    expect(mergeCertificates(ahead, renewed)).toBe(renewed)
   })
 
   test('a later one replaces an earlier one, also with fewer keys', () => {

@@ -47,6 +47,11 @@ export function mergeCertificates(a: Certificate | null, b: Certificate): Certif
   return { ...a, sealedKeys }
 }
 
+/** `gotAt` of one that is got now: after what is known, whatever a clock said when that was got, or it would count for nothing. */
+export function gotAfter(known: Certificate | null, now: Instant): Instant {
+  return known === null ? now : Math.max(now, known.gotAt + 1)
+}
+
 /** Whether `known` says all that `heard` does. */
 export function holdsCertificate(known: Certificate | null, heard: Certificate): boolean {
   if (known === null) return false

@@ -30,6 +30,8 @@ export interface OrderFailure {
   /** null: it did not come to that. */
   readonly challenge: Challenge | null
   readonly why: string
+  /** The authority wants to be left alone until then. */
+  readonly notBefore?: Instant
 }
 
 export type HostnameCheck =

@@ -79,9 +79,46 @@ describe('what an edge does about a name', () => {
     const waiting = step({ failure: failed, now: HOUR + 1000 })
     expect(waiting).toMatchObject({ kind: 'wait', until: HOUR + 480_000 })
     expect(step({ failure: failed, now: HOUR + 480_000 }).kind).toBe('order')
-    const asked = hostname({ failure: failed, askedAt: HOUR + 500 })
+    const asked = hostname({ failure: { ...failed, count: 2 }, askedAt: HOUR + 500 })
     expect(step({ hostname: asked, now: HOUR + 1000 }).kind).toBe('order')
     expect(retryAt(failure({ count: 50 }))).toBe(6 * HOUR)
+  })
+
+  test('where three in a row failed at one edge, the next one tries, and so on; all agree who', () => {
+    const turns = [0, 1, 2, 3, 5, 6, 9].map((count) => {
+      const failed = count === 0 ? null : failure({ at: 0, count })
+      const steps = three.map(({ id: self }) =>
+        step({ self, hostname: hostname({ failure: failed }), now: DAY }),
+      )
+      expect(steps.filter(({ kind }) => kind === 'order')).toHaveLength(1)
+      return steps.findIndex(({ kind }) => kind === 'order')
+    })
+    expect(turns.slice(0, 3)).toEqual([turns[0], turns[0], turns[0]])
+    expect(turns[3]).toBe(turns[4])
+    expect(turns[6]).toBe(turns[0])
+    expect(new Set([turns[0], turns[3], turns[5]]).size).toBe(3)
+    // What nobody else knows of changes nothing.
+    expect(step({ failure: failure({ at: 0, count: 3 }), now: DAY }).kind).toBe('order')
+    const renewed = [certificate({ from: DAY, sealedKeys: keysFor('a', 'b', 'c') })]
+    const old = hostname({ failure: failure({ at: 0, count: 3 }) })
+    expect(step({ hostname: old, certificates: renewed, now: 62 * DAY }).kind).toBe('order')
+  })
+
+  test('an authority that wants to be left alone is, also by who asks, but not for ever', () => {
+    const failed = failure({ at: HOUR, notBefore: 2 * DAY })
+    expect(retryAt(failed)).toBe(2 * DAY)
+    const asked = hostname({ failure: failed, askedAt: HOUR + 500 })
+    expect(step({ hostname: asked, now: DAY })).toMatchObject({ kind: 'wait', until: 2 * DAY })
+    expect(step({ hostname: asked, now: 2 * DAY }).kind).toBe('order')
+    expect(retryAt(failure({ at: 0, notBefore: 900 * DAY }))).toBe(7 * DAY)
+    expect(retryAt(failure({ at: HOUR, count: 3, notBefore: HOUR + 1 }))).toBe(HOUR + 480_000)
+  })
+
+  test('one that was got by a clock that was ahead does not make failures count for nothing', () => {
+    const ahead = certificate({ gotAt: 500 * DAY, sealedKeys: keysFor('a', 'b', 'c') })
+    const failed = failure({ at: 70 * DAY })
+    expect(step({ certificates: [ahead], failure: failed, now: 70 * DAY + 1000 }).kind).toBe('wait')
+    expect(step({ certificates: [ahead], failure: failed, now: 71 * DAY }).kind).toBe('order')
   })
 
   test('an order that failed before the last one that worked is history', () => {

@@ -25,9 +25,19 @@ export interface CertificateQuestion {
 const RETRY_MS_MIN = 120_000
 const RETRY_MS_MAX = 6 * 3_600_000
 
-/** 2, 4, 8, … minutes, then every 6 hours: five failures fit into the first hour, which is what authorities allow. */
+/** What an authority asks for is not believed beyond a week: clocks are set. */
+const PAUSE_MS_MAX = 7 * 86_400_000
+
+/** 2, 4, 8, … minutes, then every 6 hours: five failures fit into the first hour, which is what authorities allow; later where they say so. */
 export function retryAt(failure: OrderFailure): Instant {
-  return failure.at + Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(failure.count - 1, 10))
+  const own =
+    failure.at + Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** Math.min(failure.count - 1, 10))
+  return Math.max(own, pausedUntil(failure))
+}
+
+/** Also for who asks to try now. */
+function pausedUntil({ at, notBefore = 0 }: OrderFailure): Instant {
+  return Math.min(notBefore, at + PAUSE_MS_MAX)
 }
 
 export function nextCertificateStep(question: CertificateQuestion): CertificateStep {
@@ -37,7 +47,6 @@ export function nextCertificateStep(question: CertificateQuestion): CertificateS
     until,
     why,
   })
-  const turn = whoseTurn(hostname.name, hosts)
   for (const certificate of certificates) {
     const missing = hosts.filter(
       ({ id, sealingKey }) => sealingKey !== '' && certificate.sealedKeys[id] === undefined,
@@ -52,12 +61,20 @@ export function nextCertificateStep(question: CertificateQuestion): CertificateS
   const current = certificates.find(({ source }) => source === 'acme') ?? null
   const due = current === null ? 0 : renewAt(current)
   if (now < due) return wait('its certificate is good', due)
+  // Only what the record says: what this edge alone knows would make others wait for it, and it for them.
+  const failed =
+    hostname.failure !== null && hostname.failure.at >= (current?.gotAt ?? 0)
+      ? hostname.failure.count
+      : 0
+  const turn = whoseTurn(hostname.name, hosts, failed)
   if (turn !== self) return wait(`it is the turn of ${turn ?? 'nobody'}`)
   const failure = lastFailure([hostname.failure, question.failure], now)
-  if (failure !== null && failure.at >= (current?.gotAt ?? 0)) {
+  // Got in the time to come: its clock was set since, and says nothing of what came first.
+  const gotAt = current === null || current.gotAt > now ? 0 : current.gotAt
+  if (failure !== null && failure.at >= gotAt) {
     const asked = hostname.askedAt !== null && hostname.askedAt > failure.at
-    const until = retryAt(failure)
-    if (!asked && now < until) return wait(`the last order failed: ${failure.why}`, until)
+    const until = asked ? pausedUntil(failure) : retryAt(failure)
+    if (now < until) return wait(`the last order failed: ${failure.why}`, until)
   }
   return { kind: 'order', why: current === null ? 'first' : 'renewal' }
 }

@@ -1,7 +1,9 @@
 import type { webcrypto } from 'node:crypto'
 import { type Clock, PlatformError } from '@roost/base'
+import type { Instant } from '@roost/core'
 import { calculateJwkThumbprint, FlattenedSign, type JWK } from 'jose'
 import { Agent, request } from 'undici'
+import { retryAfterMs } from './retry-after.ts'
 
 /**
  * Speaks to an authority as RFC 8555 has it: every request is signed with the account's key and carries a nonce of the authority's. Each
@@ -20,6 +22,8 @@ export interface AcmeClient {
   untilValid(authorizationUrl: string): Promise<void>
   /** `csr` is DER in base64url. Resolves with the chain in PEM. */
   finalize(order: AcmeOrder, csr: string): Promise<string>
+  /** Until then the authority wants to be left alone: it said so as it refused. null: it did not. */
+  notBefore(): Instant | null
   close(): Promise<void>
 }
 
@@ -68,6 +72,8 @@ const REPLY_BYTES_MAX = 1_000_000
 const NONCE_TRIES_MAX = 8
 const POLL_MS_MIN = 250
 const POLL_MS_MAX = 5_000
+/** An authority that asks for longer is asked again before the order's time is over. */
+const POLL_WISHED_MS_MAX = 30_000
 
 export function createAcmeClient(options: {
   readonly directory: string
@@ -87,6 +93,7 @@ export function createAcmeClient(options: {
   let known: Directory | null = null
   let kid: string | null = null
   let nonces: string[] = []
+  let notBefore: Instant | null = null
 
   async function send(
     method: 'GET' | 'HEAD' | 'POST',
@@ -151,7 +158,10 @@ export function createAcmeClient(options: {
       if (reply.status < 300) return reply
       const problem = problemOf(reply.text)
       const again = problem?.type?.endsWith(':badNonce') && tries < NONCE_TRIES_MAX
-      if (!again) throw refused(wordsOf(problem) ?? `it answers ${reply.status}`)
+      if (again) continue
+      const pauseMs = retryAfterMs(reply.headers['retry-after'], clock.now())
+      if (pauseMs !== null) notBefore = clock.now() + pauseMs
+      throw refused(wordsOf(problem) ?? `it answers ${reply.status}`)
     }
   }
 
@@ -168,8 +178,8 @@ export function createAcmeClient(options: {
       const { text, headers } = await post(url)
       const found = JSON.parse(text) as T
       if (!passing.includes(found.status)) return found
-      const wished = Number(headers['retry-after']) * 1000
-      await clock.sleep(wished > 0 ? Math.min(POLL_MS_MAX, wished) : pauseMs, signal)
+      const wished = retryAfterMs(headers['retry-after'], clock.now())
+      await clock.sleep(wished === null ? pauseMs : Math.min(POLL_WISHED_MS_MAX, wished), signal)
       signal.throwIfAborted()
     }
   }
@@ -224,6 +234,7 @@ export function createAcmeClient(options: {
       return (await post(done.certificate)).text
     },
 
+    notBefore: () => notBefore,
     close: () => agent.destroy(),
   }
 }

@@ -21,7 +21,9 @@ test('what is put there can be found until it is taken away, and not for ever', 
   expect(board.texts('www.example.com')[0]).toMatch(/^[A-Za-z0-9_-]{43}$/)
   board.end({ token: 'one' })
   expect(board.texts('www.example.com')).toEqual([])
-  now = 600_000
+  now = 199_999
+  expect(board.list()).toHaveLength(2)
+  now = 200_000
   expect(board.list()).toEqual([])
 })
 

@@ -13,7 +13,8 @@ export interface ChallengeBoard {
   texts(hostname: string): readonly string[]
 }
 
-const LIFE_MS = 600_000
+/** As long as an order takes at most, and some. TLS-ALPN-01 is shown to clients, too: not for longer than it must where the edge that ordered is dead. */
+const LIFE_MS = 200_000
 const PRESENTED_MAX = 500
 
 export function createChallengeBoard(

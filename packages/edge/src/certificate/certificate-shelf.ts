@@ -18,6 +18,8 @@ export interface CertificateShelf {
   /** Those of names that there are. */
   list(): readonly Certificate[]
   of(hostname: string): readonly Certificate[]
+  /** All of them at once: for whoever looks at many names. */
+  byName(): ReadonlyMap<string, readonly Certificate[]>
   /** True: it says something that was not known. */
   put(heard: Certificate): boolean
   /** What the server has not heard. */
@@ -106,6 +108,15 @@ export function createCertificateShelf(options: {
   return {
     list: () => [...all().values()],
     of: (hostname) => [...all().values()].filter((one) => one.hostname === hostname),
+    byName() {
+      const found = new Map<string, Certificate[]>()
+      for (const one of all().values()) {
+        const others = found.get(one.hostname)
+        if (others === undefined) found.set(one.hostname, [one])
+        else others.push(one)
+      }
+      return found
+    },
     put(heard) {
       const id = certificateId(heard)
       const known = all().get(id) ?? null

@@ -1,17 +1,27 @@
 import { X509Certificate } from 'node:crypto'
 import type { AcmeSettings, CertificateReport, Presented } from '@roost/api'
-import { type Clock, describeError, type Logger, type Loop, startLoop } from '@roost/base'
+import {
+  type Clock,
+  describeError,
+  type Logger,
+  type Loop,
+  PlatformError,
+  startLoop,
+} from '@roost/base'
 import {
   type Certificate,
   type Challenge,
   certificateId,
   chooseChallenge,
+  gotAfter,
   type Host,
   type HostId,
   type Hostname,
+  type Instant,
   lastFailure,
   nextCertificateStep,
   type OrderFailure,
+  renewAt,
   servingCertificate,
   usableCertificates,
 } from '@roost/core'
@@ -39,6 +49,14 @@ const ORDER_MS_MAX = 180_000
 const AGAIN_MS = 3000
 /** What could not be told is told again. */
 const TELL_MS = 5000
+/** Of one message: others take a megabyte, and a certificate may have 40 KB where there are many hosts. */
+const TOLD_CHARS_MAX = 500_000
+
+/** How far an order came. */
+interface At {
+  challenge: Challenge | null
+  notBefore: Instant | null
+}
 
 export function startCertificateKeeper(options: {
   readonly self: HostId
@@ -76,10 +94,10 @@ export function startCertificateKeeper(options: {
       .filter(({ id }) => id !== self)
       .map((host) => ({ ...host, alive: options.isAlive(host.id) }))
   const peers = () => others().filter(({ alive }) => alive)
-  const stepFor = (hostname: Hostname, now: number) =>
+  const stepFor = (hostname: Hostname, certificates: readonly Certificate[], now: number) =>
     nextCertificateStep({
       hostname,
-      certificates: shelf.of(hostname.name),
+      certificates,
       self,
       hosts: options.hosts().map(({ id, sealingKey }) => ({
         id,
@@ -94,22 +112,31 @@ export function startCertificateKeeper(options: {
     const now = clock.now()
     const hostnames = options.hostnames()
     forget(new Set(hostnames.map(({ name }) => name)))
+    const known = shelf.byName()
+    const due: { readonly hostname: Hostname; readonly ends: number }[] = []
     for (const hostname of hostnames) {
       const { name } = hostname
       if (running.has(name) || performance.now() < (pausedUntil.get(name) ?? 0)) continue
-      const step = stepFor(hostname, now)
+      const certificates = known.get(name) ?? []
+      const step = stepFor(hostname, certificates, now)
       if (step.kind === 'seal') await sealForOthers(step.certificate, step.hosts)
-      if (step.kind !== 'order' || running.size >= ORDERS_MAX) continue
-      const settings = options.settings()
-      if (settings === null) continue
-      running.set(
-        name,
-        order(hostname, settings).finally(() => {
-          running.delete(name)
-          loop.wake()
-        }),
-      )
+      if (step.kind !== 'order') continue
+      const serving = servingCertificate(usableCertificates(hostname, certificates), now)
+      due.push({ hostname, ends: serving?.notAfter ?? Number.NEGATIVE_INFINITY })
     }
+    const settings = options.settings()
+    if (settings !== null)
+      for (const { hostname } of due
+        // Names without one first, then what ends first.
+        .sort((a, b) => (a.ends === b.ends ? 0 : a.ends < b.ends ? -1 : 1))
+        .slice(0, Math.max(0, ORDERS_MAX - running.size)))
+        running.set(
+          hostname.name,
+          order(hostname, settings).finally(() => {
+            running.delete(hostname.name)
+            loop.wake()
+          }),
+        )
     await tell(signal)
   }
 
@@ -131,7 +158,7 @@ export function startCertificateKeeper(options: {
   /** Never throws: what went wrong is for people to read, and for the next look. */
   async function order(hostname: Hostname, settings: AcmeSettings): Promise<void> {
     const { name } = hostname
-    const at: { challenge: Challenge | null } = { challenge: null }
+    const at: At = { challenge: null, notBefore: null }
     try {
       const outcome = await withOrderLease(
         {
@@ -142,7 +169,7 @@ export function startCertificateKeeper(options: {
         },
         async (signal) => {
           // Another may have been done with it just now.
-          if (stepFor(hostname, clock.now()).kind !== 'order') return
+          if (stepFor(hostname, shelf.of(name), clock.now()).kind !== 'order') return
           log.info('order a certificate', { hostname: name })
           const ordered = await orderNow(hostname, settings, at, signal)
           await keep(name, ordered)
@@ -157,7 +184,10 @@ export function startCertificateKeeper(options: {
       const before = lastFailure([hostname.failure, failures.get(name) ?? null], now)
       const why = describeError(error).slice(0, 500)
       const count = (before?.count ?? 0) + 1
-      failures.set(name, { at: now, host: self, count, challenge: at.challenge, why })
+      failures.set(name, {
+        ...{ at: now, host: self, count, challenge: at.challenge, why },
+        ...(at.notBefore === null ? {} : { notBefore: at.notBefore }),
+      })
       unreported.add(name)
       tellAt = Number.NEGATIVE_INFINITY
       log.warn('no certificate', { hostname: name, challenge: at.challenge, times: count, why })
@@ -167,7 +197,7 @@ export function startCertificateKeeper(options: {
   async function orderNow(
     hostname: Hostname,
     settings: AcmeSettings,
-    at: { challenge: Challenge | null },
+    at: At,
     signal: AbortSignal,
   ): Promise<Ordered> {
     const { name } = hostname
@@ -191,6 +221,7 @@ export function startCertificateKeeper(options: {
         present: (what) => presentEverywhere({ ...what, hostname: name, end: false }, signal),
       })
     } finally {
+      at.notBefore = acme.notBefore()
       await acme.close()
     }
   }
@@ -228,6 +259,7 @@ export function startCertificateKeeper(options: {
 
   async function keep(name: string, { key, chain }: Ordered): Promise<void> {
     const own = new X509Certificate(chain)
+    const known = shelf.of(name).find(({ source }) => source === 'acme') ?? null
     const certificate: Certificate = {
       hostname: name,
       source: 'acme',
@@ -236,17 +268,25 @@ export function startCertificateKeeper(options: {
       issuer: own.issuer.replaceAll('\n', ', '),
       notBefore: Date.parse(own.validFrom),
       notAfter: Date.parse(own.validTo),
-      gotAt: clock.now(),
+      gotAt: gotAfter(known, clock.now()),
       sealedKeys: {},
     }
-    shelf.put(await sealKeyFor(certificate, key, options.hosts()))
-    failures.set(name, null)
-    unreported.add(name)
+    if (!shelf.put(await sealKeyFor(certificate, key, options.hosts())))
+      throw new PlatformError('internal', 'there is no room for another certificate at this edge')
     log.info('a certificate was ordered', { hostname: name, until: own.validTo })
     options.onChange()
     tellAt = Number.NEGATIVE_INFINITY
     // Before the lease ends: who takes it next must know.
     await tellPeers(stopping.signal)
+    // By our clock it would be ordered again at once, and again, until the authority has had enough.
+    if (clock.now() >= renewAt(certificate))
+      throw new PlatformError(
+        'unavailable',
+        `it came, and is to be renewed already: valid until ${own.validTo}, and here it is ${new Date(clock.now()).toUTCString()}; one of the clocks is wrong`,
+      )
+    failures.set(name, null)
+    unreported.add(name)
+    tellAt = Number.NEGATIVE_INFINITY
   }
 
   async function tell(signal: AbortSignal): Promise<void> {
@@ -264,7 +304,7 @@ export function startCertificateKeeper(options: {
         told.set(host.id, known)
         const id = (one: Certificate) =>
           `${certificateId(one)} ${one.fingerprint} ${Object.keys(one.sealedKeys).length}`
-        const news = certificates.filter((one) => !known.has(id(one))).slice(0, 100)
+        const news = atOnce(certificates.filter((one) => !known.has(id(one))))
         if (news.length === 0) return
         try {
           await options.edges.tell(host, news, signal)
@@ -278,7 +318,7 @@ export function startCertificateKeeper(options: {
   }
 
   async function tellServer(signal: AbortSignal): Promise<void> {
-    const certificates = shelf.unknownToServer().slice(0, 100)
+    const certificates = atOnce(shelf.unknownToServer())
     const names = [...unreported].slice(0, 100)
     if (certificates.length === 0 && names.length === 0) return
     const said = Object.fromEntries(names.map((name) => [name, failures.get(name) ?? null]))
@@ -300,4 +340,14 @@ export function startCertificateKeeper(options: {
       await Promise.all(running.values())
     },
   }
+}
+
+/** As many as fit into one message, and one at least. */
+function atOnce(certificates: readonly Certificate[]): readonly Certificate[] {
+  let chars = 0
+  const fitting = certificates.findIndex((one, n) => {
+    chars += JSON.stringify(one).length
+    return n > 0 && chars > TOLD_CHARS_MAX
+  })
+  return fitting === -1 ? certificates : certificates.slice(0, fitting)
 }

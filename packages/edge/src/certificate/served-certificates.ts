@@ -1,25 +1,32 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { Presented } from '@roost/api'
 import type { Logger } from '@roost/base'
-import { type Hostname, type Instant, servingCertificate, usableCertificates } from '@roost/core'
+import {
+  type Certificate,
+  type Hostname,
+  type Instant,
+  servingCertificate,
+  usableCertificates,
+} from '@roost/core'
 import { alpnCertificate } from '../acme/alpn-certificate.ts'
 import type { ServedCertificate } from '../haproxy/certificate-files.ts'
 import type { CertificateShelf } from './certificate-shelf.ts'
 
 /**
  * What HAProxy is to show for each name: its best certificate with the private key that is sealed for us, or what an authority
- * wants to see there now.
+ * wants to see there now. One that can't be used is passed over, and is in the way of no other.
  */
 export function createServedCertificates(options: {
   readonly hostnames: () => readonly Hostname[]
-  readonly shelf: CertificateShelf
+  readonly shelf: Pick<CertificateShelf, 'byName' | 'keyOf'>
   readonly presented: () => readonly Presented[]
   readonly now: () => Instant
   readonly log: Logger
 }): () => Promise<readonly ServedCertificate[]> {
   const { shelf, log } = options
-  const made = new Map<string, Promise<ServedCertificate>>()
-  const said = new Set<string>()
+  const made = new Map<string, Promise<ServedCertificate | null>>()
+  /** By fingerprint: reading them takes longer than all else, and this is asked each second. */
+  let read = new Map<string, ServedCertificate | null>()
 
   async function challenges(): Promise<Map<string, ServedCertificate>> {
     const now = options.presented().filter(({ challenge }) => challenge === 'tls-alpn-01')
@@ -28,37 +35,32 @@ export function createServedCertificates(options: {
     for (const { token, hostname, keyAuthorization } of now) {
       const making =
         made.get(token) ??
-        alpnCertificate(hostname, keyAuthorization).then((one) => ({
-          ...one,
-          hostname,
-          challenge: true,
-        }))
+        alpnCertificate(hostname, keyAuthorization).then(
+          (one) => ({ ...one, hostname, challenge: true }),
+          (error: unknown) => {
+            log.error('an authority can not be answered over TLS', { hostname, error })
+            return null
+          },
+        )
       made.set(token, making)
-      shown.set(hostname, await making)
+      const one = await making
+      if (one !== null) shown.set(hostname, one)
     }
     return shown
   }
 
-  async function ofName(hostname: Hostname, now: Instant): Promise<ServedCertificate | null> {
-    const usable = usableCertificates(hostname, shelf.of(hostname.name))
-    const certificate = servingCertificate(usable, now)
-    if (certificate === null) return null
-    const key = await shelf.keyOf(certificate)
-    if (key === null) return null
+  function readOne(hostname: string, of: Certificate, key: string): ServedCertificate | null {
     try {
-      const own = new X509Certificate(certificate.chain)
+      const own = new X509Certificate(of.chain)
       if (!own.checkPrivateKey(createPrivateKey(key))) throw new Error('its key is another one')
       return {
-        hostname: hostname.name,
-        pem: `${certificate.chain.trimEnd()}\n${key}`,
+        hostname,
+        pem: `${of.chain.trimEnd()}\n${key}`,
         fingerprint: own.fingerprint.replaceAll(':', ''),
         challenge: false,
       }
     } catch (error) {
-      const { fingerprint } = certificate
-      if (!said.has(fingerprint))
-        log.error('a certificate can not be used', { hostname: hostname.name, error })
-      if (said.size < 1000) said.add(fingerprint)
+      log.error('a certificate can not be used', { hostname, error })
       return null
     }
   }
@@ -66,11 +68,26 @@ export function createServedCertificates(options: {
   return async () => {
     const shown = await challenges()
     const now = options.now()
-    for (const hostname of options.hostnames()) {
-      if (shown.has(hostname.name)) continue
-      const found = await ofName(hostname, now)
-      if (found !== null) shown.set(hostname.name, found)
+    const known = shelf.byName()
+    const next: typeof read = new Map()
+    for (const { name, ...hostname } of options.hostnames()) {
+      let left = usableCertificates(hostname, known.get(name) ?? [])
+      for (let best = servingCertificate(left, now); best !== null; ) {
+        const { fingerprint } = best
+        const key = await shelf.keyOf(best)
+        const before = read.get(fingerprint)
+        // Its key may be sealed for us later.
+        const found = key === null ? null : before === undefined ? readOne(name, best, key) : before
+        if (key !== null) next.set(fingerprint, found)
+        if (found !== null) {
+          if (!shown.has(name)) shown.set(name, found)
+          break
+        }
+        left = left.filter((one) => one.fingerprint !== fingerprint)
+        best = servingCertificate(left, now)
+      }
     }
+    read = next
     return [...shown.values()]
   }
 }

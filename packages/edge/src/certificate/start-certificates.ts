@@ -10,7 +10,7 @@ import {
 } from '@roost/base'
 import type { HostId } from '@roost/core'
 import { openAccount } from '../acme/account-file.ts'
-import { createAcmeClient } from '../acme/acme-client.ts'
+import { type AcmeAccount, createAcmeClient } from '../acme/acme-client.ts'
 import { type ChallengeBoard, createChallengeBoard } from '../acme/challenge-board.ts'
 import {
   type CertificateFiles,
@@ -74,7 +74,11 @@ export function createCertificates(options: {
   })
   const desk = createLeaseDesk({
     self,
-    isAlone: () => records.list('host').every(({ id }) => id === self),
+    // Who knows of nobody, not even of itself, may have forgotten others.
+    isAlone: () => {
+      const hosts = records.list('host')
+      return hosts.length === 1 && hosts[0]?.id === self
+    },
     ...(options.leaseMs === undefined ? {} : { leaseMs: options.leaseMs }),
   })
   const served = createServedCertificates({
@@ -98,6 +102,14 @@ export function createCertificates(options: {
     log,
   })
   let keeper: CertificateKeeper | null = null
+  /** One order after the other, or several would each make an account of their own. */
+  let opening: Promise<unknown> = Promise.resolve()
+  function accountAt(directory: string, key: SealingKey): Promise<AcmeAccount> {
+    const file = join(config.dataDir, 'acme-accounts.json')
+    const next = opening.then(() => openAccount({ file, directory, sealing: key }))
+    opening = next.catch(() => {})
+    return next
+  }
 
   async function present(what: Presented): Promise<void> {
     if (what.end) board.end(what)
@@ -139,8 +151,7 @@ export function createCertificates(options: {
         edges: options.edges,
         report: (report, signal) => options.link.reportCertificates(report, signal),
         openAcme: async ({ directory, email, ca }, signal) => {
-          const file = join(config.dataDir, 'acme-accounts.json')
-          const account = await openAccount({ file, directory, sealing })
+          const account = await accountAt(directory, sealing)
           return createAcmeClient({ directory, account, email, ca, clock, signal })
         },
         isDelegated: async (hostname, signal) => {
