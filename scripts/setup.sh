@@ -7,18 +7,7 @@ packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard
   tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl postgresql-client ca-certificates curl jq dnsutils procps
   golang-github-containerd-containerd-dev golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev
   golang-github-containers-common runsc pebble)
-missing=()
-for package in "${packages[@]}"; do
-  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "installing Debian packages: ${missing[*]}"
-  apt-get update -qq
-  # No service is to start: Roost runs its own instances.
-  policy=/usr/sbin/policy-rc.d
-  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' > $policy && chmod +x $policy && trap 'rm -f '$policy EXIT; }
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
-fi
+scripts/install.sh "${packages[@]}"
 
 stamp=node_modules/.roost-setup
 if [ ! -e $stamp ] || [ package-lock.json -nt $stamp ]; then

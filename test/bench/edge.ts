@@ -1,17 +1,23 @@
-import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eventually, run } from '../e2e/terminal.ts'
+import { load, type Measured, type ReverseProxy, startOthers } from './edge-proxies.ts'
 import type { Bench } from './main.ts'
 import { median, type Report } from './yardstick.ts'
 
-const ROUNDS = 7
-const SECONDS = 3
+const ROUNDS = 5
+const SECONDS = 2
+/** How many of the others' requests per second ours should answer. */
+const GOALS: Readonly<Record<string, number>> = {
+  'HAProxy, same rules and logging': 0.9,
+  'HAProxy, no rules': 0.7,
+  Caddy: 2.5,
+}
 
 /**
- * Requests through the edge against two plain HAProxy processes in the same network namespace before the same machine: one with the
- * very configuration that the edge renders (same logging, same rules) and the machine written into it, and one with no rules at all.
+ * The edge against other proxies in the same network namespace before the same machine, each with as many threads: HAProxy with the very
+ * configuration that the edge renders, HAProxy with no rules at all, nginx, Caddy, and the plainest proxy in Node.
  */
 export async function measureEdge(report: Report, bench: Bench): Promise<void> {
   const first = bench.playground.regions[0]
@@ -39,120 +45,74 @@ export async function measureEdge(report: Report, bench: Bench): Promise<void> {
   ).stdout
   const address = /^(10\.210\.\d+\.\d+)/m.exec(routes)?.[1] ?? ''
 
-  const rendered = readFileSync(`/run/roost/${bench.name}/${first.code}/edge/haproxy.cfg`, 'utf8')
-  const sameRules = join(folder, 'same-rules.cfg')
-  const map = join(folder, 'hosts.map')
-  writeFileSync(map, `${hostname} s0\n`)
-  writeFileSync(
-    sameRules,
-    `${rendered
-      .replace(/^ {2}stats socket .*$/m, '')
-      .replace(/^ {2}(user|group) .*$/gm, '')
-      .replace(/^ {2}lua-load .*$/gm, '')
-      // Both: what stands between the first frontend and the slots.
-      .replace(/^frontend (https|hold)$[\s\S]*?(?=^backend )/m, '')
-      // Services other than HTTP on 80, and slots that are not plain.
-      .replace(/^frontend web$[\s\S]*?(?=^backend s0$)/m, '')
-      .replace(/^backend o0$[\s\S]*/m, '')
-      .replace(/^ {2}bind fd@3$/m, '  bind 127.0.0.1:8081')
-      .replace(/map_str\([^)]*hosts[^)]*\)/g, `map_str(${map})`)
-      .replace(/^ {2}http-request redirect .*$/gm, '')
-      .replace(/^ {2}server .*$/gm, '')
-      .replace(
-        /^backend s0$/m,
-        `backend s0\n  server m ${address}:8080 pool-max-conn -1 pool-purge-delay 1s`,
-      )}`,
-  )
-  const noRules = join(folder, 'no-rules.cfg')
-  writeFileSync(
-    noRules,
-    `global\n  maxconn 4000\ndefaults\n  mode http\n  timeout client 60s\n  timeout connect 5s\n  timeout server 60s\nfrontend f\n  bind 127.0.0.1:8082\n  default_backend b\nbackend b\n  server m ${address}:8080\n`,
-  )
-  const plain = [sameRules, noRules].map((file) =>
-    spawn('nsenter', [`--net=${netns}`, 'haproxy', '-db', '-f', file], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    }),
-  )
+  const certificate = join(folder, 'both.pem')
+  const made = await run([
+    ...['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
+    ...[
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      `/CN=${hostname}`,
+      '-addext',
+      `subjectAltName=DNS:${hostname}`,
+    ],
+    ...['-keyout', join(folder, 'key.pem'), '-out', join(folder, 'certificate.pem')],
+  ])
+  if (made.code !== 0) throw new Error(made.stderr)
+  const read = (name: string) => readFileSync(join(folder, name), 'utf8')
+  writeFileSync(certificate, read('certificate.pem') + read('key.pem'))
+
+  const runDir = `/run/roost/${bench.name}/${first.code}`
+  const rendered = readFileSync(`${runDir}/edge/haproxy.cfg`, 'utf8')
+  const threads = Number(/^ {2}nbthread (\d+)$/m.exec(rendered)?.[1])
+  const plan = {
+    ...{ netns, folder, hostname, certificate, rendered },
+    machine: `${address}:8080`,
+    threads: threads > 0 ? threads : 1,
+  }
+  const pidIn = (file: string) => Number(readFileSync(`${runDir}/${file}`, 'utf8').trim())
+  const ours: ReverseProxy = {
+    ...{ name: 'the edge', http: first.edge.http, https: first.edge.https },
+    // HAProxy and the program that reads its log.
+    pids: () => [pidIn('edge/haproxy.pid'), pidIn('pid/edge.pid')],
+  }
+  const others = startOthers(plan)
   try {
-    const places = {
-      edge: `${first.edge.http.replace('http://', '')}:80`,
-      same: '127.0.0.1:8081',
-      none: '127.0.0.1:8082',
-    }
-    for (const place of Object.values(places))
-      await eventually(
-        `${place} answers`,
-        10_000,
-        async () =>
-          (
-            await run([
-              'nsenter',
-              `--net=${netns}`,
-              'curl',
-              '-sf',
-              '-m',
-              '2',
-              '-o',
-              '/dev/null',
-              '-H',
-              `Host: ${hostname}`,
-              `http://${place}/`,
-            ])
-          ).code === 0,
-      )
-    for (const [name, connection] of [
-      ['keep-alive', 'keep-alive'],
-      ['new connections', 'close'],
-    ] as const) {
-      const rates = { edge: [] as number[], same: [] as number[], none: [] as number[] }
-      for (let round = 0; round < ROUNDS; round++)
-        for (const place of ['edge', 'same', 'none'] as const)
-          rates[place].push(await load(netns, places[place], hostname, connection))
-      report.compare({
-        name: `requests through the edge, ${name}`,
-        ours: median(rates.edge),
-        yardstick: median(rates.same),
-        unit: '/s',
-        against: 'bare HAProxy, same logging and rules',
-        goal: { kind: 'at-least', ratio: 0.9 },
-      })
-      report.compare({
-        name: `requests through the edge, ${name}`,
-        ours: median(rates.edge),
-        yardstick: median(rates.none),
-        unit: '/s',
-        against: 'bare HAProxy, no rules',
-        goal: null,
-      })
-    }
+    const proxies = [ours, ...others.proxies]
+    for (const proxy of proxies)
+      for (const url of [proxy.http, proxy.https])
+        await eventually(`${proxy.name} answers at ${url}`, 10_000, async () => {
+          const asked = ['curl', '-skf', '-m', '2', '-o', '/dev/null', '-H', `Host: ${hostname}`]
+          return (await run(['nsenter', `--net=${netns}`, ...asked, `${url}/`])).code === 0
+        })
+    for (const scheme of ['http', 'https'] as const)
+      for (const close of [false, true]) {
+        const how = `${scheme.toUpperCase()}, ${close ? 'new connections' : 'keep-alive'}`
+        const all = new Map<ReverseProxy, Measured[]>(proxies.map((proxy) => [proxy, []]))
+        for (let round = 0; round < ROUNDS; round++)
+          for (const [proxy, measured] of all)
+            measured.push(await load(plan, proxy, { scheme, close, seconds: SECONDS }))
+        const of = (proxy: ReverseProxy, what: keyof Measured) =>
+          median((all.get(proxy) ?? []).map((measured) => measured[what]))
+        for (const proxy of others.proxies) {
+          const ratio = GOALS[proxy.name]
+          report.compare({
+            name: `requests through the edge, ${how}`,
+            ...{ ours: of(ours, 'perSecond'), yardstick: of(proxy, 'perSecond') },
+            ...{ unit: '/s', against: proxy.name },
+            goal: ratio === undefined ? null : { kind: 'at-least', ratio },
+          })
+        }
+        for (const proxy of proxies) {
+          report.figure(`${proxy.name}, ${how}: p50`, of(proxy, 'p50Ms'), 'ms')
+          report.figure(`${proxy.name}, ${how}: p99`, of(proxy, 'p99Ms'), 'ms')
+          report.figure(`${proxy.name}, ${how}: processor`, of(proxy, 'processorUs'), 'µs/request')
+        }
+      }
   } finally {
-    for (const child of plain) child.kill('SIGKILL')
+    others.stop()
     rmSync(folder, { recursive: true, force: true })
     await bench.ok(['apps', 'destroy', 'answer', '--yes'])
   }
-}
-
-async function load(
-  netns: string,
-  place: string,
-  hostname: string,
-  connection: string,
-): Promise<number> {
-  const { stdout, stderr } = await run([
-    'nsenter',
-    `--net=${netns}`,
-    'wrk',
-    '-t1',
-    '-c32',
-    `-d${SECONDS}s`,
-    '-H',
-    `Host: ${hostname}`,
-    '-H',
-    `Connection: ${connection}`,
-    `http://${place}/`,
-  ])
-  const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]
-  if (rate === undefined || /Non-2xx/.test(stdout))
-    throw new Error(`wrk at ${place}: ${stdout} ${stderr}`)
-  return Number(rate)
 }
