@@ -31,9 +31,13 @@ export interface SimEdge {
   lastSessionEnds(id: MachineId): Instant | null
   /** What it sends requests to. */
   inRotation(app: AppName): readonly MachineId[]
+  /** The server has told it something within the time in which it always does. A stream may die unnoticed. */
+  hears(): boolean
 }
 
 const NEVER = Number.POSITIVE_INFINITY
+/** The server says something every 5 s, and a message takes its time. */
+const HEARD_MS = 6_000
 const ANSWERED = new Error('answered')
 
 export function createSimEdge(options: {
@@ -59,7 +63,17 @@ export function createSimEdge(options: {
     const leaving = new Map<MachineId, number>()
     let rotation = new Map<string, MachineId[]>()
     let applied = 0
+    let heardAt = Number.NEGATIVE_INFINITY
 
+    async function* heard<T extends { readonly type: string }>(
+      events: AsyncIterable<T>,
+    ): AsyncIterable<T> {
+      for await (const event of events) {
+        yield event
+        // Asked for the next one: this one is carried out.
+        if (event.type === 'synced') heardAt = own.now()
+      }
+    }
     const carryOut = () => {
       const views = cache.list('machine')
       const byId = new Map(views.map((view) => [view.id, view]))
@@ -107,7 +121,7 @@ export function createSimEdge(options: {
     })
     void follow({
       connect: (since, signal) =>
-        to.stream((within) => server.watch('edge', host, since, within), signal),
+        heard(to.stream((within) => server.watch('edge', host, since, within), signal)),
       cache,
       onChange: () => {
         carryOut()
@@ -122,6 +136,7 @@ export function createSimEdge(options: {
       cache,
       draining,
       inRotation: (app: AppName) => rotation.get(app) ?? [],
+      hears: () => own.now() - heardAt < HEARD_MS,
       lastSessionEnds: (id: MachineId) => leaving.get(id) ?? null,
     }
   }
@@ -140,6 +155,7 @@ export function createSimEdge(options: {
     },
     lastSessionEnds: (id) => running?.lastSessionEnds(id) ?? null,
     inRotation: (app) => running?.inRotation(app) ?? [],
+    hears: () => running?.hears() ?? false,
     sessions: () =>
       new Map(running?.draining().map(({ machine, sessions }) => [machine, sessions]) ?? []),
   }
