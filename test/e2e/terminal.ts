@@ -172,6 +172,8 @@ export interface TrafficReport {
   readonly slowestMs: number
   readonly seconds: number
   readonly reused: number
+  /** For how long a connection to a machine had rested at most before it was used again, where the app tells. */
+  readonly restedMsMax: number
   readonly bodies: Readonly<Record<string, number>>
 }
 

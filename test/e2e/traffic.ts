@@ -56,6 +56,7 @@ const usedAt = new WeakMap<object, number>()
 const kinds = new Map<string, number>()
 let requests = 0
 let reused = 0
+let restedMsMax = 0
 let stopped = false
 const begin = performance.now()
 const sinceBegin = () => performance.now() - begin
@@ -130,6 +131,7 @@ function send(target: string, ask: Ask): Promise<void> {
           if (bodies.size < 100 || bodies.has(key)) bodies.set(key, (bodies.get(key) ?? 0) + 1)
           if (response.statusCode !== 200)
             return end(`status ${response.statusCode}: ${body.slice(0, 120)}`)
+          restedMsMax = Math.max(restedMsMax, Number(/"rested":(\d+)/.exec(body)?.[1] ?? 0))
           const counts = length === undefined || !body.includes('"bytes":')
           end(counts || body.includes(`"bytes":${length}`) ? null : `body cut short: ${body}`)
         })
@@ -281,6 +283,7 @@ console.log(
     slowestMs: at(1),
     seconds,
     reused,
+    restedMsMax,
     bodies: Object.fromEntries(bodies),
   }),
 )

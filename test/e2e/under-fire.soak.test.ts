@@ -155,7 +155,8 @@ function fire(options: { quick?: boolean } = {}) {
         kinds.set(kind, (kinds.get(kind) ?? 0) + n)
     console.log(
       `${requests} requests, ${Math.round(perSecond)} per second (${[...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')}), ${sum((r) => r.failures)} failed, ` +
-        `slowest ${Math.max(...reports.map(({ report }) => report.slowestMs))} ms`,
+        `slowest ${Math.max(...reports.map(({ report }) => report.slowestMs))} ms, ` +
+        `a connection to a machine rested for ${Math.max(...reports.map(({ report }) => report.restedMsMax))} ms at most`,
     )
     for (const { who, report } of reports)
       if (report.failures > 0) console.log(who, JSON.stringify(report.samples))

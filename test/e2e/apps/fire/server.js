@@ -6,15 +6,20 @@ const version = 'one'
 const here = { version, region: process.env.FLY_REGION, machine: process.env.FLY_MACHINE_ID, secret: process.env.SECRET ?? null }
 let leaving = false
 
+const answeredAt = new WeakMap()
+
 const server = createServer((request, response) => {
   const url = new URL(request.url, 'http://x')
   let bytes = 0
+  // For how long the connection had rested: whoever keeps it for five seconds meets our closing it.
+  const rested = Math.round(performance.now() - (answeredAt.get(request.socket) ?? performance.now()))
+  response.on('finish', () => answeredAt.set(request.socket, performance.now()))
   request.on('data', (chunk) => { bytes += chunk.length })
   request.on('end', () => {
     const answer = () => {
       response.setHeader('content-type', 'application/json')
       if (leaving) response.setHeader('connection', 'close')
-      response.end(JSON.stringify({ ...here, bytes }))
+      response.end(JSON.stringify({ ...here, bytes, rested }))
     }
     const ms = Number(url.searchParams.get('ms') ?? 0)
     if (ms > 0) setTimeout(answer, ms)
