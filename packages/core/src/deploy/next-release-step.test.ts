@@ -881,3 +881,17 @@ test('machines that can not run twice go and come one at a time', () => {
   })
   expect(end?.complete).toBe(true)
 })
+
+test('on the way back, what is gone without a successor takes its room before what could be replaced in place', () => {
+  const end = rollOut({
+    strategy: 'rolling',
+    maxUnavailable: null,
+    before: [3, 0],
+    wanted: [2, 0],
+    workers: [1, 1],
+    spare: 1,
+    fates: (['ok', 'ok', 'dies later', 'ok'] as const).map((fate) => ({ fate, startMs: 0 })),
+    stopMs: 0,
+  })
+  expect(end?.complete).toBe(false)
+})

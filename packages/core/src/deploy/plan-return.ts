@@ -109,19 +109,26 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
   }
   const answers = (machine: ReleaseMachine) =>
     machine.hostSilentMs <= HOST_SILENT_MS && hosts.some((h) => h.id === machine.host)
-  const missing = (region: RegionCode, group: string) => {
+  /** Nothing is left of it. */
+  const isMissing = (replacement: Replacement): boolean =>
+    wanted(replacement.target) === null &&
+    (isInPlace(replacement) || (replacement.source !== null && wanted(replacement.source) === null))
+
+  // They take their room before any machine that could also be replaced in place.
+  for (const replacement of release.plan.filter(isMissing)) {
+    const { region } = replacement
+    const group = groupBefore(replacement)
     const again = beside(region, null, group)
     if (again === null) lacking.push({ region, group })
     else first.push(again)
   }
-
   for (const replacement of release.plan) {
     const { region } = replacement
     const target = wanted(replacement.target)
+    if (target === null) continue
     const group = groupBefore(replacement)
     if (isInPlace(replacement)) {
-      if (target === null) missing(region, group)
-      else if (releaseOf(target.assignment.config) === release.version) {
+      if (releaseOf(target.assignment.config) === release.version) {
         if (to === null) lost.push(keepsText(target, release.version))
         else if (isServing(target)) later.push(inPlace(target, group))
         else first.push(inPlace(target, group))
@@ -130,11 +137,8 @@ export function planReturn(request: ReturnRequest): ReturnPlan {
     }
     const stays = replacement.source === null || wanted(replacement.source) !== null
     if (stays) {
-      if (target !== null) (isServing(target) ? surplus : first).push(removal(target))
-      continue
-    }
-    if (target === null) {
-      missing(region, group)
+      const list = isServing(target) ? surplus : first
+      list.push(removal(target))
       continue
     }
     // Without what was before, a machine of this release is better than none.
