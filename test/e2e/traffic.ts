@@ -34,7 +34,8 @@ const host = values.host ?? ''
 const port = Number(values.port)
 const timeoutMs = Number(values.timeout)
 const untilMs = Number(values.seconds) * 1000
-const keepAlive = new Agent({ keepAlive: true, maxSockets: 256 })
+/** Lets connections go that rested, before the edge does: without a time of its own Node's agent does not heed what the edge tells about that. */
+const keepAlive = new Agent({ keepAlive: true, maxSockets: 256, timeout: 60_000 })
 const fresh = new Agent({ keepAlive: false })
 const POST_BODY = 'x'.repeat(2000)
 const SLOW_MS = 20_000

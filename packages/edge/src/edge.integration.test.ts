@@ -68,6 +68,8 @@ describe('an edge with a real HAProxy', () => {
     const id = seen.headers['fly-request-id']
     expect(id).toMatch(/^[0-7][0-9A-F]{25}-ams$/)
     expect(reply.headers).toMatchObject({ 'fly-request-id': id, via: '1.1 roost', server: 'Roost' })
+    // The machine's word is about its connection to the edge (Node: five seconds).
+    expect(reply.headers['keep-alive']).toBe('timeout=90')
     expect((await get()).headers['fly-request-id']).not.toBe(id)
 
     const unknown = await get({ host: `nobody.${DOMAIN}` })

@@ -104,6 +104,12 @@ export const HTTPS_DESCRIPTOR = 4
 const SERVER_TIMEOUT = `${HOLD_REPLACED_MS / 1000 + 65}s`
 /** Requests must not wait for longer than a lost first packet takes to be sent again: 1 s, and a round trip around the world. */
 const CONNECT_TIMEOUT = '1300ms'
+/**
+ * A client's connection may rest for so long; longer than clients keep one (Go's 90 s, most others less), since a request that meets its closing is
+ * lost. What clients are told is shorter, for those that keep one for as long as they may.
+ */
+const KEPT_SECONDS = 100
+const ANNOUNCED_SECONDS = 90
 
 /**
  * The whole configuration, with the servers that are wanted now, so that HAProxy serves from its first instant.
@@ -143,7 +149,7 @@ export function renderConfig(
     `  timeout server ${SERVER_TIMEOUT}`,
     '  timeout queue 5s',
     '  timeout http-request 10s',
-    '  timeout http-keep-alive 60s',
+    `  timeout http-keep-alive ${KEPT_SECONDS}s`,
     '  timeout tunnel 1h',
     '  option redispatch 1',
     // Who has gone must not be waited with, in a queue, on hold or for an answer.
@@ -269,6 +275,8 @@ function frontend(
     `  http-after-response set-header server Roost${unless}`,
     `  http-after-response set-header via "1.1 roost"${unless}`,
     '  http-after-response set-header connection close if { stopping } !{ status 101 }',
+    // What an app says there is about its connection to us.
+    `  http-after-response set-header keep-alive timeout=${ANNOUNCED_SECONDS}`,
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     ...find,
     ...challengeRules(shape.files.certificates.tokens),
