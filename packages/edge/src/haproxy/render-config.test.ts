@@ -111,6 +111,16 @@ describe('the configuration', () => {
     expect(plain.mark).not.toBe(mark)
   })
 
+  test('a connection may rest for longer than its client was told, or its next request could meet the closing', () => {
+    const { text } = renderConfig(shape, new Map())
+    const [announced] = /set-header keep-alive timeout=(\d+)/.exec(text)?.slice(1).map(Number) ?? []
+    // HAProxy goes by the shorter of them.
+    for (const name of ['client', 'http-keep-alive'])
+      expect(
+        Number(new RegExp(`^  timeout ${name} (\\d+)s$`, 'm').exec(text)?.[1]),
+      ).toBeGreaterThan(announced ?? Number.NaN)
+  })
+
   test('text that is no address never gets into it', () => {
     for (const bad of [
       { address: '10.0.0.1; shutdown sessions' },

@@ -145,7 +145,8 @@ export function renderConfig(
     '  mode http',
     '  balance leastconn',
     `  timeout connect ${CONNECT_TIMEOUT}`,
-    '  timeout client 60s',
+    // Of a connection that rests, the shorter of the two holds.
+    `  timeout client ${KEPT_SECONDS}s`,
     `  timeout server ${SERVER_TIMEOUT}`,
     '  timeout queue 5s',
     '  timeout http-request 10s',
