@@ -7,6 +7,7 @@ import { connect as connectH2 } from 'node:http2'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { type MachineId, NO_TRAFFIC, quantileMs } from '@roost/core'
 import { decode, encode } from 'dns-packet'
@@ -110,6 +111,22 @@ describe('an edge with a real HAProxy', () => {
     await once(stream, 'end')
     session.close()
     expect(JSON.parse(text)).toMatchObject({ url: '/h2', headers: { via: '2.0 roost' } })
+
+    // Who does not know the authority ends it in the midst of the handshake.
+    for (const name of ['shop', 'nothing']) {
+      const servername = `${name}.${DOMAIN}`
+      await once(connectTls({ host: `${NET}.1`, port: HTTPS_PORT, servername }), 'error')
+    }
+    await until('handshakes are counted', async () => {
+      const page = await edge.current.numbers().page()
+      const count = (series: string) => Number(page.split(`${series} `)[1]?.split('\n')[0])
+      const at = 'region="ams",host="host-ams-1"'
+      return (
+        count(`fly_edge_tls_handshake_time_seconds_count{${at},version="TLSv1.3"}`) > 0 &&
+        count(`fly_edge_tls_handshake_errors{${at},servername="shop.${DOMAIN}"}`) === 1 &&
+        count(`fly_edge_tls_handshake_errors{${at},servername=""}`) === 1
+      )
+    })
 
     for (const url of [`ws://${NET}.1:${HTTP_PORT}`, `wss://${NET}.1:${HTTPS_PORT}`]) {
       const secure = { ca, servername: `shop.${DOMAIN}` }

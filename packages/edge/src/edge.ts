@@ -517,6 +517,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           access.heard(line)
         },
         connection: (line) => numbers.ended(line),
+        failedHandshake: (servername) => numbers.failedHandshake(servername),
       }),
     clock,
     log,

@@ -20,20 +20,27 @@ export function logRing(socket: string): string[] {
   ]
 }
 
+/** Of a frontend that ends TLS: how long the handshake took, with the first request of a connection alone, and one that failed. */
+const handshake = (secure: boolean) => (secure ? '/%Th/%sslv' : '')
+const failures = (secure: boolean) =>
+  secure ? ['  error-log-format "failed %[fc_err_str]|%[ssl_fc_sni]"'] : []
+
 /** For a frontend; read by `numbers/log-line.ts`. The host name comes last, since a client may write anything into it. */
-export function logRules(at: 'edge' | 'detour'): string[] {
+export function logRules(at: 'edge' | 'detour', secure = false): string[] {
   return [
     `  log ring@traffic len ${LINE_BYTES_MAX} format raw local0`,
     '  option dontlognull',
-    `  log-format "${at} %s %ST %U %B %Tw %Tc %Tr %Ta %[var(txn.answered)] %[var(txn.access)] %[var(txn.host)]"`,
+    ...failures(secure),
+    `  log-format "${at}${handshake(secure)} %s %ST %U %B %Tw %Tc %Tr %Ta %[var(txn.answered)] %[var(txn.access)] %[var(txn.host)]"`,
   ]
 }
 
 /** For one of TCP: a line for each connection, when it ends. What only knocks is told as well. */
-export function connectionLogRules(at: 'edge' | 'detour'): string[] {
+export function connectionLogRules(at: 'edge' | 'detour', secure = false): string[] {
   return [
     `  log ring@traffic len ${LINE_BYTES_MAX} format raw local0`,
-    `  log-format "tcp ${at} %s %U %B %Tw %Tc %Tt %[var(txn.slot)]"`,
+    ...failures(secure),
+    `  log-format "tcp ${at}${handshake(secure)} %s %U %B %Tw %Tc %Tt %[var(txn.slot)]"`,
   ]
 }
 

@@ -269,7 +269,7 @@ function frontend(
     `frontend ${name}`,
     ...binds,
     `  maxconn ${shape.maxConnections}`,
-    ...logRules('edge'),
+    ...logRules('edge', secure),
     // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
     `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
     `  http-after-response set-header fly-request-id %[unique-id]${unless}`,

@@ -228,7 +228,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     bind(shape, ports.tls, tlsBind(shape, files, 'tls')),
     `  bind abns@${files.tlsSocket} accept-proxy${tlsBind(shape, files, 'tls')}`,
     `  maxconn ${shape.maxConnections}`,
-    ...connectionLogRules('edge'),
+    ...connectionLogRules('edge', true),
     ...findPort(services),
     '  tcp-request content set-var(txn.sni) ssl_fc_sni,lower',
     '  tcp-request content set-var(txn.any) str(*)',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseConnectionLine, parseLogLine } from './log-line.ts'
+import { parseConnectionLine, parseFailedHandshake, parseLogLine } from './log-line.ts'
 
 test('what HAProxy says of an answer', () => {
   expect(parseLogLine('edge 00000000000001.a0 200 120 340 0 1 7 9 - - shop.roost.test')).toEqual({
@@ -11,6 +11,7 @@ test('what HAProxy says of an answer', () => {
     answer: { status: 200, bytesIn: 120, bytesOut: 340, ms: 8 },
     totalMs: 9,
     access: null,
+    handshake: null,
   })
   expect(
     parseLogLine('detour <NOSRV> 503 120 340 -1 -1 -1 9000 - - shop.roost.test'),
@@ -73,6 +74,7 @@ test('what HAProxy says of a connection', () => {
     bytesIn: 120,
     bytesOut: 340,
     totalMs: 61_000,
+    handshake: null,
   })
   expect(parseConnectionLine('tcp edge hold.0 1 2 0 0 900 t3')).toMatchObject({
     machine: null,
@@ -88,4 +90,21 @@ test('what HAProxy says of a connection', () => {
   for (const line of ['tcp edge tls 1 2 0 0 9 -', 'tcp edge https 1 2 0 0 9 -', 'tcp edge', ''])
     expect(parseConnectionLine(line)).toBeNull()
   expect(parseLogLine('tcp edge 00000000000001.a0 120 340 0 1 61000 t3')).toBeNull()
+})
+
+test('how TLS began, with the first request of a connection', () => {
+  const line = (began: string) =>
+    parseLogLine(`edge/${began} 00000000000001.a0 200 1 2 0 0 5 6 - - x`)?.handshake
+  expect(line('12/TLSv1.3')).toEqual({ ms: 12, version: 'TLSv1.3' })
+  expect(line('0/TLSv1.3')).toBeNull()
+  expect(
+    parseConnectionLine('tcp edge/3/TLSv1.2 00000000000001.a0 120 340 0 1 61000 t3'),
+  ).toMatchObject({ slot: 't3', handshake: { ms: 3, version: 'TLSv1.2' } })
+})
+
+test('TLS that did not come about', () => {
+  expect(parseFailedHandshake('failed SSL handshake failure|a|b.example')).toBe('a|b.example')
+  expect(parseFailedHandshake('failed Timeout during SSL handshake|-')).toBe('-')
+  for (const other of ['failed Received something which does not look like a PROXY header|-', ''])
+    expect(parseFailedHandshake(other)).toBeNull()
 })

@@ -20,6 +20,14 @@ export interface LogLine {
   readonly totalMs: number
   /** Only of apps that somebody listens to. */
   readonly access: Access | null
+  readonly handshake: Handshake | null
+}
+
+/** How TLS began; null: without it, on a connection that had asked before, or in less than a millisecond. */
+export interface Handshake {
+  readonly ms: number
+  /** `TLSv1.3`. */
+  readonly version: string
 }
 
 /** Who asked for what. */
@@ -36,11 +44,11 @@ export interface Access {
 /** null for what is no such line. */
 export function parseLogLine(line: string): LogLine | null {
   const match =
-    /^(edge|detour) (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+) (\S+) (.*)$/.exec(
+    /^(edge|detour)(?:\/(\d+)\/(\S+))? (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+) (\S+) (.*)$/.exec(
       line,
     )
   if (match === null) return null
-  const [, at = '', server = '', ...rest] = match
+  const [, at = '', began, version, server = '', ...rest] = match
   const [
     status = 0,
     bytesIn = 0,
@@ -51,7 +59,7 @@ export function parseLogLine(line: string): LogLine | null {
     total = 0,
   ] = rest.slice(0, 7).map(Number)
   const [answered = '', access = '', hostname = ''] = rest.slice(7)
-  const began =
+  const ms =
     response < 0 || status === 101 ? null : Math.max(0, waited) + Math.max(0, connect) + response
   return {
     at: at as LogLine['at'],
@@ -59,10 +67,20 @@ export function parseLogLine(line: string): LogLine | null {
     machine: parseEntryName(server)?.machine ?? null,
     detour: isHold(server) || isReplayer(server),
     connectMs: connect > 0 ? connect : null,
-    answer: { status: Math.max(0, status), bytesIn, bytesOut, ms: status > 0 ? began : null },
+    answer: { status: Math.max(0, status), bytesIn, bytesOut, ms: status > 0 ? ms : null },
     totalMs: Math.max(0, total),
     access: accessOf(access, answered),
+    handshake: handshakeOf(began, version),
   }
+}
+
+function handshakeOf(ms: string | undefined, version: string | undefined): Handshake | null {
+  return version === undefined || Number(ms) === 0 ? null : { ms: Number(ms), version }
+}
+
+/** The name that a client asked for whose TLS did not come about, as it wrote it; null for what is no such line. */
+export function parseFailedHandshake(line: string): string | null {
+  return /^failed [^|]*\bSSL\b[^|]*\|(.*)$/.exec(line)?.[1] ?? null
 }
 
 function accessOf(text: string, answered: string): Access | null {
@@ -90,13 +108,17 @@ export interface ConnectionLine {
   readonly bytesIn: number
   readonly bytesOut: number
   readonly totalMs: number
+  readonly handshake: Handshake | null
 }
 
 /** null for what is no such line, and for connections that are told of elsewhere. */
 export function parseConnectionLine(line: string): ConnectionLine | null {
-  const match = /^tcp (edge|detour) (\S+) (\d+) (\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+)$/.exec(line)
+  const match =
+    /^tcp (edge|detour)(?:\/(\d+)\/(\S+))? (\S+) (\d+) (\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+)$/.exec(
+      line,
+    )
   if (match === null) return null
-  const [, at = '', server = '', ...rest] = match
+  const [, at = '', began, version, server = '', ...rest] = match
   if (isPassedOn(server)) return null
   const [bytesIn = 0, bytesOut = 0, , connect = -1, total = 0] = rest.slice(0, 5).map(Number)
   return {
@@ -108,5 +130,6 @@ export function parseConnectionLine(line: string): ConnectionLine | null {
     bytesIn,
     bytesOut,
     totalMs: Math.max(0, total),
+    handshake: handshakeOf(began, version),
   }
 }

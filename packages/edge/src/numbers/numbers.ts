@@ -1,7 +1,18 @@
 import { DURATIONS_MS, type MachineId, type RegionCode, type Traffic } from '@roost/core'
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ObservedProxy } from '../haproxy/observed-proxy.ts'
 import { poolOfSlot } from '../haproxy/pools.ts'
+import {
+  type AnswersByStatus,
+  addAnswer,
+  addDuration,
+  counterOf,
+  type Durations,
+  histogramOf,
+  type Labels,
+  newAnswers,
+  newDurations,
+} from './answers.ts'
 import type { ConnectionLine, LogLine } from './log-line.ts'
 import { type RecentTraffic, recentTraffic } from './recent-traffic.ts'
 
@@ -10,6 +21,8 @@ export interface Numbers {
   heard(line: LogLine): void
   /** One that was not HTTP has ended. */
   ended(line: ConnectionLine): void
+  /** TLS did not come about with a client that asked for this name. */
+  failedHandshake(servername: string): void
   /** Requests and connections on each machine now, and how many there were, as HAProxy has them. */
   looked(slots: ObservedProxy['slots']): void
   /** Of one app in the last `RECENT_MINUTES`: of each machine that was asked, and of what no machine was asked for. */
@@ -32,6 +45,8 @@ export const RECENT_MINUTES = 5
 const SPAN_MS = 10_000
 /** Of machines, and as many names of apps. */
 const SOURCES_MAX = 20_000
+/** Names that are told apart where TLS fails. */
+const SERVERNAMES_MAX = 2000
 const SECONDS = DURATIONS_MS.map((ms) => ms / 1000)
 /** Of connections, which may last as long as they like. */
 const LONG_SECONDS = [0.1, 1, 10, 60, 600, 3600, 36_000]
@@ -42,7 +57,8 @@ interface Place {
 }
 interface Source extends Place {
   readonly recent: RecentTraffic
-  readonly statuses: Set<number>
+  readonly answers: AnswersByStatus
+  readonly connects: Durations
 }
 
 export function createNumbers(parts: {
@@ -59,51 +75,20 @@ export function createNumbers(parts: {
   const registers = [registry]
   const edgeLabels = ['app', 'region', 'host'] as const
   const appLabels = ['app', 'region', 'host', 'instance'] as const
-  const edgeResponses = new Counter({
-    name: 'fly_edge_http_responses_count',
-    help: 'Answers to clients',
-    labelNames: [...edgeLabels, 'status'] as const,
-    registers,
-  })
-  const edgeTimes = new Histogram({
-    name: 'fly_edge_http_response_time_seconds',
-    help: 'Until an answer to a client began',
-    labelNames: [...edgeLabels, 'status'] as const,
+  const handshakeTimes = new Histogram({
+    name: 'fly_edge_tls_handshake_time_seconds',
+    help: 'Until TLS with a client stood',
+    labelNames: ['region', 'host', 'version'] as const,
     buckets: SECONDS,
     registers,
   })
-  const edgeIn = new Counter({
-    name: 'fly_edge_data_in',
-    help: 'Bytes from clients',
-    labelNames: edgeLabels,
+  const handshakeErrors = new Counter({
+    name: 'fly_edge_tls_handshake_errors',
+    help: 'TLS with a client did not come about; servername is empty where no app has the name',
+    labelNames: ['region', 'host', 'servername'] as const,
     registers,
   })
-  const edgeOut = new Counter({
-    name: 'fly_edge_data_out',
-    help: 'Bytes to clients',
-    labelNames: edgeLabels,
-    registers,
-  })
-  const appResponses = new Counter({
-    name: 'fly_app_http_responses_count',
-    help: 'Answers of a machine',
-    labelNames: [...appLabels, 'status'] as const,
-    registers,
-  })
-  const appTimes = new Histogram({
-    name: 'fly_app_http_response_time_seconds',
-    help: 'Until an answer of a machine began',
-    labelNames: [...appLabels, 'status'] as const,
-    buckets: SECONDS,
-    registers,
-  })
-  const connectTimes = new Histogram({
-    name: 'fly_app_connect_time_seconds',
-    help: 'Until a connection to a machine stood',
-    labelNames: appLabels,
-    buckets: SECONDS,
-    registers,
-  })
+  const servernames = new Set<string>()
   const edgeConnects = new Counter({
     name: 'fly_edge_tcp_connects_count',
     help: 'Connections of clients to services that are not HTTP',
@@ -147,14 +132,7 @@ export function createNumbers(parts: {
     buckets: LONG_SECONDS,
     registers,
   })
-  const ofMachines = [
-    connectTimes,
-    appConnects,
-    appDisconnects,
-    appIn,
-    appOut,
-    connectionTimes,
-  ] as const
+  const ofMachines = [appConnects, appDisconnects, appIn, appOut, connectionTimes] as const
   /** By slot and server, how many there were at the last look; null before the first, which counts nothing. */
   let totals: ReadonlyMap<string, number> | null = null
   const sessions: { now: ReadonlyMap<MachineId, number> } = { now: new Map() }
@@ -180,7 +158,8 @@ export function createNumbers(parts: {
   const machines = new Map<string, Source>()
   /** By app: what no machine was asked for. */
   const unasked = new Map<string, Source>()
-  const apps = new Set<string>()
+  /** What clients were answered, by app. */
+  const apps = new Map<string, AnswersByStatus>()
 
   function sourceOf(of: Map<string, Source>, key: string, place: Place | null): Source | null {
     const known = of.get(key)
@@ -190,20 +169,32 @@ export function createNumbers(parts: {
       app: place.app,
       region: place.region,
       recent: recentTraffic(SPAN_MS, (RECENT_MINUTES * 60_000) / SPAN_MS),
-      statuses: new Set<number>(),
+      answers: newAnswers(),
+      connects: newDurations(),
     }
     of.set(key, made)
     return made
   }
 
   /** null: there are more than are told apart. */
-  function edgeLabelsOf(app: string): { app: string; region: string; host: string } | null {
-    if (!apps.has(app) && apps.size >= SOURCES_MAX) {
+  function edgeOf(app: string): AnswersByStatus | null {
+    const known = apps.get(app)
+    if (known !== undefined) return known
+    if (apps.size >= SOURCES_MAX) {
       notCounted.inc()
       return null
     }
-    apps.add(app)
-    return { app, region, host }
+    const made = newAnswers()
+    apps.set(app, made)
+    return made
+  }
+
+  const edgeLabelsOf = (app: string) => ({ app, region, host })
+
+  function countHandshake(line: LogLine | ConnectionLine): void {
+    if (line.handshake === null) return
+    const { ms, version } = line.handshake
+    handshakeTimes.observe({ region, host, version }, ms / 1000)
   }
 
   function machineLabelsOf(machine: string, source: Source) {
@@ -211,13 +202,11 @@ export function createNumbers(parts: {
   }
 
   function countEdge(app: string, { answer }: LogLine): void {
-    const labels = edgeLabelsOf(app)
-    if (labels === null) return
-    edgeResponses.inc({ ...labels, status: answer.status })
-    edgeIn.inc(labels, answer.bytesIn)
-    edgeOut.inc(labels, answer.bytesOut)
-    if (answer.ms !== null)
-      edgeTimes.observe({ ...labels, status: answer.status }, answer.ms / 1000)
+    const edge = edgeOf(app)
+    if (edge === null) return
+    addAnswer(edge, answer.status, answer.ms)
+    edge.bytesIn += answer.bytesIn
+    edge.bytesOut += answer.bytesOut
   }
 
   function countMachine(machine: string, { answer, connectMs }: LogLine): void {
@@ -227,11 +216,8 @@ export function createNumbers(parts: {
       return
     }
     source.recent.add(answer, now())
-    source.statuses.add(answer.status)
-    const labels = machineLabelsOf(machine, source)
-    appResponses.inc({ ...labels, status: answer.status })
-    if (answer.ms !== null) appTimes.observe({ ...labels, status: answer.status }, answer.ms / 1000)
-    if (connectMs !== null) connectTimes.observe(labels, connectMs / 1000)
+    addAnswer(source.answers, answer.status, answer.ms)
+    if (connectMs !== null) addDuration(source.connects, connectMs)
   }
 
   function countConnects(slots: ObservedProxy['slots']): void {
@@ -249,8 +235,7 @@ export function createNumbers(parts: {
           more > 0 ? sourceOf(machines, entry.machine, parts.placeOf(entry.machine)) : null
         if (source === null) continue
         appConnects.inc(machineLabelsOf(entry.machine, source), more)
-        const labels = edgeLabelsOf(source.app)
-        if (labels !== null) edgeConnects.inc(labels, more)
+        if (edgeOf(source.app) !== null) edgeConnects.inc(edgeLabelsOf(source.app), more)
       }
     }
     totals = next
@@ -267,26 +252,88 @@ export function createNumbers(parts: {
     appIn.inc(labels, line.bytesIn)
     appOut.inc(labels, line.bytesOut)
     connectionTimes.observe(labels, line.totalMs / 1000)
-    if (line.connectMs !== null) connectTimes.observe(labels, line.connectMs / 1000)
+    if (line.connectMs !== null) addDuration(source.connects, line.connectMs)
+  }
+
+  /** What each request adds to, as metrics. */
+  function counted(): readonly object[] {
+    const edges = [...apps].map(([app, of]) => ({ labels: edgeLabelsOf(app), of }))
+    const sources = [...machines].map(([machine, source]) => ({
+      labels: machineLabelsOf(machine, source),
+      of: source.answers,
+      connects: source.connects,
+    }))
+    const byStatus = (all: readonly { readonly labels: Labels; readonly of: AnswersByStatus }[]) =>
+      all.flatMap(({ labels, of }) =>
+        [...of.statuses].map(([status, durations]) => ({
+          ...{ labels: { ...labels, status }, durations, value: durations.responses },
+        })),
+      )
+    const bytes = (name: 'bytesIn' | 'bytesOut') =>
+      edges.map(({ labels, of }) => ({ labels, value: of[name] }))
+    return [
+      counterOf(
+        { name: 'fly_edge_http_responses_count', help: 'Answers to clients' },
+        byStatus(edges),
+      ),
+      histogramOf(
+        {
+          name: 'fly_edge_http_response_time_seconds',
+          help: 'Until an answer to a client began',
+        },
+        byStatus(edges),
+      ),
+      counterOf({ name: 'fly_edge_data_in', help: 'Bytes from clients' }, bytes('bytesIn')),
+      counterOf({ name: 'fly_edge_data_out', help: 'Bytes to clients' }, bytes('bytesOut')),
+      counterOf(
+        { name: 'fly_app_http_responses_count', help: 'Answers of a machine' },
+        byStatus(sources),
+      ),
+      histogramOf(
+        {
+          name: 'fly_app_http_response_time_seconds',
+          help: 'Until an answer of a machine began',
+        },
+        byStatus(sources),
+      ),
+      histogramOf(
+        {
+          name: 'fly_app_connect_time_seconds',
+          help: 'Until a connection to a machine stood',
+        },
+        sources.map(({ labels, connects }) => ({ labels, durations: connects })),
+      ),
+    ]
   }
 
   return {
     ended(line) {
       const { machine, at, slot, detour } = line
+      countHandshake(line)
       const place = machine === null ? null : parts.placeOf(machine)
       const app = place === null ? parts.appOfSlot(slot) : place.app
       if (machine !== null) countMachineConnection(machine, line)
-      const labels = app === null ? null : edgeLabelsOf(app)
-      if (labels === null) return
+      const edge = app === null ? null : edgeOf(app)
+      if (app === null || edge === null) return
+      const labels = edgeLabelsOf(app)
       // No machine's count has it.
       if (machine === null && !detour) edgeConnects.inc(labels)
       if (at !== 'edge') return
       edgeDisconnects.inc(labels)
-      edgeIn.inc(labels, line.bytesIn)
-      edgeOut.inc(labels, line.bytesOut)
+      edge.bytesIn += line.bytesIn
+      edge.bytesOut += line.bytesOut
+    },
+    failedHandshake(asked) {
+      const name = asked.toLowerCase()
+      // A wildcard has as many names as somebody thinks of.
+      const known =
+        parts.appOf(name) !== null && (servernames.has(name) || servernames.size < SERVERNAMES_MAX)
+      if (known) servernames.add(name)
+      handshakeErrors.inc({ region, host, servername: known ? name : '' })
     },
     heard(line) {
       const { at, machine, hostname } = line
+      countHandshake(line)
       const app =
         parts.appOf(hostname) ?? (machine === null ? null : (parts.placeOf(machine)?.app ?? null))
       if (at === 'edge' && app !== null) countEdge(app, line)
@@ -321,13 +368,12 @@ export function createNumbers(parts: {
         machines.delete(machine)
         const labels = machineLabelsOf(machine, source)
         for (const metric of ofMachines) metric.remove(labels)
-        for (const status of source.statuses) {
-          appResponses.remove({ ...labels, status })
-          appTimes.remove({ ...labels, status })
-        }
       }
     },
-    page: () => registry.metrics(),
+    async page() {
+      const all = [...(await registry.getMetricsAsJSON()), ...counted()]
+      return AggregatorRegistry.aggregate([all]).metrics()
+    },
   }
 }
 

@@ -1,9 +1,21 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { abstractPath } from '../haproxy/abstract-path.ts'
-import { type ConnectionLine, type LogLine, parseConnectionLine, parseLogLine } from './log-line.ts'
+import {
+  type ConnectionLine,
+  type LogLine,
+  parseConnectionLine,
+  parseFailedHandshake,
+  parseLogLine,
+} from './log-line.ts'
 
 /** Of one line, and some: what is longer is none of ours. */
 const LINE_CHARS_MAX = 4096
+/**
+ * Lines are taken together: to be woken for each costs several times as much as to read it. What waits meanwhile lies in the socket, a tenth of a
+ * megabyte and more; whoever had this much at once is read on without a pause.
+ */
+const PAUSE_MS = 20
+const MUCH_CHARS = 16_384
 /** Workers of HAProxy that were replaced may write for as long as they live. */
 const READERS_MAX = 100
 
@@ -13,6 +25,8 @@ export function listenToTraffic(
   heard: {
     answer(line: LogLine): void
     connection(line: ConnectionLine): void
+    /** The name as the client wrote it. */
+    failedHandshake(servername: string): void
   },
 ): Promise<{ readonly port: number; close(): Promise<void> }> {
   return new Promise((resolve, reject) => {
@@ -24,14 +38,23 @@ export function listenToTraffic(
       from.setEncoding('utf8')
       let rest = ''
       from.on('data', (chunk: string) => {
+        if (chunk.length < MUCH_CHARS) {
+          from.pause()
+          setTimeout(() => from.resume(), PAUSE_MS)
+        }
         const lines = (rest + chunk).split('\n')
         rest = lines.pop() ?? ''
         if (rest.length > LINE_CHARS_MAX) rest = ''
         for (const line of lines) {
           const answer = parseLogLine(line)
-          if (answer !== null) heard.answer(answer)
-          const connection = answer === null ? parseConnectionLine(line) : null
+          if (answer !== null) {
+            heard.answer(answer)
+            continue
+          }
+          const connection = parseConnectionLine(line)
           if (connection !== null) heard.connection(connection)
+          const failed = connection === null ? parseFailedHandshake(line) : null
+          if (failed !== null) heard.failedHandshake(failed)
         }
       })
     })
