@@ -58,6 +58,8 @@ describe('fly-replay', () => {
     expect(header('ams')).toBe('ams has no value')
     expect(header('region=ams;timeout=soon')).toBe('timeout soon is no duration')
     expect(header('app=x;fallback=self')).toContain('neither')
+    expect(body({ prefer_instance: 'a\r\nb: c' })).toBe('prefer_instance is no name, or too long')
+    expect(body({ region: Array.from({ length: 400 }, () => 'ams') })).toContain('too long')
     expect(header('app=x;state=a\u0001')).toBe('state is not printable')
   })
 

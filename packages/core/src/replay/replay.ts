@@ -126,6 +126,10 @@ function finish(
     const value = fields.get(name)
     return value === undefined || value === '' ? null : value
   }
+  // They become part of headers, and of what the edge is asked.
+  for (const name of ['app', 'instance', 'prefer_instance', 'region'])
+    if (!/^[\x20-\x7e]{0,1000}$/.test(fields.get(name) ?? ''))
+      return refuse(`${name} is no name, or too long`)
   const timeout = text('timeout')
   const timeoutMs = timeout === null ? null : durationMs(timeout)
   if (timeout !== null && timeoutMs === null) return refuse(`timeout ${timeout} is no duration`)
@@ -204,7 +208,7 @@ function transformOf(read: unknown): ReplayTransform | null | string {
 
 /** What carries the request, and what edges alone say, is no app's to change. */
 function isReserved(name: string): boolean {
-  return /^(connection|content-length|host|transfer-encoding|upgrade|te|fly-(client-ip|replay-.*|request-id|region|forwarded-.*|preferred-.*)|roost-.*)$/i.test(
+  return /^(connection|content-length|host|transfer-encoding|upgrade|te|expect|keep-alive|proxy-connection|fly-(client-ip|replay-.*|request-id|region|forwarded-.*|preferred-.*)|roost-.*)$/i.test(
     name,
   )
 }

@@ -121,6 +121,14 @@ describe('the configuration', () => {
       ).toBeGreaterThan(announced ?? Number.NaN)
   })
 
+  test('every public port counts what one address has, on the sockets of HAProxy itself nobody does', () => {
+    const { text } = renderConfig(shape, new Map())
+    const frontends = text.split(/^(?=frontend )/m).slice(1)
+    const counted = frontends.filter((part) => part.includes('sc0_conn_cur gt 250 '))
+    expect(counted.map((part) => part.split('\n')[0])).toEqual(['frontend http', 'frontend https'])
+    expect(frontends.length).toBeGreaterThan(counted.length)
+  })
+
   test('text that is no address never gets into it', () => {
     for (const bad of [
       { address: '10.0.0.1; shutdown sessions' },

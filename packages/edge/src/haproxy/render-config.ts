@@ -16,6 +16,7 @@ import {
   slotRules,
   type WebFrontend,
 } from './render-services.ts'
+import { connectionLimit, requestLimit, sourceTables } from './source-limits.ts'
 import {
   againConfig,
   EDGES_ALONE,
@@ -160,6 +161,7 @@ export function renderConfig(
     ...errors(),
     '',
     ...logRing(shape.files.logSocket),
+    ...sourceTables(),
     ...frontend(shape, 'http', {
       name: 'http',
       binds: [...bindLines(shape.http, HTTP_DESCRIPTOR, '')],
@@ -269,6 +271,7 @@ function frontend(
     `frontend ${name}`,
     ...binds,
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLimit(shape.maxConnections),
     ...logRules('edge', secure),
     // Time in seconds, then 72 random bits: 26 hexadecimal digits are a well-formed ULID.
     `  unique-id-format %{+X}Ts%[uuid,field(5,-),upper]%[uuid,bytes(2,6),upper]-${shape.region}`,
@@ -278,6 +281,13 @@ function frontend(
     '  http-after-response set-header connection close if { stopping } !{ status 101 }',
     // What an app says there is about its connection to us.
     `  http-after-response set-header keep-alive timeout=${ANNOUNCED_SECONDS}`,
+    ...requestLimit(shape.maxConnections),
+    // HAProxy lets them pass, and not everybody behind it reads them as it does.
+    '  http-request deny deny_status 400 if { req.fhdr(transfer-encoding) -m found } !{ req.fhdr(transfer-encoding) -i chunked }',
+    '  http-request deny deny_status 400 if { req.ver 0.9 }',
+    '  http-request deny deny_status 400 if { req.hdr_cnt(host) gt 1 }',
+    // What an app lets through after it would be what a client wrote, and no more what edges set. (WebSockets of HTTP/2 begin with it, too.)
+    '  http-request deny deny_status 405 if METH_CONNECT !HTTP_2.0',
     '  http-request set-var(txn.host) req.hdr(host),field(1,:),rtrim(.),lower',
     ...find,
     ...challengeRules(shape.files.certificates.tokens),
@@ -292,6 +302,11 @@ function frontend(
     // Retried after an empty reply: only what may be done twice.
     '  http-request disable-l7-retry unless METH_GET',
     `  http-request del-header ${EDGES_ALONE} -m reg`,
+    // A header that it names is dropped by whoever passes the request on behind us, ours among them.
+    // And what is said in HTTP/2 after an upgrade would be the client's word alone.
+    '  http-request del-header upgrade if { req.hdr(upgrade) -i h2c }',
+    '  http-request del-header connection unless { req.hdr(connection) -i upgrade } { req.hdr(upgrade) -m found }',
+    '  http-request set-header connection upgrade if { req.hdr_cnt(connection) gt 1 }',
     '  http-request set-header fly-client-ip %[src]',
     `  http-request set-header fly-region ${shape.region}`,
     '  http-request set-header fly-request-id %[unique-id]',
@@ -340,7 +355,10 @@ function errors(): string[] {
     [400, 'The request is not HTTP.'],
     [408, 'The request took too long to arrive.'],
     [500, 'The edge could not handle this request.'],
-    [502, 'The app ended the connection before it had answered.'],
+    [
+      502,
+      'The app ended the connection before it had answered, or the headers of its answer are not HTTP, more than 100 or than 15 KB.',
+    ],
     [503, 'No machine of this app can answer now.'],
     [504, 'The app did not answer in time.'],
   ]

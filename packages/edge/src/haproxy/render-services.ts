@@ -3,6 +3,7 @@ import { connectionLogRules } from './log-rules.ts'
 import { POOLS, type PoolCounts, poolOfSlot, slotsOf } from './pools.ts'
 import type { ProxyFiles, ProxyShape } from './render-config.ts'
 import { servicesScript } from './services-script.ts'
+import { connectionLimit } from './source-limits.ts'
 
 /**
  * What HAProxy needs for services other than HTTP on 80 and 443. It listens on a few ports of its own, one for each kind of service; the
@@ -212,6 +213,7 @@ function rawFrontend(shape: ProxyShape, services: ServiceShape): string[] {
     'frontend tcp',
     bind(shape, services.ports.tcp),
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLimit(shape.maxConnections),
     ...connectionLogRules('edge'),
     ...findPort(services),
     `  tcp-request content set-var(txn.slot) str(tcp:),concat(,txn.port),map_str(${services.files.names})`,
@@ -228,6 +230,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     bind(shape, ports.tls, tlsBind(shape, files, 'tls')),
     `  bind abns@${files.tlsSocket} accept-proxy${tlsBind(shape, files, 'tls')}`,
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLimit(shape.maxConnections),
     ...connectionLogRules('edge', true),
     ...findPort(services),
     '  tcp-request content set-var(txn.sni) ssl_fc_sni,lower',
@@ -239,6 +242,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     'frontend postgres',
     bind(shape, ports.pg_tls),
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLimit(shape.maxConnections),
     ...findPort(services),
     '  tcp-request inspect-delay 10s',
     '  tcp-request content lua.postgres',
@@ -248,6 +252,7 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
     'frontend named',
     bind(shape, ports.passthrough),
     `  maxconn ${shape.maxConnections}`,
+    ...connectionLimit(shape.maxConnections),
     ...connectionLogRules('edge'),
     '  tcp-request inspect-delay 5s',
     // Nothing after it is looked at before the first message is there.

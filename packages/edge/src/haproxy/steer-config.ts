@@ -16,7 +16,7 @@ export type SteerFiles = Pick<
  * `Fly-Client-Ip` to CGI and its heirs. One expression, since each rule would go through all headers of each request.
  */
 export const EDGES_ALONE =
-  '^(roost-|(fly|x.forwarded)[^_]*_|fly-(replay-(src|failed|cache-status)|preferred-instance-unavailable)$)'
+  '^(roost-|(fly|x.forwarded)[^_]*_|fly-(forwarded-|(replay-(src|failed|cache-status)|preferred-instance-unavailable)$))'
 
 const STEERING = [
   'fly-prefer-region',

@@ -150,7 +150,7 @@ describe('requests that no machine can take', () => {
 
   test('wait in a bounded number; those beyond it are told at once', async () => {
     const one = await backend(1)
-    const { server, applied } = await raise({ maxConnections: 3000 })
+    const { server, applied } = await raise({ maxConnections: 5000 })
     await applied(server.put('machine', one.machine, away(one)))
     const asked = Array.from({ length: HELD_MAX_APP + 100 }, () => get())
     const first = await Promise.race(asked)

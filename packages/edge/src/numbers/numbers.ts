@@ -336,7 +336,8 @@ export function createNumbers(parts: {
       countHandshake(line)
       const app =
         parts.appOf(hostname) ?? (machine === null ? null : (parts.placeOf(machine)?.app ?? null))
-      if (at === 'edge' && app !== null) countEdge(app, line)
+      // What is no request, or is for nobody, has no app.
+      if (at === 'edge') countEdge(app ?? '', line)
       if (machine !== null) countMachine(machine, line)
       else if (!line.detour && app !== null)
         sourceOf(unasked, app, { app, region })?.recent.add(line.answer, now())

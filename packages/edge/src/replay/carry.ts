@@ -19,6 +19,7 @@ import {
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { parseEntryName } from '../haproxy/entry.ts'
 import type { Exchange } from './exchange.ts'
+import { PatientSocket } from './patient-socket.ts'
 import { requestHeaders } from './replay-headers.ts'
 import type { CachedRequest, ReplayStore } from './replay-store.ts'
 import { aimOfHeaders, askEdge, type ReplayAnswer, type ReplayQuestion } from './steer-question.ts'
@@ -82,6 +83,8 @@ const TRIES_MAX = 3
 const REFUSED_MS_MAX = 5000
 const EDGE_MS_MAX = 15_000
 const PAUSE_MS = 100
+/** For the rest of an answer that is a replay. */
+const REPLAY_ANSWER_MS_MAX = 10_000
 const RETRY = { 'retry-after': '1' }
 const FIRST: Leg = {
   ...{ to: null, question: null, app: null, told: {}, sentOn: null, isFallback: false },
@@ -136,14 +139,17 @@ async function mayNotGoOn(
   parsed: ReplayParsed,
   leg: Leg,
   replays: number,
-): Promise<readonly [number, string] | null> {
+): Promise<Parameters<Exchange['say']> | null> {
   if (parsed.kind === 'refused')
     return [502, `The app sent the request on in a way that is not understood: ${parsed.why}.`]
   if (leg.isFallback) return [502, 'The app sent on a request that had come back to it.']
   if (replays === REPLAYS_MAX)
     return [502, `The request was sent on more than ${REPLAYS_MAX} times.`]
-  if (exchange.body !== null && (await exchange.body.whole().catch(() => null)) === null)
-    return [413, 'The app sent on a request with a body larger than 1 MB.']
+  // A client that is gone needs no words.
+  const kept = await exchange.body?.whole().catch(() => 'whole')
+  if (kept === 'too-large') return [413, 'The app sent on a request with a body larger than 1 MB.']
+  if (kept === 'crowded')
+    return [503, 'The edge keeps too many requests to send this one on now.', RETRY]
   return null
 }
 
@@ -302,16 +308,13 @@ async function send(
   }
 }
 
-async function sendOnce(
+function sendOnce(
   exchange: Exchange,
   options: CarryOptions,
   leg: Leg,
   to: Target | null,
 ): Promise<Answer | 'refused'> {
   const { body, upgrade } = exchange
-  const streams = body?.streams() === true
-  const whole = body === null || streams ? null : await body.whole().catch(() => null)
-  if (body !== null && !streams && whole === null) return { kind: 'broken' }
   const transform = leg.isFallback ? null : (leg.sentOn?.replay.transform ?? null)
   const preferred = leg.sentOn?.replay.preferInstance ?? null
   const added = {
@@ -323,16 +326,14 @@ async function sendOnce(
   }
   return new Promise((resolve) => {
     const asked = request({
-      socketPath: abstractPath(options.againSocket),
-      agent: false,
+      createConnection: () =>
+        new PatientSocket().connect({ path: abstractPath(options.againSocket) }),
       method: exchange.request.method ?? 'GET',
       path: transform?.path ?? exchange.request.url ?? '/',
-      headers: requestHeaders(exchange.request.rawHeaders, {
-        ...{ added, transform, upgrade },
-        length: whole?.length ?? null,
-      }),
+      headers: requestHeaders(exchange.request.rawHeaders, { added, transform, upgrade }),
       signal: exchange.gone,
     })
+    asked.on('information', (answer) => exchange.hint(answer))
     asked.once('response', (response) => {
       const unreached = response.statusCode === 503 && machineOf(response) === ''
       resolve(unreached ? { kind: 'unreached', response } : { kind: 'answered', response })
@@ -340,11 +341,15 @@ async function sendOnce(
     asked.once('upgrade', (response, socket, head) =>
       resolve({ kind: 'joined', response, socket, head }),
     )
-    asked.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code === 'ECONNREFUSED' ? 'refused' : { kind: 'broken' }),
+    // EAGAIN: more connect at once than HAProxy has accepted.
+    asked.on('error', ({ code }: NodeJS.ErrnoException) =>
+      resolve(code === 'ECONNREFUSED' || code === 'EAGAIN' ? 'refused' : { kind: 'broken' }),
     )
-    if (streams) body?.sendTo(asked)
-    else asked.end(whole ?? undefined)
+    if (body === null) asked.end()
+    else if (!body.sendTo(asked)) {
+      resolve({ kind: 'unreached', response: null })
+      asked.destroy()
+    }
   })
 }
 
@@ -355,15 +360,17 @@ async function readReplay(response: IncomingMessage): Promise<ReplayParsed | nul
   const isJson = headers['content-type']?.startsWith(REPLAY_CONTENT_TYPE) === true
   if (header === undefined && !isJson) return null
   const text = await readText(response)
-  if (isJson && text === null) return { kind: 'refused', why: 'its body is too long' }
+  if (isJson && text === null)
+    return { kind: 'refused', why: 'its body is too long, or does not end' }
   if (isJson) return parseReplayBody(text ?? '')
   return parseReplayHeader(`${header}`, headers as Readonly<Record<string, string | undefined>>)
 }
 
-/** null: longer than it may be. */
+/** null: longer than it may be, or not to its end. */
 async function readText(response: IncomingMessage): Promise<string | null> {
   const chunks: Buffer[] = []
   let bytes = 0
+  const late = setTimeout(() => response.destroy(), REPLAY_ANSWER_MS_MAX)
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       bytes += chunk.length
@@ -375,6 +382,8 @@ async function readText(response: IncomingMessage): Promise<string | null> {
     }
   } catch {
     return null
+  } finally {
+    clearTimeout(late)
   }
   return Buffer.concat(chunks).toString('utf8')
 }
@@ -397,7 +406,11 @@ async function ask(
 ): Promise<ReplayAnswer> {
   const from = performance.now()
   for (;;) {
-    const line = await askEdge(steerSocket, `replay\t${JSON.stringify(question)}`).catch(() => null)
+    const line = await askEdge(
+      steerSocket,
+      `replay\t${JSON.stringify(question)}`,
+      exchange.gone,
+    ).catch(() => null)
     if (line !== null) return JSON.parse(line) as ReplayAnswer
     const waited = performance.now() - from
     if (exchange.gone.aborted || waited > EDGE_MS_MAX)

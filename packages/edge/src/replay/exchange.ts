@@ -1,6 +1,7 @@
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, type InformationEvent, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { BodyRoom } from './body-room.ts'
 import { type KeptBody, keepBody } from './kept-body.ts'
 import { responseHeaders } from './replay-headers.ts'
 
@@ -14,40 +15,62 @@ export interface Exchange {
   /** The client is gone. */
   readonly gone: AbortSignal
   say(status: number, text: string, headers?: Readonly<Record<string, string>>): void
+  /** Before the answer, as 103 is. */
+  hint(answer: InformationEvent): void
   forward(answer: IncomingMessage): void
   /** From here on it is bytes. */
   join(answer: IncomingMessage, socket: Duplex, head: Buffer): void
+}
+
+const HINTS_MAX = 8
+
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
 export function exchangeOf(
   request: IncomingMessage,
   response: ServerResponse,
   joined: { readonly socket: Duplex; readonly head: Buffer } | null,
+  room: BodyRoom,
 ): Exchange {
   const gone = new AbortController()
-  const { headers } = request
-  const hasBody =
-    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+  const body = hasBody(request) ? keepBody(request, room) : null
+  let hints = 0
   response.sendDate = false
   response.on('close', () => {
+    body?.release()
     if (!response.writableFinished) gone.abort()
   })
   joined?.socket.on('close', () => gone.abort())
   joined?.socket.on('error', () => gone.abort())
+
+  function say(status: number, text: string, more: Readonly<Record<string, string>> = {}): void {
+    if (response.headersSent) return void response.destroy()
+    response.writeHead(status, { 'content-type': 'text/plain', ...more })
+    response.end(`${text}\n`)
+  }
+
   return {
     request,
-    body: hasBody && joined === null ? keepBody(request) : null,
-    upgrade: joined === null ? null : (headers.upgrade ?? 'websocket'),
+    body,
+    upgrade: joined === null ? null : (request.headers.upgrade ?? 'websocket'),
     gone: gone.signal,
-    say(status, text, more = {}) {
-      if (response.headersSent) return void response.destroy()
-      response.writeHead(status, { 'content-type': 'text/plain', ...more })
-      response.end(`${text}\n`)
+    say,
+    hint({ statusCode, rawHeaders }) {
+      hints += 1
+      // HTTP/1.0 has none. Nothing slows down who says too many.
+      if (statusCode <= 101 || request.httpVersion === '1.0' || hints > HINTS_MAX) return
+      if (!response.headersSent) response.writeInformation(statusCode, responseHeaders(rawHeaders))
     },
     forward(answer) {
+      body?.release()
+      response.once('close', () => answer.destroy())
+      answer.once('error', () => response.destroy())
       response.writeHead(
         answer.statusCode ?? 502,
-        answer.statusMessage ?? '',
+        // What HAProxy lets pass there, Node may not.
+        (answer.statusMessage ?? '').replace(/[^\t\x20-\x7e\x80-\xff]/g, ''),
         responseHeaders(answer.rawHeaders),
       )
       // An answer may say its headers long before its first byte.
@@ -57,26 +80,36 @@ export function exchangeOf(
         if (answer.rawTrailers.length > 0) response.addTrailers(trailersOf(answer.rawTrailers))
         response.end()
       })
-      answer.once('error', () => response.destroy())
-      gone.signal.addEventListener('abort', () => answer.destroy(), { once: true })
     },
     join(answer, other, head) {
-      if (joined === null) return void other.destroy()
+      if (joined === null) {
+        other.destroy()
+        return say(502, 'The app changed the protocol, which nobody had asked for.')
+      }
       const { socket } = joined
       const headers = responseHeaders(answer.rawHeaders)
       const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}`]
       for (let n = 0; n < headers.length; n += 2) lines.push(`${headers[n]}: ${headers[n + 1]}`)
       lines.push('connection: upgrade', `upgrade: ${answer.headers.upgrade ?? 'websocket'}`, '', '')
-      socket.write(lines.join('\r\n'))
+      socket.write(lines.join('\r\n'), 'latin1')
       if (head.length > 0) socket.write(head)
       if (joined.head.length > 0) other.write(joined.head)
-      socket.pipe(other)
-      other.pipe(socket)
-      other.on('error', () => socket.destroy())
-      other.on('close', () => socket.destroy())
-      socket.on('close', () => other.destroy())
+      lead(socket, other)
+      lead(other, socket)
     },
   }
+}
+
+/** What `from` says, to its end, to `to`. When `from` is gone, so is `to`, once it has been told all of it. */
+function lead(from: Duplex, to: Duplex): void {
+  from.pipe(to)
+  from.on('error', () => to.destroy())
+  from.on('close', () => {
+    // Otherwise nobody would see it end.
+    to.resume()
+    if (from.readableEnded) (to as Socket).destroySoon()
+    else to.destroy()
+  })
 }
 
 /** For a request that wants to go on with another protocol, and may be refused in HTTP. */
@@ -84,10 +117,14 @@ export function responseOn(request: IncomingMessage, socket: Duplex): ServerResp
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(socket as Socket)
-  response.on('finish', () => socket.end())
+  response.on('finish', () => (socket as Socket).destroySoon())
   return response
 }
 
 function trailersOf(raw: readonly string[]): [string, string][] {
-  return Array.from({ length: raw.length / 2 }, (_, n) => [raw[2 * n] ?? '', raw[2 * n + 1] ?? ''])
+  const kept = responseHeaders(raw)
+  return Array.from({ length: kept.length / 2 }, (_, n) => [
+    kept[2 * n] ?? '',
+    kept[2 * n + 1] ?? '',
+  ])
 }

@@ -12,13 +12,12 @@ function* pairs(raw: RawHeaders): Iterable<readonly [string, string]> {
   for (let n = 0; n + 1 < raw.length; n += 2) yield [raw[n] ?? '', raw[n + 1] ?? '']
 }
 
-/** What is handed to a machine: the client's request, with what edges add. `length`: of a body that is sent as a whole. */
+/** What is handed to a machine: the client's request, with what edges add. */
 export function requestHeaders(
   raw: RawHeaders,
   leg: {
     readonly added: Readonly<Record<string, string | null>>
     readonly transform: ReplayTransform | null
-    readonly length: number | null
     readonly upgrade: string | null
   },
 ): string[] {
@@ -26,7 +25,6 @@ export function requestHeaders(
   const gone = new Set([
     ...(transform?.deleteHeaders ?? []).map((name) => name.toLowerCase()),
     ...(transform?.setHeaders ?? []).map(({ name }) => name.toLowerCase()),
-    ...(leg.length === null ? [] : ['content-length']),
   ])
   const headers: string[] = []
   let chunked = false
@@ -37,14 +35,13 @@ export function requestHeaders(
   }
   for (const { name, value } of transform?.setHeaders ?? []) headers.push(name, value)
   for (const [name, value] of Object.entries(added)) if (value !== null) headers.push(name, value)
-  if (leg.length !== null) headers.push('content-length', `${leg.length}`)
-  else if (chunked) headers.push('transfer-encoding', 'chunked')
+  if (chunked) headers.push('transfer-encoding', 'chunked')
   if (leg.upgrade === null) headers.push('connection', 'close')
   else headers.push('connection', 'upgrade', 'upgrade', leg.upgrade)
   return headers
 }
 
-/** What the client gets of an answer. */
+/** What the client gets of an answer, and of its trailers. */
 export function responseHeaders(raw: RawHeaders): string[] {
   const headers: string[] = []
   for (const [name, value] of pairs(raw))

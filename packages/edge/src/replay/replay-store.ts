@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import {
   cacheKeysOf,
   cookieOf,
@@ -31,13 +32,19 @@ export function createReplayStore(): ReplayStore {
   const rulesOf = new Map<string, readonly ReplayCacheRule[]>()
 
   function session({ host, path, headers }: CachedRequest): ReturnType<typeof sessionOf> {
-    return sessionOf(rulesOf.get(host) ?? [], {
+    const found = sessionOf(rulesOf.get(host) ?? [], {
       ...{ host: host.replace(/:\d+$/, ''), path },
       valueOf: (type, name) =>
         type === 'cookie'
           ? cookieOf(headers['cookie']?.toString(), name)
           : headers[name.toLowerCase()]?.toString(),
     })
+    // A client may say anything, of any length, in its cookies.
+    return found && { ...found, key: createHash('sha256').update(found.key).digest('base64') }
+  }
+  function evict(from: Map<string, unknown>, most: number): void {
+    const [oldest] = from.keys()
+    if (from.size >= most && oldest !== undefined) from.delete(oldest)
   }
 
   return {
@@ -55,13 +62,14 @@ export function createReplayStore(): ReplayStore {
     },
     sessionOf: session,
     setRules(host, rules) {
-      if (rules.length === 0) rulesOf.delete(host)
-      else if (rulesOf.has(host) || rulesOf.size < HOSTS_MAX) rulesOf.set(host, rules)
+      rulesOf.delete(host)
+      if (rules.length === 0) return
+      evict(rulesOf, HOSTS_MAX)
+      rulesOf.set(host, rules)
     },
     keep(kept) {
       byKey.delete(kept.key)
-      const [oldest] = byKey.keys()
-      if (byKey.size >= KEPT_MAX && oldest !== undefined) byKey.delete(oldest)
+      evict(byKey, KEPT_MAX)
       byKey.set(kept.key, kept)
     },
     forget: (key) => void byKey.delete(key),

@@ -1,7 +1,10 @@
 import { createServer, type Server } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { abstractPath } from '../haproxy/abstract-path.ts'
+import { createBodyRoom } from './body-room.ts'
 import { carry } from './carry.ts'
-import { type Exchange, exchangeOf, responseOn } from './exchange.ts'
+import { type Exchange, exchangeOf, hasBody, responseOn } from './exchange.ts'
 import { createReplayStore } from './replay-store.ts'
 
 /**
@@ -25,6 +28,8 @@ export interface Replayer {
 /** An edge that stays on the line says so by this header. */
 export const ATTACH_HEADER = 'roost-attach'
 const HEADER_BYTES_MAX = 65_536
+/** What is above passes through, and can't be sent on. */
+const BODIES_BYTES_MAX = 64 * 1_048_576
 
 export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   const store = createReplayStore()
@@ -32,7 +37,13 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   let attached = 0
   let restingSince = performance.now()
 
-  const server: Server = createServer({ maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: 0 })
+  const room = createBodyRoom(BODIES_BYTES_MAX)
+  const server: Server = createServer({
+    maxHeaderSize: HEADER_BYTES_MAX,
+    requestTimeout: 0,
+    // One with a body can be refused or answered, but not go on with another protocol: its body would be taken for that.
+    shouldUpgradeCallback: (request) => !hasBody(request),
+  })
   const take = (exchange: Exchange, ended: (done: () => void) => void) => {
     active += 1
     ended(() => {
@@ -45,7 +56,7 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   }
   server.on('request', (request, response) => {
     if (request.headers[ATTACH_HEADER] === undefined)
-      return take(exchangeOf(request, response, null), (done) => response.once('close', done))
+      return take(exchangeOf(request, response, null, room), (done) => response.once('close', done))
     attached += 1
     response.once('close', () => {
       attached -= 1
@@ -55,10 +66,10 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
     response.flushHeaders()
   })
   server.on('upgrade', (request, socket, head) => {
-    const exchange = exchangeOf(request, responseOn(request, socket), { socket, head })
+    const exchange = exchangeOf(request, responseOn(request, socket), { socket, head }, room)
     take(exchange, (done) => socket.once('close', done))
   })
-  server.on('clientError', (_, socket) => socket.destroy())
+  server.on('clientError', (_, socket) => refuse(socket))
 
   return new Promise((resolve, reject) => {
     server.once('error', reject)
@@ -74,4 +85,13 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
       }),
     )
   })
+}
+
+/** What HAProxy lets pass and Node does not: methods that it does not know, control characters. Never into an answer that has begun. */
+function refuse(socket: Duplex): void {
+  if (!socket.writable || (socket as Socket).bytesWritten > 0) return void socket.destroy()
+  const text = 'The edge can not send such a request on.\n'
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: ${text.length}\r\nconnection: close\r\n\r\n${text}`,
+  )
 }

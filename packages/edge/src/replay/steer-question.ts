@@ -66,10 +66,10 @@ export function aimOfHeaders(asked: {
   }
 }
 
-/** Asks the edge once. Throws when it is away. */
-export function askEdge(socketName: string, line: string): Promise<string> {
+/** Asks the edge once. Throws when it is away, or when nobody wants to know any more. */
+export function askEdge(socketName: string, line: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ path: abstractPath(socketName) })
+    const socket = connect({ path: abstractPath(socketName), signal })
     let text = ''
     socket.setEncoding('utf8')
     socket.setTimeout(ANSWER_MS_MAX, () => socket.destroy(new Error('no answer')))
