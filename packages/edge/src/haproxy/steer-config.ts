@@ -51,7 +51,10 @@ export function learnRules(): string[] {
   return [
     '  http-response del-header roost-answered',
     `  http-response lua.learn if { res.hdr(fly-replay) -m found } or { res.hdr(content-type) -m beg ${REPLAY_TYPE} }`,
-    '  http-response return status 307 hdr location "%[capture.req.uri]" hdr cache-control no-store if { var(txn.learned) -m str yes }',
+    // What begins with two slashes would be another site.
+    '  http-response set-var-fmt(txn.again) "%[capture.req.uri]" if { var(txn.learned) -m str yes }',
+    '  http-response set-var-fmt(txn.again) "/.%[var(txn.again)]" if { var(txn.again) -m reg ^/[/\\\\] }',
+    '  http-response return status 307 hdr location "%[var(txn.again)]" hdr cache-control no-store if { var(txn.again) -m found }',
     '  http-response return status 503 content-type text/plain hdr retry-after 1 string "The edge can not send this request on now.\\n" if { var(txn.learned) -m str no }',
   ]
 }
