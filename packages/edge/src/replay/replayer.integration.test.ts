@@ -64,14 +64,17 @@ describe('an app that answers with fly-replay', () => {
     }
   })
 
-  test.each(['//', '/\\'])('leads nobody to another site by a path that begins with %s', async (beginning) => {
-    await two(() => sentOn('region=iad'), { unknown: true })
-    const path = `${beginning}elsewhere.example/a`
-    const { status, headers } = await get({ path })
-    expect([status, headers.location]).toEqual([307, `/.${path}`])
-    const host = `shop.${DOMAIN}`
-    expect(new URL(`${headers.location}`, `http://${host}/`).host).toBe(host)
-  })
+  test.each(['//', '/\\'])(
+    'leads nobody to another site by a path that begins with %s',
+    async (beginning) => {
+      await two(() => sentOn('region=iad'), { unknown: true })
+      const path = `${beginning}elsewhere.example/a`
+      const { status, headers } = await get({ path })
+      expect([status, headers.location]).toEqual([307, `/.${path}`])
+      const host = `shop.${DOMAIN}`
+      expect(new URL(`${headers.location}`, `http://${host}/`).host).toBe(host)
+    },
+  )
 
   test('is known where another edge found it out', async () => {
     const { far } = await two(() => sentOn('region=iad'))
