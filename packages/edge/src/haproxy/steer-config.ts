@@ -53,7 +53,7 @@ export function learnRules(): string[] {
     `  http-response lua.learn if { res.hdr(fly-replay) -m found } or { res.hdr(content-type) -m beg ${REPLAY_TYPE} }`,
     // What begins with two slashes would be another site.
     '  http-response set-var-fmt(txn.again) "%[capture.req.uri]" if { var(txn.learned) -m str yes }',
-    '  http-response set-var-fmt(txn.again) "/.%[var(txn.again)]" if { var(txn.again) -m reg ^/[/\\\\] }',
+    String.raw`  http-response set-var-fmt(txn.again) "/.%[var(txn.again)]" if { var(txn.again) -m reg ^/[/\\\\] }`,
     '  http-response return status 307 hdr location "%[var(txn.again)]" hdr cache-control no-store if { var(txn.again) -m found }',
     '  http-response return status 503 content-type text/plain hdr retry-after 1 string "The edge can not send this request on now.\\n" if { var(txn.learned) -m str no }',
   ]
