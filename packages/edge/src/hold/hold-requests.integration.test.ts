@@ -169,7 +169,8 @@ describe('requests that no machine can take', () => {
     const one = await backend(1)
     const { server, applied, edge, start } = await raise({ slots: 2 })
     await applied(server.put('machine', one.machine, away(one)))
-    const asked = Array.from({ length: 10 }, () => get({ method: 'POST' }))
+    const ids = Array.from({ length: 10 }, (_, n) => `held-${n}`)
+    const asked = ids.map((id) => get({ method: 'POST', path: `/?id=${id}` }))
     const waits = () =>
       get({ timeoutMs: 150 }).then(
         () => false,
@@ -189,7 +190,7 @@ describe('requests that no machine can take', () => {
     await applied(server.put('machine', one.machine, view(one, { coming: null })))
     const replies = await Promise.all(asked)
     expect(replies.map(({ status }) => status)).toEqual(replies.map(() => 200))
-    expect(one.hits.count).toBe(10)
+    expect(one.ids.filter((id) => ids.includes(id)).sort()).toEqual(ids)
   })
 
   test('are held where the machine is far, and go to whichever comes first', async () => {
