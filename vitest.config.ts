@@ -14,7 +14,7 @@ export default defineConfig({
             'test/sim/**/*.test.ts',
             'test/cluster/**/*.test.ts',
           ],
-          exclude: ['**/*.integration.test.ts', '**/node_modules/**'],
+          exclude: ['**/*.integration.test.ts', '**/*.soak.test.ts', '**/node_modules/**'],
           testTimeout: 30_000,
         },
       },
@@ -35,7 +35,7 @@ export default defineConfig({
       {
         test: {
           name: 'soak',
-          include: ['test/e2e/**/*.soak.test.ts'],
+          include: ['packages/*/src/**/*.soak.test.ts', 'test/e2e/**/*.soak.test.ts'],
           testTimeout: 600_000,
           hookTimeout: 600_000,
           fileParallelism: false,

@@ -98,7 +98,7 @@ test('every test stands beside the file that it tests', () => {
   const wrong = sources
     .filter(({ path }) => /\.test\.ts$/.test(path))
     .filter(({ path }) => {
-      const stem = path.replace(/(\.integration)?\.test\.ts$/, '')
+      const stem = path.replace(/(\.integration|\.soak)?\.test\.ts$/, '')
       return !paths.has(`${stem}.ts`) && !sources.some((s) => s.path.startsWith(`${stem}/`))
     })
     .map(({ path }) => path)

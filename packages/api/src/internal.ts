@@ -122,6 +122,8 @@ export const heartbeatBody = z.object({
       /** Its clock, in milliseconds, as it sent this. */
       clock: z.number(),
       certificate_expires_at: z.number().nullish(),
+      /** Edges: records that they can not work with, by kind and id, and why. The last good version of each goes on. */
+      refused: z.array(z.string().max(300)).max(20).optional(),
     })
     .nullish(),
 })
@@ -172,6 +174,10 @@ export const edgeCertificatesBody = z.object({
   certificates: z.array(z.custom<Certificate>(isObject)).max(1000),
 })
 
+/** An app that was seen to replay, last at that time by the clock of the edge that saw it, in the release that served then. */
+const replayedApp = z.object({ app: z.string(), release: z.number(), at: z.number() })
+export type ReplayedApp = z.infer<typeof replayedApp>
+
 /** `GET /edge/v1/alive` by other edges. */
 export const edgeAliveReply = z.object({
   host: z.string(),
@@ -180,8 +186,8 @@ export const edgeAliveReply = z.object({
   serving: z.boolean(),
   /** What it measured to others, by host id. */
   round_trip_ms: z.record(z.string(), z.number()),
-  /** Apps that it knows to replay requests. Missing before edges did. */
-  replaying: z.array(z.string()).optional(),
+  /** Apps that it knows to replay requests. Missing before edges told when. */
+  replayed: z.array(replayedApp).optional(),
   /** Requests that it has at work, by key of the route and machine: of apps in several regions, where there are any. */
   at_work: z.record(z.string(), z.record(z.string(), z.number())).optional(),
 })

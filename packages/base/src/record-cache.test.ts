@@ -35,6 +35,7 @@ test('a batch is seen at its end, all at once', () => {
   expect(cache.revision()).toBe(0)
   cache.apply([synced(2)])
   expect(cache.list('app')).toEqual([{ name: 'a' }, { name: 'b' }])
+  expect(cache.entries('app')[1]).toEqual(['b', { name: 'b' }])
   expect(cache.get('app', 'b')).toEqual({ name: 'b' })
   expect(cache.get('host', 'b')).toBeNull()
   expect(cache.revision()).toBe(2)

@@ -30,6 +30,8 @@ export interface RecordCache<Values extends object> {
   /** Forgets events that no `synced` has followed: the connection they came by is gone. */
   abandon(): void
   list<K extends keyof Values & string>(kind: K): readonly Values[K][]
+  /** The same with the id of each, which is the server's word and not the record's own. */
+  entries<K extends keyof Values & string>(kind: K): readonly (readonly [string, Values[K]])[]
   get<K extends keyof Values & string>(kind: K, id: string): Values[K] | null
   /** Of the last `synced`; 0 when nothing was heard yet. */
   revision(): Revision
@@ -144,6 +146,9 @@ export function createRecordCache<Values extends object>(options: {
     },
     list<K extends keyof Values & string>(kind: K) {
       return [...(state.get(kind)?.values() ?? [])].map((row) => row.value as Values[K])
+    },
+    entries<K extends keyof Values & string>(kind: K) {
+      return [...(state.get(kind) ?? [])].map(([id, row]) => [id, row.value as Values[K]] as const)
     },
     get<K extends keyof Values & string>(kind: K, id: string) {
       return (state.get(kind)?.get(id)?.value ?? null) as Values[K] | null

@@ -12,10 +12,12 @@ import {
   startLoop,
 } from '@roost/base'
 import {
+  type App,
   type HostId,
   type RegionCode,
   type Route,
-  wildcardOf,
+  routeOfHost,
+  routesByHost,
   withoutServer,
   type Zone,
 } from '@roost/core'
@@ -173,36 +175,39 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   let located = ''
   let domain = settingsOf(records)?.domain
   let unheardSince: number | null = performance.now()
-  let known: { readonly at: number; readonly routes: readonly Route[] } | null = null
+  let known: {
+    readonly at: number
+    readonly heard: readonly Route[]
+    readonly routes: readonly Route[]
+  } | null = null
   let places: ReadonlyMap<string, MachineView> | null = null
   const routes = () => {
     const now = performance.now()
     // Time alone changes something, too, while the server is not heard.
-    if (known === null || now - known.at > ROUTES_MS)
-      known = {
-        at: now,
-        routes: withoutServer(
-          routesOf(records, self, prober),
-          unheardSince === null ? 0 : now - unheardSince,
-          clock.now(),
-        ),
-      }
+    if (known === null || (unheardSince !== null && now - known.at > ROUTES_MS)) {
+      const heard = known?.heard ?? routesOf(records, self, prober)
+      const unheardMs = unheardSince === null ? 0 : now - unheardSince
+      known = { at: now, heard, routes: withoutServer(heard, unheardMs, clock.now()) }
+    }
     return known.routes
   }
   const changed = () => {
     known = null
     places = null
     forwarder.current?.wake()
-    zone = zoneOf(records, self, prober, {
-      serving: isServing(),
-      revision: cache.revision(),
-      challengeTexts: (hostname) => certificates.texts(hostname),
-    })
+    rezone()
     const networks = settingsOf(records)?.clientNetworks ?? []
     if (JSON.stringify(networks) !== located) {
       located = JSON.stringify(networks)
       locate = createLocator(networks, parts.countryOf, log)
     }
+  }
+  const rezone = () => {
+    zone = zoneOf(records, self, prober, {
+      serving: isServing(),
+      revision: cache.revision(),
+      challengeTexts: (hostname) => certificates.texts(hostname),
+    })
   }
 
   const forwarder: { current: ReturnType<typeof startPortForwarder> | null } = { current: null }
@@ -212,7 +217,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     return { ...now, applied: Math.min(now.applied, forwarder.current?.applied() ?? 0) }
   }
   const files = proxyFiles(config)
-  const api = createRuntimeApi({ path: files.socket, onLost: () => controller.wake() })
+  const api = createRuntimeApi({ path: files.socket, onLost: () => controller.lookAgain() })
   // Not behind the long answers that the controller waits for.
   const loadApi = createRuntimeApi({ path: files.socket, onLost: () => {} })
   const certificate = createEdgeCertificate({
@@ -252,7 +257,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       changed()
       controller.wake()
     },
-    onReply: (reply) => replaying.add(reply.replaying ?? []),
+    onReply: (reply) => replaying.heard(reply.replayed ?? []),
     clock,
     log,
   })
@@ -274,9 +279,21 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       files: serviceFiles(config),
     },
   }
+  // Made anew when there are other apps.
+  let releases: { readonly of: readonly App[]; readonly byApp: ReadonlyMap<string, number> } = {
+    of: [],
+    byApp: new Map(),
+  }
+  const releaseOf = (name: string) => {
+    const of = records.list('app')
+    if (releases.of !== of)
+      releases = { of, byApp: new Map(of.map(({ name, release }) => [name, Number(release) || 0])) }
+    return releases.byApp.get(name) ?? null
+  }
   const replaying = createReplayingApps({
     file: join(config.dataDir, 'replaying-apps.json'),
-    exists: (name) => records.list('app').some((app) => app.name === name),
+    releaseOf,
+    now: () => clock.now(),
     onChange: () => controller.wake(),
     log,
   })
@@ -297,17 +314,45 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     clock,
     log,
   })
+  // Made anew when the routes are others, not for each request.
+  let byHost: { readonly of: readonly Route[]; readonly routes: ReadonlyMap<string, Route> } = {
+    of: [],
+    routes: new Map(),
+  }
+  const hosts = () => {
+    const of = routes()
+    if (byHost.of !== of) byHost = { of, routes: routesByHost(of) }
+    return byHost.routes
+  }
+  const routeOf = (host: string) => routeOfHost(hosts(), host)
+  const appOf = (host: string) => routeOf(host)?.app ?? null
+  let bySlot: {
+    readonly of: ReadonlyMap<string, Route> | null
+    readonly slots: ReadonlyMap<string, string>
+  } = { of: null, slots: new Map() }
+  const slotOf = (key: string) => {
+    const of = controller.slots()
+    if (bySlot.of !== of)
+      bySlot = { of, slots: new Map([...of].map(([slot, route]) => [route.key, slot])) }
+    return bySlot.slots.get(key)
+  }
+  const placeOf = (machine: string) => {
+    places ??= new Map(records.list('machine').map((view) => [view.id as string, view]))
+    return places.get(machine) ?? null
+  }
   const steer = createSteerRequests({
     steerSocket: files.steerSocket,
+    routeOf,
     routes,
-    slots: () => controller.slots(),
+    slotOf,
     apps: () => records.list('app'),
-    regionOf: (id) => records.list('machine').find((machine) => machine.id === id)?.region ?? null,
+    regionOf: (machine) => placeOf(machine)?.region ?? null,
     api: loadApi,
+    replayed: (app) => replaying.saw(app),
     learn: async (route) => {
-      replaying.add([route.app])
+      replaying.saw(route.app)
       if (!(await replayer.ready(LEARN_MS_MAX))) return false
-      const slot = [...controller.slots()].find(([, { key }]) => key === route.key)?.[0]
+      const slot = slotOf(route.key)
       if (slot === undefined) return false
       const [found = ''] = await loadApi.send([`get map ${files.replayMap} ${slot}`])
       await loadApi.send([
@@ -338,27 +383,10 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     },
     log,
   })
-  // Made anew with each look at the routes, not for each answer.
-  let apps: { readonly of: readonly Route[]; readonly byHostname: ReadonlyMap<string, string> } = {
-    of: [],
-    byHostname: new Map(),
-  }
-  const appOf = (hostname: string) => {
-    const now = routes()
-    if (apps.of !== now)
-      apps = {
-        of: now,
-        byHostname: new Map(now.flatMap((r) => r.hostnames.map((name) => [name, r.app]))),
-      }
-    return apps.byHostname.get(hostname) ?? apps.byHostname.get(wildcardOf(hostname)) ?? null
-  }
   const numbers = createNumbers({
     region: self.region,
     host: config.hostName,
-    placeOf: (machine) => {
-      places ??= new Map(records.list('machine').map((view) => [view.id as string, view]))
-      return places.get(machine) ?? null
-    },
+    placeOf,
     appOf,
     appOfSlot: (slot) => controller.slots().get(slot)?.app ?? null,
     now: () => clock.now(),
@@ -385,7 +413,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
     replaying: appsThatReplay,
     onStatus: () => {
-      changed()
+      rezone()
       heartbeat.wake()
     },
     onLook: (observed) => {
@@ -424,7 +452,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log: quietAfterFirst(log),
     lap: (signal) => {
       const { applied, draining } = status()
-      return link.heartbeat({ applied, draining }, signal)
+      return link.heartbeat({ applied, draining, refused: records.refused() }, signal)
     },
   })
   forwarder.current = startPortForwarder({
@@ -435,7 +463,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     self: self.host,
     desired: () => ({ revision: cache.revision(), routes: routes() }),
     onApplied: () => {
-      changed()
+      rezone()
       heartbeat.wake()
     },
     clock,
@@ -478,7 +506,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           region: self.region,
           serving: isServing(),
           round_trip_ms: Object.fromEntries(prober.roundTrips()),
-          replaying: [...replaying.all()],
+          replayed: [...replaying.told()],
           at_work: spreading.atWork(),
         }),
         log,

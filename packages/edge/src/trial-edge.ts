@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { edgeConfig, type MachineView, type Settings, type WatchEvent } from '@roost/api'
-import { createLogger, silentLogger, systemClock } from '@roost/base'
+import { createLogger, type SealingKey, silentLogger, systemClock } from '@roost/base'
 import type { App, Draining, Host, HostId, MachineId, RegionCode } from '@roost/core'
 import { WebSocketServer } from 'ws'
 import { type Edge, portTable, proxyFiles, startEdge } from './edge.ts'
@@ -43,6 +43,9 @@ export interface Backend {
   answer: ((asked: IncomingMessage) => BackendAnswer | null) | null
   /** Connections are reset and refused, as when the process is killed. */
   kill(): Promise<void>
+  webSockets(): number
+  /** As an app that is told to end: WebSockets are closed with 1001, what is under way is finished. */
+  shutDown(): Promise<void>
 }
 
 export interface BackendAnswer {
@@ -172,7 +175,12 @@ export async function openTrial(number = 0) {
 
   function fakeLink() {
     const records = new Map<string, WatchEvent & { type: 'record' }>()
-    const beats: { applied: number; draining: readonly Draining[]; at: number }[] = []
+    const beats: {
+      applied: number
+      draining: readonly Draining[]
+      refused: readonly string[]
+      at: number
+    }[] = []
     let revision = 0
     let reachable = true
     let wake = () => {}
@@ -286,6 +294,11 @@ export async function openTrial(number = 0) {
         for (const socket of sockets) socket.resetAndDestroy()
         await new Promise((resolve) => server.close(resolve))
       },
+      webSockets: () => ws.clients.size,
+      async shutDown() {
+        for (const socket of ws.clients) socket.close(1001)
+        await new Promise((resolve) => server.close(resolve))
+      },
     }
     const sockets = new Set<import('node:net').Socket>()
     const server: Server = createServer((q, s) => {
@@ -397,7 +410,7 @@ export async function openTrial(number = 0) {
       method?: string
       headers?: Record<string, string>
       agent?: Agent
-      tls?: { ca: string }
+      tls?: { ca: string; name?: string }
       body?: string
       timeoutMs?: number
     } = {},
@@ -414,7 +427,7 @@ export async function openTrial(number = 0) {
             ...common,
             port: HTTPS_PORT,
             ca: options.tls.ca,
-            servername: `shop.${DOMAIN}`,
+            servername: options.tls.name ?? `shop.${DOMAIN}`,
             agent: false,
           })
         : request({ ...common, port: HTTP_PORT, agent: options.agent ?? false })
@@ -483,10 +496,14 @@ export async function openTrial(number = 0) {
       maxConnections?: number
       server?: ReturnType<typeof fakeLink>
       dir?: string
+      /** Names of people's own have certificates whose keys are sealed for this one. */
+      sealing?: SealingKey
     } = {},
   ) {
     const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'roost-edge-')))
     const server = options.server ?? fakeLink()
+    const { sealing } = options
+    if (sealing !== undefined) await writeFile(join(dir, 'sealing.json'), JSON.stringify(sealing))
     const config = edgeConfig.parse({
       hostId: 'a'.repeat(14),
       hostName: 'host-ams-1',
@@ -494,6 +511,7 @@ export async function openTrial(number = 0) {
       dataDir: join(dir, 'data'),
       runDir: join(dir, 'run'),
       serverUrl: 'https://127.0.0.1:1',
+      ...(sealing === undefined ? {} : { sealingKeyFile: join(dir, 'sealing.json') }),
       tls: {
         ca: join(pki, 'ca.pem'),
         certificate: join(pki, 'edge.pem'),
@@ -510,7 +528,10 @@ export async function openTrial(number = 0) {
     if (options.server === undefined) {
       server.put('settings', 'settings', settingsWith('198.18.2.0/24'))
       for (const [n, region] of ['ams', 'iad', 'syd'].entries()) {
-        const made = host('abc'[n] ?? '', region, n + 1)
+        const made = {
+          ...host('abc'[n] ?? '', region, n + 1),
+          sealingKey: n === 0 ? (sealing?.publicKey ?? '') : '',
+        }
         server.put('host', made.id, made)
       }
       server.put('app', 'shop', app('shop'))
@@ -521,9 +542,9 @@ export async function openTrial(number = 0) {
     /** What the edges of a region say that they have at work on machines of `shop`, and which have been asked since. */
     const atWork = new Map<string, Readonly<Record<string, number>>>()
     const told = new Set<string>()
-    const start = () =>
+    const start = (rules: { readonly maxConnections?: number } = {}) =>
       startEdge({
-        config,
+        config: { ...config, haproxy: { ...config.haproxy, ...rules } },
         link: server.link,
         asker: {
           alive: async ({ id, region }) => {
@@ -531,8 +552,9 @@ export async function openTrial(number = 0) {
             // Each has its own distance, or chance would rank them.
             await systemClock.sleep(region === 'iad' ? 15 : 60)
             if (atWork.has(region)) told.add(region)
+            const replayed = replaying.map((app) => ({ app, release: 1, at: Date.now() }))
             const at_work = { 'shop/http': atWork.get(region) ?? {} }
-            return { host: id, region, serving: true, round_trip_ms: {}, replaying, at_work }
+            return { host: id, region, serving: true, round_trip_ms: {}, replayed, at_work }
           },
           knock: async () => {},
           forget: () => {},
@@ -547,9 +569,11 @@ export async function openTrial(number = 0) {
         log: process.env['ROOST_TEST_LOG'] ? createLogger({ program: 'edge' }) : silentLogger,
       })
     const files = proxyFiles(config)
-    const applied = (revision: number) =>
-      until(`revision ${revision} is applied`, () =>
-        edge.current.status().applied >= revision ? true : null,
+    const applied = (revision: number, limitMs?: number) =>
+      until(
+        `revision ${revision} is applied`,
+        () => (edge.current.status().applied >= revision ? true : null),
+        limitMs,
       )
     const edge: { current: Edge } = { current: await start() }
     closers.push(async () => {

@@ -47,6 +47,8 @@ export interface HostFacts {
   readonly edgeExpected: boolean
   readonly clockOffsetMs: number | null
   readonly versions: Readonly<Record<string, string>>
+  /** Records that its edge can not work with, and why. */
+  readonly refusedRecords: readonly string[]
   readonly freeMemoryMb: number
   readonly memoryMb: number
   readonly freeCpus: number

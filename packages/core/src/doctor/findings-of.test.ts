@@ -27,6 +27,7 @@ const host = (given: Partial<HostFacts> = {}): HostFacts => ({
   edgeExpected: true,
   clockOffsetMs: 12,
   versions: { agent: '0.1.0', edge: '0.1.0', containerd: '1.6.20' },
+  refusedRecords: [],
   freeMemoryMb: 2_000,
   memoryMb: 4_000,
   freeCpus: 2,
@@ -62,6 +63,17 @@ const told = (given: Partial<DoctorFacts>) =>
 
 test('an installation that is well has no finding', () => {
   expect(findingsOf(facts())).toEqual([])
+})
+
+test('records that an edge refuses are named', () => {
+  const refusedRecords = ['app shop: name is 5', 'a', 'b', 'c']
+  const [found] = findingsOf(facts({ hosts: [host({ refusedRecords })] }))
+  expect(found).toMatchObject({
+    severity: 'error',
+    about: 'host ams-1',
+    problem: 'its edge refuses 4 records and goes on with what it knew before',
+    why: 'app shop: name is 5; a; b',
+  })
 })
 
 test('errors come before warnings, and every finding says what to do', () => {

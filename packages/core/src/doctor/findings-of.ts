@@ -164,6 +164,17 @@ function ofHost(host: HostFacts, facts: DoctorFacts): Finding[] {
         why: null,
         fixes: ['roost up   # on that host, from the newer checkout'],
       })
+  const { refusedRecords: refused } = host
+  if (refused.length > 0)
+    findings.push({
+      severity: 'error',
+      about,
+      problem: `its edge refuses ${refused.length === 1 ? 'a record' : `${refused.length} records`} and goes on with what it knew before`,
+      why: refused.slice(0, SHOWN_MAX).join('; '),
+      fixes: [
+        'roost up   # on that host, from the newest checkout: its edge may be behind the server',
+      ],
+    })
   if ('failure' in host.usage)
     findings.push({
       severity: 'warning',

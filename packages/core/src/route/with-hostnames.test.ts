@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { AppName } from '../id.ts'
 import type { Route } from './route.ts'
-import { routeOfHost, withHostnames } from './with-hostnames.ts'
+import { routeOfHost, routesByHost, withHostnames } from './with-hostnames.ts'
 
 const route = (app: string, hostnames: readonly string[] = [`${app}.roost.test`]): Route => ({
   key: `${app}/http`,
@@ -28,7 +28,7 @@ test('what has no name at all gets none', () => {
 
 test('a host is found by its own name, else by the wildcard that stands for it', () => {
   const routes = [route('all', ['*.example.com']), route('one', ['www.example.com'])]
-  const found = (host: string) => routeOfHost(routes, host)?.app
+  const found = (host: string) => routeOfHost(routesByHost(routes), host)?.app
   expect(['www.example.com', 'a.example.com', 'a.b.example.com', 'example.com'].map(found)).toEqual(
     ['one', 'all', undefined, undefined],
   )

@@ -22,8 +22,11 @@ export function withHostnames(
   })
 }
 
+export function routesByHost(routes: readonly Route[]): ReadonlyMap<string, Route> {
+  return new Map(routes.flatMap((route) => route.hostnames.map((name) => [name, route] as const)))
+}
+
 /** By its own name, else by the wildcard that stands for it. */
-export function routeOfHost(routes: readonly Route[], host: string): Route | undefined {
-  const named = (name: string) => routes.find((route) => route.hostnames.includes(name))
-  return named(host) ?? named(wildcardOf(host))
+export function routeOfHost(routes: ReadonlyMap<string, Route>, host: string): Route | undefined {
+  return routes.get(host) ?? routes.get(wildcardOf(host))
 }

@@ -32,6 +32,15 @@ export interface CertificateShelf {
 
 const KEPT_MAX = 2000
 
+interface Shelved {
+  readonly records: readonly Certificate[]
+  readonly hostnames: readonly { readonly name: string }[]
+  /** By the word of the server alone. */
+  readonly recorded: ReadonlyMap<string, Certificate>
+  readonly byId: ReadonlyMap<string, Certificate>
+  readonly byName: ReadonlyMap<string, readonly Certificate[]>
+}
+
 export async function sealKeyFor(
   certificate: Certificate,
   key: string,
@@ -55,8 +64,9 @@ export function createCertificateShelf(options: {
   readonly file: string
   readonly self: HostId
   readonly sealing: SealingKey
+  /** Both are the very same lists as before when nothing in them has changed. */
   readonly records: () => readonly Certificate[]
-  readonly hostnames: () => readonly string[]
+  readonly hostnames: () => readonly { readonly name: string }[]
   readonly log: Logger
 }): CertificateShelf {
   const { file, self, sealing, log } = options
@@ -66,6 +76,7 @@ export function createCertificateShelf(options: {
   const keys = new Map<string, Promise<string | null>>()
   const said = new Set<string>()
   let failed = false
+  let shelved: Shelved | null = null
 
   function write(): void {
     try {
@@ -78,18 +89,25 @@ export function createCertificateShelf(options: {
     }
   }
 
-  function all(): ReadonlyMap<string, Certificate> {
-    const names = new Set(options.hostnames())
-    const known = new Map<string, Certificate>()
-    for (const one of [...options.records(), ...kept.values()]) {
-      if (!names.has(one.hostname)) continue
+  /** Made anew when something changed: each name is looked up each second. */
+  function all(): Shelved {
+    const records = options.records()
+    const hostnames = options.hostnames()
+    if (shelved?.records === records && shelved.hostnames === hostnames) return shelved
+    const byName = new Map(hostnames.map(({ name }) => [name, [] as Certificate[]]))
+    const byId = new Map<string, Certificate>()
+    for (const one of [...records, ...kept.values()]) {
+      if (!byName.has(one.hostname)) continue
       const id = certificateId(one)
-      known.set(id, mergeCertificates(known.get(id) ?? null, one))
+      byId.set(id, mergeCertificates(byId.get(id) ?? null, one))
     }
-    return known
+    for (const one of byId.values()) byName.get(one.hostname)?.push(one)
+    const recorded = new Map(records.map((one) => [certificateId(one), one]))
+    shelved = { records, hostnames, recorded, byId, byName }
+    return shelved
   }
 
-  const byId = (id: string) => options.records().find((one) => certificateId(one) === id) ?? null
+  const recordOf = (id: string) => all().recorded.get(id) ?? null
 
   async function open(certificate: Certificate): Promise<string | null> {
     const sealed = certificate.sealedKeys[self]
@@ -106,36 +124,30 @@ export function createCertificateShelf(options: {
   }
 
   return {
-    list: () => [...all().values()],
-    of: (hostname) => [...all().values()].filter((one) => one.hostname === hostname),
-    byName() {
-      const found = new Map<string, Certificate[]>()
-      for (const one of all().values()) {
-        const others = found.get(one.hostname)
-        if (others === undefined) found.set(one.hostname, [one])
-        else others.push(one)
-      }
-      return found
-    },
+    list: () => [...all().byId.values()],
+    of: (hostname) => all().byName.get(hostname) ?? [],
+    byName: () => all().byName,
     put(heard) {
       const id = certificateId(heard)
-      const known = all().get(id) ?? null
+      const known = all().byId.get(id) ?? null
       if (checkRecord('certificate', heard).kind === 'bad' || holdsCertificate(known, heard))
         return false
       if (kept.size >= KEPT_MAX && !kept.has(id)) return false
       kept.set(id, mergeCertificates(known, heard))
+      shelved = null
       write()
       return true
     },
     unknownToServer: () =>
-      [...kept.values()].filter((one) => !holdsCertificate(byId(certificateId(one)), one)),
+      [...kept.values()].filter((one) => !holdsCertificate(recordOf(certificateId(one)), one)),
     tidy() {
-      const names = new Set(options.hostnames())
+      const { byName } = all()
       const before = kept.size
       for (const [id, one] of kept)
-        if (!names.has(one.hostname) || holdsCertificate(byId(id), one)) kept.delete(id)
+        if (!byName.has(one.hostname) || holdsCertificate(recordOf(id), one)) kept.delete(id)
+      if (kept.size !== before) shelved = null
       if (kept.size !== before || failed) write()
-      const living = new Set([...all().values()].map(({ fingerprint }) => fingerprint))
+      const living = new Set([...all().byId.values()].map(({ fingerprint }) => fingerprint))
       for (const fingerprint of keys.keys()) if (!living.has(fingerprint)) keys.delete(fingerprint)
     },
     async keyOf(certificate) {

@@ -94,16 +94,23 @@ export function startCertificateKeeper(options: {
       .filter(({ id }) => id !== self)
       .map((host) => ({ ...host, alive: options.isAlive(host.id) }))
   const peers = () => others().filter(({ alive }) => alive)
-  const stepFor = (hostname: Hostname, certificates: readonly Certificate[], now: number) =>
+  const turnHosts = () =>
+    options.hosts().map(({ id, sealingKey }) => ({
+      id,
+      sealingKey,
+      alive: id === self || options.isAlive(id),
+    }))
+  const stepFor = (
+    hostname: Hostname,
+    certificates: readonly Certificate[],
+    now: number,
+    hosts = turnHosts(),
+  ) =>
     nextCertificateStep({
       hostname,
       certificates,
       self,
-      hosts: options.hosts().map(({ id, sealingKey }) => ({
-        id,
-        sealingKey,
-        alive: id === self || options.isAlive(id),
-      })),
+      hosts,
       failure: failures.get(hostname.name) ?? null,
       now,
     })
@@ -111,6 +118,7 @@ export function startCertificateKeeper(options: {
   async function lap(signal: AbortSignal): Promise<void> {
     const now = clock.now()
     const hostnames = options.hostnames()
+    const hosts = turnHosts()
     forget(new Set(hostnames.map(({ name }) => name)))
     const known = shelf.byName()
     const due: { readonly hostname: Hostname; readonly ends: number }[] = []
@@ -118,7 +126,7 @@ export function startCertificateKeeper(options: {
       const { name } = hostname
       if (running.has(name) || performance.now() < (pausedUntil.get(name) ?? 0)) continue
       const certificates = known.get(name) ?? []
-      const step = stepFor(hostname, certificates, now)
+      const step = stepFor(hostname, certificates, now, hosts)
       if (step.kind === 'seal') await sealForOthers(step.certificate, step.hosts)
       if (step.kind !== 'order') continue
       const serving = servingCertificate(usableCertificates(hostname, certificates), now)

@@ -34,13 +34,20 @@ const certificate = (n: number, change: Partial<Certificate> = {}): Certificate 
 const sha1 = (n: number) =>
   new X509Certificate(pems[n]?.chain ?? '').fingerprint.replaceAll(':', '')
 
-function setUp(certificates: readonly Certificate[], presented: Presented[] = []) {
+function setUp(
+  certificates: readonly Certificate[],
+  { presented = [], others = [] }: { presented?: Presented[]; others?: Certificate[] } = {},
+) {
   const keys = new Map<string, string>()
   const failed = vi.fn()
   const served = createServedCertificates({
     hostnames: () => ['www.example.com', 'other.example.com'].map(hostname),
     shelf: {
-      byName: () => new Map([['www.example.com', certificates]]),
+      byName: () =>
+        new Map([
+          ['www.example.com', certificates],
+          ['other.example.com', others],
+        ]),
       keyOf: async ({ fingerprint }) => keys.get(fingerprint) ?? null,
     },
     presented: () => presented,
@@ -71,13 +78,24 @@ test('a key that is sealed for us later is used then', async () => {
   expect((await served())[0]).toMatchObject({ hostname: 'www.example.com', fingerprint: sha1(0) })
 })
 
+test('one that is good for several names is shown under each of them, at every look', async () => {
+  const others = [certificate(1, { hostname: 'other.example.com' })]
+  const { keys, served } = setUp([certificate(1)], { others })
+  keys.set('f1', pems[1]?.key ?? '')
+  for (let n = 0; n < 2; n++)
+    expect((await served()).map(({ hostname }) => hostname)).toEqual([
+      'www.example.com',
+      'other.example.com',
+    ])
+})
+
 test('a challenge that can not be answered is in the way of nothing else', async () => {
   const challenge = { challenge: 'tls-alpn-01' as const, keyAuthorization: 'a.b', end: false }
   const presented = [
     { ...challenge, hostname: 'no,name', token: 'one' },
     { ...challenge, hostname: 'other.example.com', token: 'two' },
   ]
-  const { keys, served, failed } = setUp([certificate(1)], presented)
+  const { keys, served, failed } = setUp([certificate(1)], { presented })
   keys.set('f1', pems[1]?.key ?? '')
   const shown = await served()
   expect(shown.map((one) => [one.hostname, one.challenge])).toEqual([

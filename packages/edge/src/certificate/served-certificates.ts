@@ -25,8 +25,8 @@ export function createServedCertificates(options: {
 }): () => Promise<readonly ServedCertificate[]> {
   const { shelf, log } = options
   const made = new Map<string, Promise<ServedCertificate | null>>()
-  /** By fingerprint: reading them takes longer than all else, and this is asked each second. */
-  let read = new Map<string, ServedCertificate | null>()
+  /** Reading one takes longer than all else, and this is asked each second. null: it can't be used. */
+  const read = new WeakMap<Certificate, ServedCertificate | null>()
 
   async function challenges(): Promise<Map<string, ServedCertificate>> {
     const now = options.presented().filter(({ challenge }) => challenge === 'tls-alpn-01')
@@ -49,7 +49,8 @@ export function createServedCertificates(options: {
     return shown
   }
 
-  function readOne(hostname: string, of: Certificate, key: string): ServedCertificate | null {
+  function readOne(of: Certificate, key: string): ServedCertificate | null {
+    const { hostname } = of
     try {
       const own = new X509Certificate(of.chain)
       if (!own.checkPrivateKey(createPrivateKey(key))) throw new Error('its key is another one')
@@ -65,29 +66,33 @@ export function createServedCertificates(options: {
     }
   }
 
+  async function look(certificate: Certificate): Promise<ServedCertificate | null> {
+    const known = read.get(certificate)
+    if (known !== undefined) return known
+    const key = await shelf.keyOf(certificate)
+    // It may be sealed for us later.
+    if (key === null) return null
+    const found = readOne(certificate, key)
+    read.set(certificate, found)
+    return found
+  }
+
   return async () => {
     const shown = await challenges()
     const now = options.now()
     const known = shelf.byName()
-    const next: typeof read = new Map()
     for (const { name, ...hostname } of options.hostnames()) {
       let left = usableCertificates(hostname, known.get(name) ?? [])
       for (let best = servingCertificate(left, now); best !== null; ) {
-        const { fingerprint } = best
-        const key = await shelf.keyOf(best)
-        const before = read.get(fingerprint)
-        // Its key may be sealed for us later.
-        const found = key === null ? null : before === undefined ? readOne(name, best, key) : before
-        if (key !== null) next.set(fingerprint, found)
+        const found = await look(best)
         if (found !== null) {
           if (!shown.has(name)) shown.set(name, found)
           break
         }
-        left = left.filter((one) => one.fingerprint !== fingerprint)
+        left = left.filter((one) => one !== best)
         best = servingCertificate(left, now)
       }
     }
-    read = next
     return [...shown.values()]
   }
 }

@@ -69,7 +69,7 @@ export function createCertificates(options: {
     self,
     sealing: sealing ?? { publicKey: '', privateKey: '' },
     records: () => records.list('certificate'),
-    hostnames: () => hostnames().map(({ name }) => name),
+    hostnames,
     log,
   })
   const desk = createLeaseDesk({

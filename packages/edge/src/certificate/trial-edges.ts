@@ -1,4 +1,4 @@
-import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { type Agent, createServer } from 'node:http'
@@ -25,6 +25,7 @@ import { createEdgeAsker } from '../probe/edge-asker.ts'
 import { createEdgeClients } from '../probe/edge-clients.ts'
 import { app, host, settingsWith, until } from '../trial-edge.ts'
 import { createEdgePeers, type EdgePeers } from './edge-peers.ts'
+import { makeSealingKey } from './trial-certificate.ts'
 
 /**
  * For tests: several edges, each with a real HAProxy, that speak to each other over mTLS on loopback, one machine behind them, and a
@@ -98,7 +99,7 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
   const edges = await Promise.all(
     LETTERS.map(async (letter, n) => {
       const address = `${net}.${n + 1}`
-      const pair = keyPair()
+      const pair = makeSealingKey()
       const made: Host = {
         ...host(letter, 'ams', n + 1),
         publicAddress: address,
@@ -123,7 +124,16 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
         haproxy: { slots: 5, maxConnections: 200 },
       })
       server.put('host', made.id, made)
-      return { host: made, config, letter, current: null as Edge | null, mute: false }
+      return {
+        host: made,
+        config,
+        letter,
+        current: null as Edge | null,
+        mute: false,
+        /** Records that it refuses: by its last heartbeat, and by its log. */
+        refused: [] as readonly string[],
+        logged: [] as string[],
+      }
     }),
   )
 
@@ -158,13 +168,21 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
     edge.mute = false
     edge.current = await startEdge({
       config: { ...edge.config, nameservers: [...nameservers.list] },
-      link: server.link(() => edge.mute),
+      link: server.link(
+        () => edge.mute,
+        (refused) => {
+          edge.refused = refused
+        },
+      ),
       asker: createEdgeAsker(clients, HTTP),
       edges: heard,
       leaseMs: LEASE_MS,
       countryOf: () => null,
       clock: systemClock,
-      log: process.env['ROOST_TEST_LOG'] ? createLogger({ program: edge.letter }) : silentLogger,
+      log: {
+        ...(process.env['ROOST_TEST_LOG'] ? createLogger({ program: edge.letter }) : silentLogger),
+        error: (message, fields) => edge.logged.push(`${message}: ${fields?.['record']}`),
+      },
     })
   }
 
@@ -343,7 +361,7 @@ function trialServer() {
       } satisfies Hostname),
     certificate: (name: string, source = 'acme') =>
       get<Certificate>('certificate', `${name}/${source}`),
-    link: (isMute: () => boolean): ServerLink => ({
+    link: (isMute: () => boolean, onBeat: (refused: readonly string[]) => void): ServerLink => ({
       async *watch(since, signal) {
         if (!reachable) throw new Error('no server')
         let seen = since
@@ -367,8 +385,9 @@ function trialServer() {
           })
         }
       },
-      async heartbeat() {
+      async heartbeat({ refused }) {
         if (!reachable) throw new Error('no server')
+        onBeat(refused)
       },
       async signCertificate() {
         throw new Error('names of people’s own are enough here')
@@ -388,10 +407,4 @@ function trialServer() {
       async close() {},
     }),
   }
-}
-
-function keyPair() {
-  const { x = '', d = '' } = generateKeyPairSync('x25519').privateKey.export({ format: 'jwk' })
-  const base64 = (text: string) => Buffer.from(text, 'base64url').toString('base64')
-  return { publicKey: base64(x), privateKey: base64(d) }
 }

@@ -50,7 +50,16 @@ export interface Entry extends EntryName {
   readonly maxConnections: number
   /** In another region: its checks may take longer. */
   readonly far: boolean
+  /** So many times rarer than usual are its checks, since there are many to be checked. Default 1. */
+  readonly patience?: number
 }
+
+/** With more servers each is checked more rarely; who can't be connected to is left at the first try all the same. */
+export function patienceFor(servers: number): number {
+  return Math.min(PATIENCE_MAX, Math.max(1, Math.ceil(servers / SERVERS_CHECKED_OFTEN)))
+}
+const SERVERS_CHECKED_OFTEN = 500
+const PATIENCE_MAX = 5
 
 /**
  * Options of a server, the same in the file and over the runtime API, where `default-server` does not apply.
@@ -62,9 +71,8 @@ export interface Entry extends EntryName {
  *   15 turns: at 1 s they were used after 16 s, at 150 ms after 2.4 at most.
  */
 export function serverOptions(entry: Entry): string {
-  const inter = entry.far
-    ? 'inter 1000ms fastinter 300ms downinter 1000ms'
-    : 'inter 500ms fastinter 200ms downinter 500ms'
+  const [ms, fastMs] = entry.far ? [1000, 300] : [500, 200]
+  const inter = `inter ${ms * (entry.patience ?? 1)}ms fastinter ${fastMs}ms downinter ${ms}ms`
   return [
     `${entry.address}:${entry.port}`,
     'pool-max-conn -1 pool-purge-delay 150ms weight 100',

@@ -85,23 +85,42 @@ export function statRows<Column extends string>(
   const header = lines.find((line) => line.startsWith('# '))
   if (header === undefined) throw new Error(`no statistics: ${csv.slice(0, 100)}`)
   const names = header.slice(2).split(',')
-  const columns = new Map<Column, number>()
-  for (const name of wanted) {
-    const at = names.indexOf(name)
-    if (at === -1) throw new Error(`statistics without ${name}`)
-    columns.set(name, at)
-  }
+  const columns = wanted.map((name) => ({ name, at: names.indexOf(name) }))
+  for (const { name, at } of columns) if (at === -1) throw new Error(`statistics without ${name}`)
+  columns.sort((a, b) => a.at - b.at)
+  const positions = columns.map(({ at }) => at)
+  const place = new Map(columns.map(({ name }, n) => [name, n]))
   return lines
     .filter((line) => line !== '' && !line.startsWith('#'))
     .map((line) => {
-      const fields = csvFields(line)
-      return (column) => fields[columns.get(column) ?? -1] ?? ''
+      const fields = fieldsAt(line, positions)
+      return (column) => fields[place.get(column) ?? -1] ?? ''
     })
+}
+
+/** Of a hundred columns few are wanted, and there may be thousands of rows. `positions` ascend. */
+function fieldsAt(line: string, positions: readonly number[]): readonly string[] {
+  if (line.includes('"')) {
+    const all = csvFields(line)
+    return positions.map((at) => all[at] ?? '')
+  }
+  const fields: string[] = []
+  let at = 0
+  let from = 0
+  for (const wanted of positions) {
+    for (; at < wanted; at++) {
+      const comma = line.indexOf(',', from)
+      if (comma === -1) return fields
+      from = comma + 1
+    }
+    const end = line.indexOf(',', from)
+    fields.push(end === -1 ? line.slice(from) : line.slice(from, end))
+  }
+  return fields
 }
 
 /** What a check says last is text with commas, in quotes. */
 function csvFields(line: string): readonly string[] {
-  if (!line.includes('"')) return line.split(',')
   return [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map(
     ([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? '',
   )

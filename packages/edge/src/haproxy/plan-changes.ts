@@ -1,5 +1,5 @@
 import type { Draining, MachineId, Route, RouteTarget } from '@roost/core'
-import { type Entry, type EntryRole, entryName, serverOptions } from './entry.ts'
+import { type Entry, type EntryRole, entryName, patienceFor, serverOptions } from './entry.ts'
 import type { ObservedEntry, ObservedProxy, ServiceMaps } from './observed-proxy.ts'
 import { POOLS, type Pool, type PoolCounts, poolOf, poolOfSlot, slotsOf } from './pools.ts'
 import { checked, EMPTY_SLOT, holdName, holdOptions, isHold } from './render-config.ts'
@@ -20,6 +20,8 @@ export interface ProxyPlan {
   readonly deletions: readonly string[]
   /** Machines that are in no route any more and still known to HAProxy. */
   readonly draining: readonly Draining[]
+  /** Slots in which something is to be done or waited for. */
+  readonly touched: ReadonlySet<string>
   /** Connections to these hang: they have been down for seconds. */
   readonly cuts: readonly string[]
   /** Somebody waits for a machine that does not answer: look again soon. */
@@ -77,6 +79,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   // What passes without HAProxy is not its to know.
   const routes = request.routes.filter(({ listener }) => listener?.kind !== 'udp')
   const leases = leaseSlots(routes, observed, { ...NO_POOLS, ...request.services?.pools, s: slots })
+  const patience = patienceFor(routes.reduce((sum, { targets }) => sum + targets.length, 0))
   const hosts = new Map<string, string>()
   const secure = new Set<string>()
   const servers = new Map<string, readonly Entry[]>()
@@ -87,6 +90,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
   let hanging = false
   const serving = new Set<MachineId>()
   const leaving = new Map<MachineId, number>()
+  const touched = new Set<string>()
   const routeBySlot = new Map<string, Route>()
 
   for (const route of routes) {
@@ -111,7 +115,8 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     const existing = observed.slots.get(slot) ?? []
     // The empty one, and those by which HAProxy comes to itself, are as they are.
     if (poolOfSlot(slot) === null) continue
-    const { kept, added, wanted } = matchEntries(route, existing)
+    const { kept, added, wanted } = matchEntries(route, existing, patience)
+    const before = incoming.length
     if (route !== undefined) {
       servers.set(slot, wanted)
       routeBySlot.set(slot, route)
@@ -132,6 +137,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
       if (found.maint) incoming.push(`set server ${name} state ready`)
       if (found.maint || found.up || found.sessions === 0) continue
       hanging = true
+      touched.add(slot)
       if (found.secondsInState >= CUT_AFTER_SECONDS) cuts.push(`shutdown sessions server ${name}`)
     }
     const keptNames = new Set(kept.map(({ found }) => found.name))
@@ -145,8 +151,10 @@ export function planChanges(request: PlanRequest): ProxyPlan {
           `set server ${name} state ready`,
         )
     }
+    if (incoming.length > before) touched.add(slot)
     for (const found of existing) {
       if (keptNames.has(found.name)) continue
+      touched.add(slot)
       const name = `${slot}/${found.name}`
       if (!found.maint) outgoing.push(`set server ${name} state maint`)
       if (found.sessions === 0) deletions.push(`del server ${name}`)
@@ -175,6 +183,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     commands: [...incoming, ...maps, ...outgoing],
     deletions,
     draining: [...leaving].map(([machine, sessions]) => ({ machine, sessions })),
+    touched,
     cuts,
     hanging,
     missingSlots: leases.missing.length,
@@ -247,7 +256,11 @@ interface Match {
   readonly wanted: readonly Entry[]
 }
 
-function matchEntries(route: Route | undefined, existing: readonly ObservedEntry[]): Match {
+function matchEntries(
+  route: Route | undefined,
+  existing: readonly ObservedEntry[],
+  patience: number,
+): Match {
   if (route === undefined) return { kept: [], added: [], wanted: [] }
   const kept: { entry: Entry; found: ObservedEntry }[] = []
   const added: Entry[] = []
@@ -262,6 +275,7 @@ function matchEntries(route: Route | undefined, existing: readonly ObservedEntry
     port: target.port,
     maxConnections: route.concurrency.hard_limit ?? 0,
     far: target.rank > 0,
+    patience,
     dialect: target.dialect,
   })
   const find = (target: RouteTarget, role: EntryRole) => {

@@ -1,4 +1,11 @@
-import { type Clock, describeError, type Logger, type Loop, startLoop } from '@roost/base'
+import {
+  type Clock,
+  describeError,
+  type Logger,
+  type Loop,
+  PlatformError,
+  startLoop,
+} from '@roost/base'
 import type { Draining, Revision, Route } from '@roost/core'
 import type { CertificateFiles } from './certificate-files.ts'
 import type { EdgeCertificate } from './edge-certificate.ts'
@@ -29,9 +36,16 @@ export interface ProxyStatus {
   readonly services: ServiceMaps['names']
 }
 
-/** Keeps HAProxy running and doing what is wanted. Looks at HAProxy each time and remembers nothing of what it did before. */
+/**
+ * Keeps HAProxy running and doing what is wanted. Looks at HAProxy each time and remembers nothing of what it did before.
+ *
+ * A look at all of it takes as long as there are apps, so when something changes only those slots are looked at in which, by the last
+ * look, there is something to do; all of it is looked at about once a second.
+ */
 export interface ProxyController {
   wake(): void
+  /** HAProxy may be another one by now. */
+  lookAgain(): void
   status(): ProxyStatus
   /** Which app has which slot; empty before HAProxy was looked at. */
   slots(): ReadonlyMap<string, Route>
@@ -41,9 +55,16 @@ export interface ProxyController {
 /** How often HAProxy is looked at when nothing happens, and while something leaves. */
 const LOOK_MS = 1000
 const LEAVING_MS = 200
+/** Looking at all of it takes at most one part in so many of the time, but never rests for longer than that. */
+const LOOK_SHARE = 10
+const LOOK_MS_MAX = 3000
+/** One by one; of more than that, all are looked at. */
+const SLOTS_AT_ONCE_MAX = 100
 /** Writing down what HAProxy would be started from takes at most one part in so many of the time; after a failure, it rests. */
 const SAVE_SHARE = 10
 const SAVE_AGAIN_MS = 5000
+/** What workers from before a reload still carry may be unknown for a moment, in which nothing counts as carried out; no longer than that. */
+const BLIND_MS_MAX = 5000
 /** HAProxy that can't be started is tried again at once, then less and less often. */
 const RETRY_MS_MAX = 2000
 const SLOTS_MAX = 20_000
@@ -69,7 +90,12 @@ export function startProxyController(options: {
   const { api, clock, log, shape } = options
   let status: ProxyStatus = { applied: 0, draining: [], serving: false, services: new Map() }
   let dirty = true
+  /** As it was seen last; null: nothing of that need be true any more. */
+  let seen: ObservedProxy | null = null
+  /** How often that was so. */
+  let losses = 0
   let lookedAt = Number.NEGATIVE_INFINITY
+  let lookAllAt = Number.NEGATIVE_INFINITY
   let failures = 0
   let notBefore = Number.NEGATIVE_INFINITY
   let leaving = false
@@ -81,8 +107,17 @@ export function startProxyController(options: {
   let certificateTrouble = ''
   let workerPid = 0
   let saved = { text: '', notBefore: Number.NEGATIVE_INFINITY, failed: false }
+  /** What it was made from; null: HAProxy was told something since. */
+  let savedFrom: {
+    readonly routes: readonly Route[]
+    readonly domain: string
+    readonly replaying: string
+  } | null = null
   // There may be some from before this program started.
   let oldWorkers = true
+  let blindSince: number | null = null
+  /** Those routes were told to all of them, and nothing of what left is used there. */
+  let oldAreDone: readonly Route[] | null = null
 
   function setStatus(next: ProxyStatus): void {
     const same =
@@ -143,11 +178,11 @@ export function startProxyController(options: {
     slots = poolsOfMark(running.mark, shape)
     if (running.workerPid !== workerPid) {
       if (workerPid > 0) log.warn('HAProxy ended and was started again by its keeper')
-      oldWorkers = true
+      expectOldWorkers()
       workerPid = running.workerPid
       certificateAt = ''
       options.certificates.lookAgain()
-      api.disconnect()
+      forget()
     }
     if (renderConfig(shapeWith(slots), new Map()).mark === running.mark) return
     log.info('HAProxy runs with other rules', { mark: running.mark })
@@ -159,7 +194,7 @@ export function startProxyController(options: {
 
   async function start(desired: DesiredProxy): Promise<void> {
     setStatus({ ...status, serving: false })
-    api.disconnect()
+    forget()
     slots = enoughSlots(poolsOf(shape), desired.routes)
     await options.process.start(config(slots, planFor(desired, NOTHING_OBSERVED, slots)))
     await begun()
@@ -174,21 +209,43 @@ export function startProxyController(options: {
 
   async function reload(desired: DesiredProxy): Promise<void> {
     const observed = await observe().catch(() => NOTHING_OBSERVED)
-    oldWorkers = true
+    expectOldWorkers()
     await options.process.reload(config(slots, planFor(desired, observed, slots)))
-    api.disconnect()
+    forget()
     await begun()
+  }
+
+  function expectOldWorkers(): void {
+    oldWorkers = true
+    oldAreDone = null
+  }
+
+  /** The next question goes to the worker of then. */
+  function forget(): void {
+    lose()
+    api.disconnect()
+  }
+
+  function lose(): void {
+    seen = null
+    losses += 1
   }
 
   /**
    * For a HAProxy that its keeper starts while nobody is here to steer it. A disk that is full keeps nobody from being steered: it is
    * said once, and tried again.
    */
-  async function save(plan: ProxyPlan): Promise<void> {
+  async function save(plan: ProxyPlan, { routes, domain }: DesiredProxy): Promise<void> {
     const from = performance.now()
-    if (from < saved.notBefore) return
+    const source = { routes, domain, replaying: [...plan.replaying].join(' ') }
+    const isSame =
+      savedFrom?.routes === routes &&
+      savedFrom.domain === domain &&
+      savedFrom.replaying === source.replaying
+    if (isSame || from < saved.notBefore) return
     const what = config(slots, plan)
     const text = JSON.stringify([what.text, [...what.hosts], [...what.secure], what.more])
+    savedFrom = source
     if (text === saved.text) return
     try {
       await options.process.save(what)
@@ -198,10 +255,15 @@ export function startProxyController(options: {
     } catch (error) {
       if (!saved.failed) log.error('the files of HAProxy can not be written', { error })
       saved = { text: '', notBefore: performance.now() + SAVE_AGAIN_MS, failed: true }
+      savedFrom = null
     }
   }
 
-  async function observe(): Promise<ObservedProxy> {
+  /** All of it, or only `some` slots, as long as the others are known. */
+  async function observe(some: ReadonlySet<string> | null = null): Promise<ObservedProxy> {
+    const before = some !== null && some.size <= SLOTS_AT_ONCE_MAX ? seen : null
+    const names = before === null ? null : [...(some ?? [])]
+    const [from, lossesBefore] = [performance.now(), losses]
     const { hostsMap, secureMap } = shape.files
     const maps = [
       hostsMap,
@@ -211,13 +273,24 @@ export function startProxyController(options: {
         ? []
         : [services.files.names, services.files.ports, services.files.options]),
     ]
-    const [stat = '', ...shown] = await api.send([
-      'show stat -1 4 -1',
-      ...maps.map((file) => `show map ${file}`),
-    ])
-    const map = (file: string) => parseMap(shown[maps.indexOf(file)] ?? '')
-    return {
-      slots: parseServers(stat),
+    const stats = names?.map((slot) => `show stat ${slot} 4 -1`) ?? ['show stat -1 4 -1']
+    const answers = await api.send([...maps.map((file) => `show map ${file}`), ...stats])
+    if (losses !== lossesBefore)
+      throw new PlatformError('unavailable', 'look at HAProxy: it was started again meanwhile', {
+        retry: 'now',
+      })
+    const found = answers.slice(maps.length)
+    const map = (file: string) => parseMap(answers[maps.indexOf(file)] ?? '')
+    const slotsNow = new Map(before?.slots)
+    for (const slot of names ?? []) slotsNow.delete(slot)
+    for (const stat of found)
+      for (const [slot, entries] of parseServers(stat)) slotsNow.set(slot, entries)
+    if (names === null) {
+      const now = performance.now()
+      lookAllAt = now + Math.min(LOOK_MS_MAX, Math.max(LOOK_MS, (now - from) * LOOK_SHARE))
+    }
+    seen = {
+      slots: slotsNow,
       hosts: map(hostsMap),
       secure: new Set(map(secureMap).keys()),
       replaying: new Set(map(shape.files.replayMap).keys()),
@@ -231,18 +304,22 @@ export function startProxyController(options: {
             },
           }),
     }
+    return seen
   }
 
   async function lap(): Promise<void> {
     if (performance.now() < notBefore) return
-    const due = leaving ? LEAVING_MS : LOOK_MS
-    if (!dirty && performance.now() - lookedAt < due) return
+    const changed = dirty || (leaving && performance.now() - lookedAt >= LEAVING_MS)
+    const allDue = () => seen === null || performance.now() >= lookAllAt
+    if (!changed && !allDue()) return
     dirty = false
     try {
-      await bringThere()
+      if (seen !== null && changed) await bringThere(seen)
+      if (allDue()) await bringThere(null)
       failures = 0
     } catch (error) {
       dirty = true
+      lose()
       failures += 1
       notBefore =
         performance.now() + (failures === 1 ? 0 : Math.min(RETRY_MS_MAX, 100 * 2 ** failures))
@@ -253,10 +330,12 @@ export function startProxyController(options: {
     }
   }
 
-  async function bringThere(): Promise<void> {
+  /** `before`: as it was seen last; null: all of it is looked at. */
+  async function bringThere(before: ObservedProxy | null): Promise<void> {
     const desired = options.desired()
     if (!status.serving) await ensureRunning(desired)
-    let observed = await observe().catch(async () => {
+    const touched = before === null ? null : planFor(desired, before, slots).touched
+    let observed = await observe(touched).catch(async () => {
       await ensureRunning(desired)
       return observe()
     })
@@ -270,13 +349,14 @@ export function startProxyController(options: {
         log.info('more slots for apps', { slots })
         await reload(desired)
       } else if (plan.commands.length > 0) {
+        savedFrom = null
         refused = complaints(plan.commands, await api.send(plan.commands))
       } else if (plan.deletions.length > 0) {
         // HAProxy refuses as long as somebody uses it, which is what we want of it.
         const gone = await api.send(plan.deletions)
         if (!gone.some((answer) => answer.startsWith('Server deleted'))) break
       } else break
-      observed = await observe()
+      observed = await observe(plan.touched)
       plan = planFor(desired, observed, slots)
     }
     if (plan.cuts.length > 0) {
@@ -284,7 +364,7 @@ export function startProxyController(options: {
       await api.send(plan.cuts)
     }
     routeBySlot = plan.routes
-    await save(plan)
+    await save(plan, desired)
     await installCertificate()
     await installTlsOptions()
     // One certificate that HAProxy does not take must not keep routes from being told.
@@ -292,12 +372,16 @@ export function startProxyController(options: {
 
     const settled = plan.commands.length === 0 && plan.missingSlots === 0
     say(settled ? [] : refused)
-    const draining = merge(plan.draining, await stillOnOldWorkers(desired)).filter(
-      ({ sessions }) => sessions > 0,
-    )
-    leaving = draining.length > 0 || plan.deletions.length > 0 || plan.hanging
+    const onOld =
+      before !== null && oldAreDone === desired.routes ? [] : await stillOnOldWorkers(desired)
+    blindSince = onOld === null ? (blindSince ?? performance.now()) : null
+    const isBlind = blindSince !== null && performance.now() - blindSince < BLIND_MS_MAX
+    const draining = isBlind
+      ? status.draining
+      : merge(plan.draining, onOld ?? []).filter(({ sessions }) => sessions > 0)
+    leaving = isBlind || draining.length > 0 || plan.deletions.length > 0 || plan.hanging
     setStatus({
-      applied: settled ? desired.revision : status.applied,
+      applied: settled && !isBlind ? desired.revision : status.applied,
       draining,
       serving: true,
       services: plan.services.names,
@@ -307,17 +391,20 @@ export function startProxyController(options: {
 
   /**
    * After a reload, those who were connected before it are still with the old worker, which must not send them to what has left
-   * since. What they still use counts.
+   * since. What they still use counts. null: it can't be told in this moment.
    */
-  async function stillOnOldWorkers(desired: DesiredProxy): Promise<readonly Draining[]> {
+  async function stillOnOldWorkers(desired: DesiredProxy): Promise<readonly Draining[] | null> {
     if (!oldWorkers) return []
     const workers = await options.process.oldWorkers().catch(() => null)
     // The master is busy for a moment after a reload.
-    if (workers === null) return []
+    if (workers === null) return null
     oldWorkers = workers.length > 0
     const serving = new Set(desired.routes.flatMap((route) => route.targets.map((t) => t.machine)))
     const draining: Draining[] = []
+    let isTold = true
     for (const { servers, send } of workers) {
+      // It ends in this moment, or is too busy to say.
+      isTold &&= servers.startsWith('#')
       if (!servers.startsWith('#')) continue
       for (const [slot, found] of parseServers(servers)) {
         for (const { name, entry, maint, sessions } of found) {
@@ -327,7 +414,8 @@ export function startProxyController(options: {
         }
       }
     }
-    return draining
+    oldAreDone = isTold && draining.every(({ sessions }) => sessions === 0) ? desired.routes : null
+    return isTold ? draining : null
   }
 
   async function installCertificate(): Promise<void> {
@@ -381,6 +469,10 @@ export function startProxyController(options: {
   return {
     wake() {
       dirty = true
+      loop.wake()
+    },
+    lookAgain() {
+      lose()
       loop.wake()
     },
     status: () => status,

@@ -13,7 +13,12 @@ export interface ServerLink {
   /** Lists, then goes on until the connection breaks (throws) or `signal` aborts. */
   watch(since: Revision, signal: AbortSignal): AsyncIterable<WatchEvent>
   heartbeat(
-    beat: { readonly applied: Revision; readonly draining: readonly Draining[] },
+    beat: {
+      readonly applied: Revision
+      readonly draining: readonly Draining[]
+      /** Records that can not be worked with, and why. */
+      readonly refused: readonly string[]
+    },
     signal: AbortSignal,
   ): Promise<void>
   /** Signs a certificate for the domain and all names below it; PEM in and out. */
@@ -22,6 +27,10 @@ export interface ServerLink {
   reportCertificates(report: CertificateReport, signal: AbortSignal): Promise<void>
   close(): Promise<void>
 }
+
+/** More than the server takes would make a heartbeat that it does not. */
+const REFUSED_MAX = 20
+const REFUSED_CHARS_MAX = 300
 
 export function createServerLink(options: {
   readonly url: string
@@ -37,13 +46,11 @@ export function createServerLink(options: {
   return {
     watch: (since, signal) =>
       client.lines<WatchEvent>('GET', `/internal/v1/watch?since=${since}`, { signal }),
-    heartbeat: (beat, signal) =>
-      client.json(
-        'POST',
-        '/internal/v1/heartbeat',
-        { ...beat, program: word() },
-        { signal, timeoutMs: 5000 },
-      ),
+    heartbeat: ({ applied, draining, refused }, signal) => {
+      const said = refused.slice(0, REFUSED_MAX).map((text) => text.slice(0, REFUSED_CHARS_MAX))
+      const beat = { applied, draining, program: { ...word(), refused: said } }
+      return client.json('POST', '/internal/v1/heartbeat', beat, { signal, timeoutMs: 5000 })
+    },
     signCertificate: async (csr, signal) => {
       const reply = await client.json<EdgeCertificateReply>(
         'POST',

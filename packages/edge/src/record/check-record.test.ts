@@ -69,8 +69,14 @@ describe('checkRecord', () => {
       { http_options: { idle_timeout: '5' } },
       { http_options: { response: { headers: { a: 1 } } } },
       { http_options: 7 },
+      { http_options: { replay_cache: { '/': 60 } } },
+      { http_options: { replay_cache: [{ path_prefix: '/' }] } },
+      // Of a version to come.
+      { handlers: ['tls', 'only_members'] },
     ])
       expect(kind(bad), JSON.stringify(bad)).toBe('bad')
+    const services = [{ ...service, protocol: 'quic' }]
+    expect(checkRecord('machine', { ...goodMachine, services }).kind).toBe('bad')
   })
 
   test('whatever it is, it is answered', () => {

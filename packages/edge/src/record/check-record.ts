@@ -1,6 +1,6 @@
 import { isIPv4 } from 'node:net'
 import type { MachineView, RecordKind, RecordValues, Settings } from '@roost/api'
-import type { App, Certificate, Host, Hostname } from '@roost/core'
+import type { App, Certificate, Host, Hostname, PortHandler } from '@roost/core'
 
 /**
  * Is this what it says it is? The server writes only good records; one that is not (a fault, a version that is ahead of ours) must
@@ -31,6 +31,10 @@ const problems: { readonly [K in CheckedKind]: Problems } = {
     const { domain, clientNetworks } = value as Partial<Settings>
     if (!matches(DOMAIN, domain)) yield `domain is ${show(domain)}`
     if (!Array.isArray(clientNetworks)) yield 'clientNetworks is no list'
+    else
+      for (const network of clientNetworks as readonly unknown[])
+        if (!isObject(network) || typeof network['cidr'] !== 'string')
+          yield `a client network is ${show(network)}`
   },
   *host(value) {
     const host = value as Partial<Host>
@@ -122,6 +126,7 @@ function isService(value: unknown): boolean {
   if (!isObject(value) || !isObject(value['concurrency'])) return false
   const { soft_limit: soft, hard_limit: hard } = value['concurrency']
   return (
+    (value['protocol'] === 'tcp' || value['protocol'] === 'udp') &&
     isWhole(value['internal_port'], 1, 65535) &&
     isWhole(soft, 0, 10_000_000) &&
     (hard === null || isWhole(hard, 0, 10_000_000)) &&
@@ -130,13 +135,24 @@ function isService(value: unknown): boolean {
   )
 }
 
-/** Ports and options stand in rules of the kernel and in HAProxy's lists as they are. */
+const HANDLERS: readonly unknown[] = [
+  'http',
+  'tls',
+  'pg_tls',
+  'proxy_proto',
+] satisfies PortHandler[]
+
+/**
+ * Ports and options stand in rules of the kernel and in HAProxy's lists as they are. A handler that is not known is none that may be
+ * left out: what it is to keep away would come through.
+ */
 function isPort(value: unknown): boolean {
   if (!isObject(value) || !Array.isArray(value['handlers'])) return false
+  if (!value['handlers'].every((handler) => HANDLERS.includes(handler))) return false
   const { port, end_port, http_options = {}, tls_options = {} } = value
   if (!isWhole(port, 1, 65535) || !isObject(http_options) || !isObject(tls_options)) return false
   const { alpn = [], versions = [] } = tls_options
-  const { idle_timeout = 0, response = {} } = http_options
+  const { idle_timeout = 0, response = {}, replay_cache = [] } = http_options
   return (
     (end_port === undefined || isWhole(end_port, port as number, 65535)) &&
     Array.isArray(alpn) &&
@@ -144,9 +160,22 @@ function isPort(value: unknown): boolean {
     Array.isArray(versions) &&
     versions.every((version) => matches(/^TLSv1\.[23]$/, version)) &&
     isWhole(idle_timeout, 0, 10_000_000) &&
+    Array.isArray(replay_cache) &&
+    replay_cache.every(isReplayCacheRule) &&
     isObject(response) &&
     isObject(response['headers'] ?? {}) &&
     Object.values((response['headers'] ?? {}) as object).every(isHeader)
+  )
+}
+
+function isReplayCacheRule(value: unknown): boolean {
+  if (!isObject(value)) return false
+  const { path_prefix, ttl_seconds, type, name } = value
+  return (
+    matches(/\//, path_prefix) &&
+    typeof name === 'string' &&
+    (type === 'cookie' || type === 'header') &&
+    isWhole(ttl_seconds, 0, 1_000_000_000)
   )
 }
 

@@ -43,11 +43,40 @@ test('the last good version of a bad record goes on, also over a restart; it is 
   const releases = (r: typeof records) =>
     Object.fromEntries(r.list('app').map(({ name, release }) => [name, release]))
   expect(releases(records)).toEqual({ shop: 1, blog: 2 })
-  expect(errors).toEqual(['app sh op: name is "sh op"'])
+  expect(errors).toEqual(['app shop: name is "sh op"'])
+  expect(records.refused()).toEqual(errors)
   expect(releases(open())).toEqual({ shop: 1, blog: 2 })
   put('app', 'shop', { name: 'shop', release: 3 })
   records.refresh()
   expect(releases(records)).toEqual({ shop: 3, blog: 2 })
+  expect(records.refused()).toEqual([])
+})
+
+test('what is refused is named by where it lies, whatever it says of itself', () => {
+  const { put, open } = setUp()
+  put('app', 'shop', { name: 'shop' })
+  put('app', 'blog', { name: 'shop' })
+  put('host', 'a'.repeat(14), 'garbage')
+  put('gateway', 'new', { of: 'a version to come' })
+  const records = open()
+  expect(records.list('app')).toEqual([{ name: 'shop' }])
+  expect(records.refused()).toEqual([
+    'host aaaaaaaaaaaaaa: it is "garbage"',
+    'app blog: it says that it is shop',
+  ])
+})
+
+test('a list is the very same until something in it changes', () => {
+  const { put, open } = setUp()
+  put('app', 'shop', { name: 'shop' })
+  const records = open()
+  const before = records.list('app')
+  put('host', 'a'.repeat(14), 'garbage')
+  records.refresh()
+  expect(records.list('app')).toBe(before)
+  put('app', 'shop', { name: 'shop' })
+  records.refresh()
+  expect(records.list('app')).not.toBe(before)
 })
 
 test('what is gone is gone, good or bad', () => {

@@ -5,39 +5,84 @@ import { silentLogger } from '@roost/base'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createReplayingApps } from './replaying-apps.ts'
 
-const at = { dir: '' }
+const HOUR = 3_600_000
+const at = { dir: '', now: 0 }
 beforeEach(() => {
   at.dir = mkdtempSync(join(tmpdir(), 'roost-replaying-'))
+  at.now = 1000 * HOUR
 })
 afterEach(() => rmSync(at.dir, { recursive: true }))
 
-function create(exists: readonly string[] = ['shop', 'blog']) {
+function create(releases: Record<string, number> = { shop: 1, blog: 1 }, file = 'replaying.json') {
   const changes = { count: 0 }
   const apps = createReplayingApps({
-    file: join(at.dir, 'replaying.json'),
-    exists: (app) => exists.includes(app),
+    file: join(at.dir, file),
+    releaseOf: (app) => releases[app] ?? null,
+    now: () => at.now,
     onChange: () => {
       changes.count += 1
     },
     log: silentLogger,
   })
-  return { apps, changes }
+  return { apps, changes, releases }
 }
 const written = () => readFileSync(join(at.dir, 'replaying.json'), 'utf8')
 
 test('what was found out is known once, and after a restart; what is no app is not', async () => {
   const { apps, changes } = create()
-  apps.add(['shop', 'gone'])
-  apps.add(['shop'])
+  apps.saw('shop')
+  apps.saw('gone')
+  apps.saw('shop')
   expect([...apps.all()]).toEqual(['shop'])
   expect(changes.count).toBe(1)
-  await vi.waitFor(() => expect(written()).toBe('["shop"]'))
+  await vi.waitFor(() => expect(written()).toContain('"shop"'))
   expect([...create().apps.all()]).toEqual(['shop'])
-  expect([...create(['blog']).apps.all()]).toEqual([])
+  expect([...create({ blog: 1 }).apps.all()]).toEqual([])
+})
+
+test('it is forgotten with another release, and after a day without a replay', () => {
+  const { apps, changes, releases } = create()
+  apps.saw('shop')
+  apps.saw('blog')
+  at.now += 20 * HOUR
+  apps.saw('blog')
+  at.now += 5 * HOUR
+  expect([...apps.all()]).toEqual(['blog'])
+  releases['blog'] = 2
+  expect([...apps.all()]).toEqual([])
+  apps.saw('blog')
+  expect([...apps.all()]).toEqual(['blog'])
+  expect(changes.count).toBe(3)
+})
+
+test('edges that tell each other keep nothing alive that none of them has seen', () => {
+  const [one, two] = [create(), create({ shop: 1 }, 'other.json')]
+  one.apps.saw('shop')
+  const talk = () => {
+    two.apps.heard(one.apps.told())
+    one.apps.heard(two.apps.told())
+  }
+  talk()
+  expect([...two.apps.all()]).toEqual(['shop'])
+  for (let minutes = 0; minutes < 24 * 60; minutes += 5) {
+    at.now += HOUR / 12
+    talk()
+  }
+  expect([[...one.apps.all()], [...two.apps.all()]]).toEqual([[], []])
+})
+
+test('a clock that is ahead makes nothing last, and an edge that has not heard of a release brings nothing back', () => {
+  const { apps } = create({ shop: 2 })
+  apps.heard([{ app: 'shop', release: 1, at: at.now }])
+  expect([...apps.all()]).toEqual([])
+  apps.heard([{ app: 'shop', release: 2, at: at.now + 1000 * HOUR }, 'shop' as never])
+  expect([...apps.all()]).toEqual(['shop'])
+  at.now += 24 * HOUR
+  expect([...apps.all()]).toEqual([])
 })
 
 test('a file that is none is as good as empty', () => {
-  for (const text of ['{', '{}', '[1]']) {
+  for (const text of ['{', '{}', '[1]', '["shop"]']) {
     writeFileSync(join(at.dir, 'replaying.json'), text)
     expect([...create().apps.all()]).toEqual([])
   }

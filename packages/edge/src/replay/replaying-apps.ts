@@ -1,56 +1,92 @@
 import { readFileSync } from 'node:fs'
 import { rename, writeFile } from 'node:fs/promises'
+import type { ReplayedApp } from '@roost/api'
 import type { Logger } from '@roost/base'
+import type { Instant } from '@roost/core'
 
 /**
  * Apps that are known to replay: found out by an edge when one does for the first time, told to all others when they ask whether it is alive,
- * and written down. So a client meets the redirect of the first time once for each app, not once for each edge. It is not forgotten
- * as long as there is the app: a redirect costs a client more than the longer way costs an edge.
+ * and written down. So a client meets the redirect of the first time once for each app, not once for each edge. An app that has another
+ * release since, or has not replayed anywhere for a day, takes the short way again.
+ *
+ * What is told is when it was seen, by the clock of who saw it, and passed on as it is: edges that tell each other keep nothing alive.
  */
 export interface ReplayingApps {
-  /** Those that there are. */
   all(): ReadonlySet<string>
-  add(apps: readonly string[]): void
+  /** For other edges. */
+  told(): readonly ReplayedApp[]
+  /** It did so here, now. */
+  saw(app: string): void
+  /** What another edge told. */
+  heard(others: readonly ReplayedApp[]): void
 }
 
 const APPS_MAX = 20_000
+const KEPT_MS = 24 * 3_600_000
+/** That it did so again is worth being written down and told when so much time has passed. */
+const AGAIN_MS = 3_600_000
 
 export function createReplayingApps(options: {
   readonly file: string
-  readonly exists: (app: string) => boolean
+  /** The release that serves; null: there is no such app. */
+  readonly releaseOf: (app: string) => number | null
+  readonly now: () => Instant
   readonly onChange: () => void
   readonly log: Logger
 }): ReplayingApps {
-  const apps = new Set<string>(read(options.file))
+  const { file, releaseOf, now, log } = options
+  const apps = new Map(read(file).map((one) => [one.app, one] as const))
   let writing: Promise<void> = Promise.resolve()
 
   async function write(): Promise<void> {
     try {
-      await writeFile(`${options.file}.part`, JSON.stringify([...apps]), { mode: 0o600 })
-      await rename(`${options.file}.part`, options.file)
+      await writeFile(`${file}.part`, JSON.stringify([...apps.values()]), { mode: 0o600 })
+      await rename(`${file}.part`, file)
     } catch (error) {
-      options.log.warn('which apps replay can not be written down', { error })
+      log.warn('which apps replay can not be written down', { error })
     }
   }
 
+  const holds = ({ app, release, at }: ReplayedApp) =>
+    releaseOf(app) === release && now() - at < KEPT_MS
+  const held = () => [...apps.values()].filter(holds)
+
+  function put(one: ReplayedApp): void {
+    const known = apps.get(one.app)
+    const isKnown = known !== undefined && holds(known)
+    if (!holds(one) || (isKnown && one.at - known.at < AGAIN_MS)) return
+    for (const other of apps.values()) if (!holds(other)) apps.delete(other.app)
+    if (apps.size >= APPS_MAX && !isKnown) return
+    apps.set(one.app, one)
+    writing = writing.then(write)
+    if (!isKnown) options.onChange()
+  }
+
   return {
-    all: () => new Set([...apps].filter(options.exists)),
-    add(more) {
-      const news = more.filter((app) => !apps.has(app) && options.exists(app))
-      if (news.length === 0) return
-      for (const app of apps) if (!options.exists(app)) apps.delete(app)
-      for (const app of news) if (apps.size < APPS_MAX) apps.add(app)
-      writing = writing.then(write)
-      options.onChange()
+    all: () => new Set(held().map(({ app }) => app)),
+    told: held,
+    saw(app) {
+      const release = releaseOf(app)
+      if (release !== null) put({ app, release, at: now() })
+    },
+    heard(others) {
+      // A clock that is ahead of ours makes nothing last longer.
+      for (const one of others) if (isReplayedApp(one)) put({ ...one, at: Math.min(one.at, now()) })
     },
   }
 }
 
-function read(file: string): readonly string[] {
+function read(file: string): readonly ReplayedApp[] {
   try {
     const found: unknown = JSON.parse(readFileSync(file, 'utf8'))
-    return Array.isArray(found) ? found.filter((app) => typeof app === 'string') : []
+    return Array.isArray(found) ? found.filter(isReplayedApp) : []
   } catch {
     return []
   }
+}
+
+function isReplayedApp(value: unknown): value is ReplayedApp {
+  if (typeof value !== 'object' || value === null) return false
+  const { app, release, at } = value as Partial<ReplayedApp>
+  return typeof app === 'string' && typeof release === 'number' && typeof at === 'number'
 }

@@ -10,7 +10,6 @@ import {
   type ReplayAim,
   type ReplayCandidate,
   type Route,
-  routeOfHost,
 } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { type ObservedEntry, parseServers } from '../haproxy/observed-proxy.ts'
@@ -38,12 +37,16 @@ interface Chosen {
 
 export function createSteerRequests(options: {
   readonly steerSocket: string
+  /** By its own name, or by the wildcard that stands for it. */
+  readonly routeOf: (host: string) => Route | undefined
   readonly routes: () => readonly Route[]
-  /** Which app has which slot. */
-  readonly slots: () => ReadonlyMap<string, Route>
+  /** The slot of a route by its key. */
+  readonly slotOf: (key: string) => string | undefined
   readonly apps: () => readonly App[]
   readonly regionOf: (machine: string) => string | null
   readonly api: Pick<RuntimeApi, 'send'>
+  /** An app that is known to replay did. */
+  readonly replayed: (app: string) => void
   /** An app that was not known to replay did. Resolves when the next request of it may come. */
   readonly learn: (route: Route) => Promise<boolean>
   readonly log: Logger
@@ -63,7 +66,7 @@ export function createSteerRequests(options: {
   }
 
   async function chooseNow(route: Route, aim: ReplayAim): Promise<Chosen | null> {
-    const slot = [...options.slots()].find(([, { key }]) => key === route.key)?.[0]
+    const slot = options.slotOf(route.key)
     if (slot === undefined) return null
     const seen = await look(slot)
     const servers = new Map<string, string>()
@@ -107,7 +110,7 @@ export function createSteerRequests(options: {
     }
   }
 
-  const byHost = (host: string) => routeOfHost(options.routes(), host.toLowerCase())
+  const byHost = (host: string) => options.routeOf(host.toLowerCase())
 
   async function steer(words: readonly string[], signal: AbortSignal): Promise<string> {
     const [host = '', forceRegion = '', forceInstance = ''] = words
@@ -128,11 +131,12 @@ export function createSteerRequests(options: {
       ...{ kind: 'no', reason, why, fromRegion },
     })
     const own = byHost(question.host)
-    const apps = new Map(options.apps().map((app) => [app.name as string, app]))
-    const source = apps.get(own?.app ?? '')
+    const appOf = (name: string) => options.apps().find((app) => app.name === name)
+    const source = appOf(own?.app ?? '')
     if (own === undefined || source === undefined)
       return no('no_candidate', 'There is no such app any more.')
-    const target = apps.get(question.app ?? own.app)
+    if (question.from !== null) options.replayed(own.app)
+    const target = question.app === null ? source : appOf(question.app)
     // Whether others have an app of that name is not told.
     if (target === undefined || !mayReplay(source, target))
       return no('no_candidate', `No app ${question.app} may be sent requests from here.`)

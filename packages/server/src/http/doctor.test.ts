@@ -68,13 +68,20 @@ async function open(change: Partial<Deps> = {}, acme: AcmeSettings | null = null
       memory_mb: 4096,
       builder: false,
     })
-  const beat = async (host: HostId, program: 'agent' | 'edge', skewMs = 0) =>
+  const beat = async (
+    host: HostId,
+    program: 'agent' | 'edge',
+    { skewMs = 0, ...word }: { skewMs?: number; refused?: string[] } = {},
+  ) =>
     control.heartbeat(
       { program, host },
       {
         applied: 0,
         draining: [],
-        program: { version: '0.0.0', clock: clock.now() + skewMs, certificate_expires_at: 1e15 },
+        program: {
+          ...{ version: '0.0.0', clock: clock.now() + skewMs, certificate_expires_at: 1e15 },
+          ...word,
+        },
       },
     )
   const doctor = async () => (await control.call('doctor')) as DoctorReply
@@ -136,7 +143,7 @@ test('clocks that are apart, hosts that are silent, and an image store that is g
   for (const { id } of [ams, iad])
     for (const program of ['agent', 'edge'] as const) await beat(id, program)
   for (let n = 0; n < 15; n++) {
-    await beat(ams.id, 'agent', 90_000)
+    await beat(ams.id, 'agent', { skewMs: 90_000 })
     await beat(ams.id, 'edge')
     await clock.advance(1_000)
   }
@@ -149,6 +156,26 @@ test('clocks that are apart, hosts that are silent, and an image store that is g
   const stopped = stop()
   await clock.advance(20_000)
   await stopped
+})
+
+test('what an edge refuses is told with its host', async () => {
+  const { join, beat, doctor } = await open({
+    agent: () =>
+      agentThat((path) =>
+        path.endsWith('health') ? {} : { ...usage, file_systems: [], kinds: [] },
+      ),
+  })
+  const ams = await join('ams-1', 'ams', 1)
+  await beat(ams.id, 'agent')
+  await beat(ams.id, 'edge', { refused: ['machine 0000000000000a: services is missing'] })
+  const [first] = (await doctor()).findings
+  expect(first).toMatchObject({
+    about: 'host ams-1',
+    problem: 'its edge refuses a record and goes on with what it knew before',
+    why: 'machine 0000000000000a: services is missing',
+  })
+  await beat(ams.id, 'edge')
+  expect(problems(await doctor())).toEqual([])
 })
 
 test('without hosts the way to one', async () => {

@@ -256,6 +256,7 @@ async function lookAtHost(
     edgeSeenAt: presence.edge(host.id)?.seenAt ?? host.edgeSeenAt,
     edgeExpected: true,
     clockOffsetMs: words.agent?.clockOffsetMs ?? null,
+    refusedRecords: words.edge?.refused ?? [],
     freeMemoryMb: Math.max(0, host.capacity.memoryMb - reserved.memoryMb),
     memoryMb: host.capacity.memoryMb,
     freeCpus: host.capacity.cpus - reserved.cpus,

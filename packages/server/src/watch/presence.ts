@@ -14,6 +14,8 @@ export interface HeardWord {
   /** Its clock less the server's, but for the time on the way. */
   readonly clockOffsetMs: number
   readonly certificateExpiresAt: Instant | null
+  /** Records that it can not work with. */
+  readonly refused: readonly string[]
 }
 
 /**
@@ -72,9 +74,10 @@ export function createPresence(startedAt: Instant): Presence {
         JSON.stringify(before.draining) !== JSON.stringify(beat.draining)
       if (news) for (const heard of [...listeners]) heard()
     },
-    wordHeard: (host, program, at, { version, clock, certificate_expires_at: expiresAt }) => {
-      const certificateExpiresAt = expiresAt ?? null
-      words.set(`${program}/${host}`, { version, clockOffsetMs: clock - at, certificateExpiresAt })
+    wordHeard: (host, program, at, { version, clock, certificate_expires_at, refused = [] }) => {
+      const certificateExpiresAt = certificate_expires_at ?? null
+      const clockOffsetMs = clock - at
+      words.set(`${program}/${host}`, { version, clockOffsetMs, certificateExpiresAt, refused })
     },
     word: (host, program) => words.get(`${program}/${host}`) ?? null,
     expectAgent: (host, at) => {
