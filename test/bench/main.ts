@@ -2,6 +2,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Playground, ROOT, terminal } from '../e2e/terminal.ts'
+import { measureApps } from './apps.ts'
 import { measureCli } from './cli.ts'
 import { measureDeploys } from './deploy.ts'
 import { measureEdge } from './edge.ts'
@@ -17,8 +18,8 @@ import { Report } from './yardstick.ts'
  */
 export const NAME = 'bench'
 const REGIONS = ['ams', 'iad', 'syd']
-/** `host` and `suspend` want no playground. */
-const PARTS = ['cli', 'suspend', 'host', 'memory', 'machines', 'deploys', 'edge']
+/** `host`, `suspend` and `apps` want no playground. */
+const PARTS = ['cli', 'suspend', 'host', 'apps', 'memory', 'machines', 'deploys', 'edge']
 const parts = new Set(process.argv.slice(2))
 const unknown = [...parts].filter((part) => !PARTS.includes(part))
 if (unknown.length > 0)
@@ -66,6 +67,7 @@ try {
   if (wanted('cli')) await measureCli(report)
   if (wanted('suspend')) await measureSuspend(report)
   if (wanted('host')) await measureHost(report)
+  if (wanted('apps')) await measureApps(report)
   if (['memory', 'machines', 'deploys', 'edge'].some(wanted)) {
     await cli.roost(['playground', 'down', '--name', NAME])
     await cli.ok([
