@@ -50,16 +50,21 @@ export interface Entry extends EntryName {
   readonly maxConnections: number
   /** In another region: its checks may take longer. */
   readonly far: boolean
-  /** So many times rarer than usual are its checks, since there are many to be checked. Default 1. */
+  /** So many times rarer than usual are its checks, where that many times more is to be checked than usual. Default 1. */
   readonly patience?: number
 }
 
-/** With more servers each is checked more rarely; who can't be connected to is left at the first try all the same. */
+/** Checks of very many servers would be most of what an edge does. */
 export function patienceFor(servers: number): number {
-  return Math.min(PATIENCE_MAX, Math.max(1, Math.ceil(servers / SERVERS_CHECKED_OFTEN)))
+  return Math.max(1, Math.ceil(servers / SERVERS_CHECKED_OFTEN))
 }
 const SERVERS_CHECKED_OFTEN = 500
-const PATIENCE_MAX = 5
+/**
+ * Who can't be connected to is left at the first try all the same. Checks alone find out that a host fell silent that nobody opens a
+ * connection to any more, and its requests wait for that: most requests are with near ones.
+ */
+const NEAR_PATIENCE_MAX = 2
+const FAR_PATIENCE_MAX = 5
 
 /**
  * Options of a server, the same in the file and over the runtime API, where `default-server` does not apply.
@@ -71,8 +76,11 @@ const PATIENCE_MAX = 5
  *   15 turns: at 1 s they were used after 16 s, at 150 ms after 2.4 at most.
  */
 export function serverOptions(entry: Entry): string {
-  const [ms, fastMs] = entry.far ? [1000, 300] : [500, 200]
-  const inter = `inter ${ms * (entry.patience ?? 1)}ms fastinter ${fastMs}ms downinter ${ms}ms`
+  const { far, patience = 1 } = entry
+  const [ms, fastMs, patienceMax] = far
+    ? [1000, 300, FAR_PATIENCE_MAX]
+    : [500, 200, NEAR_PATIENCE_MAX]
+  const inter = `inter ${ms * Math.min(patience, patienceMax)}ms fastinter ${fastMs}ms downinter ${ms}ms`
   return [
     `${entry.address}:${entry.port}`,
     'pool-max-conn -1 pool-purge-delay 150ms weight 100',

@@ -146,6 +146,8 @@ export function renderConfig(
     '  mode http',
     '  balance leastconn',
     `  timeout connect ${CONNECT_TIMEOUT}`,
+    // Or a check is waited for until the next one is due.
+    `  timeout check ${CONNECT_TIMEOUT}`,
     // Of a connection that rests, the shorter of the two holds.
     `  timeout client ${KEPT_SECONDS}s`,
     `  timeout server ${SERVER_TIMEOUT}`,

@@ -184,6 +184,7 @@ function tcpDefaults(): string[] {
     '  mode tcp',
     '  balance leastconn',
     '  timeout connect 1300ms',
+    '  timeout check 1300ms',
     '  timeout client 60s',
     '  timeout server 125s',
     '  timeout queue 5s',
