@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { createServer } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -234,6 +234,8 @@ async function trialEdge(dir: string) {
       say('memory of the edge', rssMb(edgePid), 'MB RSS')
     },
     async reload() {
+      // A worker that was replaced stays with those who are connected.
+      agent.destroy()
       const [master, worker] = [Number(readFileSync(files.pid, 'utf8')), await workerPid()]
       return reloadMs(master, worker, workerPid)
     },
@@ -394,20 +396,22 @@ ${numbers
   }
 }
 
-/** Until another worker answers. */
+/** Until another worker answers. Returns once the one before it has ended: a master that is not done yet misses the next signal. */
 async function reloadMs(
   master: number,
   worker: number,
   workerPid: () => Promise<number>,
 ): Promise<number> {
   if (!(master > 1 && worker > 1)) throw new Error('there is no HAProxy to reload')
-  return timed(async () => {
+  const ms = await timed(async () => {
     process.kill(master, 'SIGUSR2')
     await soon('another worker answers', async () => {
       const now = await workerPid()
       return now > 1 && now !== worker
     })
   })
+  await soon('the worker from before it has ended', async () => !existsSync(`/proc/${worker}`))
+  return ms
 }
 
 /** Looks often: what is waited for takes a tenth of a second. */
