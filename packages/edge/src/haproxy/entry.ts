@@ -54,14 +54,14 @@ export interface Entry extends EntryName {
   readonly patience?: number
 }
 
-/** Checks of very many servers would be most of what an edge does. */
+/** Checks of very many servers would be most of what an edge does. It holds for servers that are entered from then on. */
 export function patienceFor(servers: number): number {
   return Math.max(1, Math.ceil(servers / SERVERS_CHECKED_OFTEN))
 }
 const SERVERS_CHECKED_OFTEN = 500
 /**
- * Who can't be connected to is left at the first try all the same. Checks alone find out that a host fell silent that nobody opens a
- * connection to any more, and its requests wait for that: most requests are with near ones.
+ * Who can't be connected to is left at the first try all the same. But a host that fell silent and that nobody opens a connection to is
+ * found out by checks alone, and what it was asked waits for that: least with near ones, which are asked most.
  */
 const NEAR_PATIENCE_MAX = 2
 const FAR_PATIENCE_MAX = 5
