@@ -65,7 +65,11 @@ export interface StatusAnswer {
     readonly image: string
   }[]
   readonly traffic: {
-    readonly total: { readonly requests: number; readonly failed: number }
+    readonly total: {
+      readonly requests: number
+      readonly failed: number
+      readonly responses: Readonly<Record<string, number>>
+    }
     readonly silent: readonly string[]
   } | null
 }
@@ -81,6 +85,7 @@ export interface Playground {
     readonly host: string
     readonly edge: { readonly http: string; readonly https: string }
     readonly client_ns: string
+    readonly host_ns: string
   }[]
 }
 
