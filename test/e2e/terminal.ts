@@ -15,6 +15,8 @@ interface RunOptions {
   readonly cwd?: string
   readonly env?: NodeJS.ProcessEnv
   readonly timeoutMs?: number
+  /** What it prints, as it comes. */
+  readonly onStdout?: (text: string) => void
 }
 
 export interface Running {
@@ -33,6 +35,7 @@ export function start(argv: readonly string[], options: RunOptions = {}): Runnin
   let stderr = ''
   child.stdout.on('data', (chunk) => {
     stdout += chunk
+    options.onStdout?.(String(chunk))
   })
   child.stderr.on('data', (chunk) => {
     stderr += chunk

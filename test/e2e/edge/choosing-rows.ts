@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { eventually } from '../terminal.ts'
 import { ask, crowd, curl, type Echo, hear } from './clients.ts'
-import { alone, differs, holds, type Row } from './row.ts'
+import { alone, differs, holds, holdsElsewhere, type Row } from './row.ts'
 import type { AppName, Region, World } from './world.ts'
 
 /** Soft limit 2, hard limit 3: in ams twice, in iad and in syd once. */
@@ -195,6 +195,12 @@ const HEALTH: readonly Row[] = [
       },
     ),
   ),
+  holdsElsewhere(
+    'dead-machine',
+    'When a machine dies, GET and HEAD requests that were with it are sent to another, and nothing is done twice',
+    'packages/edge/src/edge.integration.test.ts',
+    'the sole machine of a region is killed or goes dark under load: others answer, and nothing is done twice',
+  ),
   holds(
     'held',
     'While the only machine is started anew its requests wait for it',
@@ -281,4 +287,12 @@ const STEERED: readonly Row[] = [
   ),
 ]
 
-export const CHOOSING: readonly Row[] = [...LIMITS, ...HEALTH, ...STEERED]
+const ASLEEP: readonly Row[] = [
+  differs(
+    'autostop',
+    '`auto_stop_machines`, `auto_start_machines`, `min_machines_running`: machines that nobody needs sleep until a request comes',
+    'taken, and named in a warning where fly.toml has them: machines do not sleep',
+  ),
+]
+
+export const CHOOSING: readonly Row[] = [...LIMITS, ...HEALTH, ...STEERED, ...ASLEEP]

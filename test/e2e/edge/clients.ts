@@ -31,6 +31,11 @@ export interface Echo {
   readonly headers: Readonly<Record<string, string>>
 }
 
+/** Address of who asks near an edge. */
+export function clientOf(edge: string): string {
+  return edge.replace(/\.1$/, '.100')
+}
+
 export function near(world: World, region: Region, argv: readonly string[]): Promise<Ran> {
   const { netns } = world.place(region)
   return run(['nsenter', `--net=/run/netns/${netns}`, '--', ...argv], { timeoutMs: 60_000 })

@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { eventually } from '../terminal.ts'
-import { ask, askPrivate, curl } from './clients.ts'
+import { ask, askPrivate, clientOf, curl, psql } from './clients.ts'
 import { alone, differs, holds, type Row } from './row.ts'
 import { REGIONS, type World } from './world.ts'
 
@@ -22,18 +22,29 @@ async function value(
   return Number(line?.split(' ').at(-1) ?? 0)
 }
 
-/** How much more it is after some requests at the edge of syd. */
-async function growth(
+/** How much more it is after some questions at the edge of syd. */
+async function growthBy(
   world: World,
   name: string,
   labels: Readonly<Record<string, string>>,
   wanted: (grown: number) => boolean,
-  ...more: readonly string[]
+  askOnce: () => Promise<unknown>,
 ): Promise<void> {
   const before = await value(world, name, labels)
-  for (let n = 0; n < ASKED; n++) await ask(world, 'syd', `http://web/?ms=${TAKES_MS}`, ...more)
+  for (let n = 0; n < ASKED; n++) await askOnce()
   await eventually(`${name} has grown`, 10_000, async () =>
     wanted((await value(world, name, labels)) - before),
+  )
+}
+
+function growth(
+  ...[world, name, labels, wanted, ...more]: [
+    ...[world: World, name: string, labels: Readonly<Record<string, string>>],
+    ...[wanted: (grown: number) => boolean, ...more: string[]],
+  ]
+): Promise<void> {
+  return growthBy(world, name, labels, wanted, () =>
+    ask(world, 'syd', `http://web/?ms=${TAKES_MS}`, ...more),
   )
 }
 
@@ -120,6 +131,21 @@ export const NUMBERS: readonly Row[] = [
       },
     ),
   ),
+  alone(
+    holds(
+      'tcp-connections',
+      '`fly_edge_tcp_connects_count`, `fly_edge_tcp_disconnects_count` and, by machine, `fly_app_tcp_…`, of what is not HTTP',
+      'psql',
+      async (world) => {
+        const query = async () =>
+          expect((await psql(world, 'syd', 'web', 'verify-full')).stdout).toBe('web syd one\n')
+        for (const kind of ['connects', 'disconnects']) {
+          await growthBy(world, `fly_edge_tcp_${kind}_count`, own, all, query)
+          await growthBy(world, `fly_app_tcp_${kind}_count`, ofMachine(world), all, query)
+        }
+      },
+    ),
+  ),
   holds(
     'numbers-private',
     'The numbers of all apps are told to the server alone',
@@ -130,8 +156,62 @@ export const NUMBERS: readonly Row[] = [
     },
   ),
   differs(
-    'numbers-of-connections',
-    '`fly_edge_tcp_…`, `fly_app_tcp_…` and `fly_edge_tls_handshake_…`',
-    'only answers over HTTP are counted, not connections',
+    'tls-handshakes',
+    '`fly_edge_tls_handshake_errors` and `fly_edge_tls_handshake_time_seconds`',
+    'handshakes are not counted: those that succeed are seen by what comes after them',
+    'curl',
+    async (world) => {
+      const { body } = await askPrivate(world, 'syd', METRICS)
+      expect(body).toContain('fly_edge_http_responses_count')
+      expect(body).not.toContain('tls_handshake')
+    },
+  ),
+  holds(
+    'access-log',
+    'Who asked for what, live, from all edges, without what follows the `?`: `roost logs --access`',
+    'roost',
+    async (world) => {
+      const heard = { text: '' }
+      const listening = world.terminal.begin(['logs', '--access', '--json', '-a', 'web'], {
+        onStdout: (text) => {
+          heard.text += text
+        },
+      })
+      try {
+        for (const region of REGIONS) {
+          const path = `/told-by-${region}`
+          const { value } = await eventually(`${region} tells`, 15_000, async () => {
+            await ask(world, region, `http://web${path}?a=secret`)
+            const whole = heard.text.split('\n').slice(0, -1)
+            return whole.map((line) => JSON.parse(line)).find((line) => line.path === path)
+          })
+          expect(value).toMatchObject({
+            ...{ region, host: region, client: clientOf(world.place(region).edge) },
+            ...{ method: 'GET', status: 200 },
+          })
+          expect(world.machines('web', region)).toContain(value.machine)
+        }
+        expect(heard.text).not.toContain('secret')
+      } finally {
+        process.kill(listening.pid, 'SIGINT')
+        await listening.ended
+      }
+    },
+  ),
+  differs(
+    'error-codes',
+    'What an edge could not do is in the app’s log, by a code such as `PR01`',
+    'it is in the answer, in words, and in `roost logs --access` while somebody listens; `roost status` counts it',
+    'curl',
+    async (world) => {
+      const { status, body } = await curl(
+        world,
+        'ams',
+        'http://web/',
+        '-H',
+        'fly-force-region: nrt',
+      )
+      expect([status, body.trim()]).toEqual([503, 'No machine of this app can answer now.'])
+    },
   ),
 ]

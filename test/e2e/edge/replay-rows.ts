@@ -185,6 +185,27 @@ const KEPT: readonly Row[] = [
     },
   ),
   holds(
+    'replay-json-cache',
+    'The JSON body says `cache.prefix`, `cache.ttl`, `cache.invalidate` and `allow_bypass`',
+    'curl',
+    async (world) => {
+      const telling = (path: string, json: object, more: Readonly<Record<string, string>> = {}) =>
+        saying(`http://replay/${path}`, {}, { json: JSON.stringify(json), ...more })
+      const cache = { prefix: '/told/*', ttl: 60 }
+      const kept = telling('told/1', { region: 'iad', cache, allow_bypass: true })
+      expect(cacheStatus(await ask(world, 'ams', kept))).toEqual(['iad', 'miss'])
+      expect(cacheStatus(await ask(world, 'ams', 'http://replay/told/2'))).toEqual(['iad', 'hit'])
+      const skip = ['-H', 'fly-replay-cache-control: skip']
+      expect(cacheStatus(await ask(world, 'ams', 'http://replay/told/3', ...skip))).toEqual([
+        ...['ams', 'bypass'],
+      ])
+      const back = { region: 'ams', cache: { invalidate: true } }
+      const last = telling('told/4', back, { always: '1', by: 'iad' })
+      expect((await ask(world, 'ams', last)).region).toBe('ams')
+      expect((await ask(world, 'ams', 'http://replay/told/5')).region).toBe('ams')
+    },
+  ),
+  holds(
     'replay-cache-bypass',
     '`fly-replay-cache-allow-bypass: yes` and a client’s `fly-replay-cache-control: skip`',
     'curl',

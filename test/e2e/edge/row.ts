@@ -23,6 +23,7 @@ export type Client =
   | '@grpc/grpc-js'
   | 'openssl s_client'
   | 'psql'
+  | 'dig'
   | 'haproxy'
   | 'roost'
   | 'node:net'

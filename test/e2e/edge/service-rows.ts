@@ -2,11 +2,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { eventually, run, start } from '../terminal.ts'
-import { ask, curl, handshake, hear, psql, speak } from './clients.ts'
-import { differs, holds, type Row } from './row.ts'
+import { ask, clientOf, curl, handshake, hear, near, psql, speak } from './clients.ts'
+import { differs, holds, holdsElsewhere, type Row } from './row.ts'
 import { prepareFolder, REGIONS, type World } from './world.ts'
 
-const clientOf = (edge: string) => edge.replace(/\.1$/, '.100')
+const KEEPER = 'packages/edge/src/certificate/keep-certificates.integration.test.ts'
 
 const HTTP: readonly Row[] = [
   holds(
@@ -83,10 +83,14 @@ const HTTP: readonly Row[] = [
     'HTTP with and without TLS on any port; apps share a port by their names',
     'curl',
     async (world) => {
-      expect(await ask(world, 'ams', 'http://web:8080/')).toMatchObject({ app: 'web' })
-      expect(await ask(world, 'ams', 'http://raw:8080/')).toMatchObject({ app: 'raw' })
-      const { app, headers } = await ask(world, 'ams', 'https://web:8443/')
-      expect([app, headers['fly-forwarded-port']]).toEqual(['web', '8443'])
+      for (const region of REGIONS) {
+        expect(await ask(world, region, 'http://web:8080/')).toMatchObject({ app: 'web', region })
+        expect(await ask(world, region, 'http://raw:8080/')).toMatchObject({
+          ...{ app: 'raw', region: 'iad' },
+        })
+        const { app, headers } = await ask(world, region, 'https://web:8443/')
+        expect([app, headers['fly-forwarded-port']]).toEqual(['web', '8443'])
+      }
     },
   ),
   holds(
@@ -226,10 +230,16 @@ const OPTIONS: readonly Row[] = [
       expect((await shake('web', '-tls1_2')).verified).toBe('0 (ok)')
     },
   ),
+  holdsElsewhere(
+    'tls-options-of-own-names',
+    '`tls_options` hold under names of people’s own as well',
+    KEEPER,
+    'is shown as its app asks of handshakes, and nobody is cut off while that changes',
+  ),
   differs(
     'tls-options-of-a-port',
     '`tls_options` for each port of an app',
-    'they hold for the app’s name: of two TLS ports of one kind that ask for different things, one decides. HAProxy chooses them before it knows more than the name',
+    'they hold for the app’s names: of two TLS ports of one kind that ask for different things, one decides. HAProxy chooses them before it knows more than the name',
   ),
   differs(
     'tls-self-signed',
@@ -264,8 +274,10 @@ const BYTES: readonly Row[] = [
     '`start_port` and `end_port`, and nothing beside them',
     'node:net',
     async (world) => {
-      expect(await speak(world, 'ams', 'tcp', 9009)).toBe('raw iad one tcp / ping')
-      expect(await speak(world, 'ams', 'tcp', 9010)).toMatch(/^failed: .*ECONNREFUSED/)
+      for (const region of REGIONS) {
+        expect(await speak(world, region, 'tcp', 9009)).toBe('raw iad one tcp / ping')
+        expect(await speak(world, region, 'tcp', 9010)).toMatch(/^failed: .*ECONNREFUSED/)
+      }
     },
   ),
   holds(
@@ -277,12 +289,14 @@ const BYTES: readonly Row[] = [
       const { verified, text } = await handshake(world, 'syd', 8883, name, '-alpn', 'x,mqtt')
       expect(verified).toBe('0 (ok)')
       expect(text).toContain('ALPN protocol: mqtt')
-      const say = (app: 'web' | 'raw', ...more: string[]) => {
-        const asked = ['--ca', world.ca, '--name', world.hostname(app), ...more]
-        return speak(world, 'syd', 'tls', 8883, ...asked)
+      for (const region of REGIONS) {
+        const say = (app: 'web' | 'raw', ...more: string[]) => {
+          const asked = ['--ca', world.ca, '--name', world.hostname(app), ...more]
+          return speak(world, region, 'tls', 8883, ...asked)
+        }
+        expect(await say('raw', '--alpn', 'mqtt')).toBe('raw iad one tcp / ping mqtt')
+        expect(await say('web')).toBe(`web ${region} one tcp / ping false`)
       }
-      expect(await say('raw', '--alpn', 'mqtt')).toBe('raw iad one tcp / ping mqtt')
-      expect(await say('web')).toBe('web syd one tcp / ping false')
     },
   ),
   holds(
@@ -377,7 +391,32 @@ const BYTES: readonly Row[] = [
   ),
 ]
 
-export const SERVICES: readonly Row[] = [...HTTP, ...OPTIONS, ...BYTES]
+const ADDRESSES: readonly Row[] = [
+  differs(
+    'anycast',
+    'One address that is nearest everywhere',
+    'each host has its own: the DNS of the installation tells every client that of the nearest edge that lives',
+    'dig',
+    async (world) => {
+      for (const region of REGIONS) {
+        const visited = await near(world, region, [
+          'dig',
+          '+short',
+          `@${world.dns}`,
+          world.hostname('web'),
+        ])
+        expect(visited.stdout.split('\n')[0]).toBe(world.place(region).edge)
+      }
+    },
+  ),
+  differs(
+    'flycast',
+    'Private addresses of an app that edges answer (`<app>.flycast`)',
+    'edges answer on the public address of their hosts alone',
+  ),
+]
+
+export const SERVICES: readonly Row[] = [...HTTP, ...OPTIONS, ...BYTES, ...ADDRESSES]
 
 /** Why the server takes no machine with this in its configuration. */
 async function refusal(world: World, config: object): Promise<string> {

@@ -45,6 +45,8 @@ export interface Place {
 export interface World {
   readonly terminal: ReturnType<typeof terminal>
   readonly domain: string
+  /** Address of the resolver that clients ask. */
+  readonly dns: string
   /** Folder that goes with it. */
   readonly home: string
   /** File with the authority of the installation. */
@@ -125,6 +127,7 @@ async function raise(
   const world: World = {
     terminal: own,
     domain: plan.domain,
+    dns: playground.dns,
     home,
     ca: layout.ca,
     server: { url: playground.server, token: readFileSync(playground.token_file, 'utf8').trim() },

@@ -16,7 +16,7 @@ const open = []
 const quiet = (socket) => socket.on('error', () => socket.destroy())
 
 // HTTP. `ms`: takes so long. `pad`: answers with so much more. `status`: with this. `say=name:value`, `json`: the answer to a request
-// that nobody has sent on yet, with `always` to every one.
+// that nobody has sent on yet, with `always` to every one, with `by` only in that region.
 function answering() {
   let busy = 0
   let sickUntil = 0
@@ -43,7 +43,8 @@ function answering() {
 
 function saidTo(asked, url) {
   const known = asked.headers['fly-replay-src'] ?? asked.headers['fly-replay-failed']
-  if (known !== undefined && !url.searchParams.has('always')) return { json: null, headers: [] }
+  const by = url.searchParams.get('by') ?? region
+  if (by !== region || (known !== undefined && !url.searchParams.has('always'))) return { json: null, headers: [] }
   const headers = url.searchParams.getAll('say').map((text) => [text.slice(0, text.indexOf(':')), text.slice(text.indexOf(':') + 1)])
   return { json: url.searchParams.get('json'), headers }
 }
