@@ -8,44 +8,39 @@ const METRICS = '/edge/v1/metrics'
 const ASKED = 5
 const TAKES_MS = 20
 
-/** Of one series of an edge's page; 0 while it is not there. */
-async function value(
-  world: World,
-  name: string,
-  labels: Readonly<Record<string, string>>,
-): Promise<number> {
-  const page = await askPrivate(world, 'syd', METRICS)
-  const line = page.body.split('\n').find((one) => {
-    const wanted = Object.entries(labels).every(([key, text]) => one.includes(`${key}="${text}"`))
-    return one.startsWith(`${name}{`) && wanted
+interface Series {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+}
+/** How much more it shall be. */
+type Growth = Series & { readonly wanted: (grown: number) => boolean }
+
+/** Of each series of the page of the edge of syd; 0 while it is not there. */
+async function values(world: World, series: readonly Series[]): Promise<readonly number[]> {
+  const { body } = await askPrivate(world, 'syd', METRICS)
+  const lines = body.split('\n')
+  return series.map(({ name, labels }) => {
+    const wanted = Object.entries(labels).map(([key, text]) => `${key}="${text}"`)
+    const line = lines.find(
+      (one) => one.startsWith(`${name}{`) && wanted.every((label) => one.includes(label)),
+    )
+    return Number(line?.split(' ').at(-1) ?? 0)
   })
-  return Number(line?.split(' ').at(-1) ?? 0)
 }
 
-/** How much more it is after some questions at the edge of syd. */
-async function growthBy(
+/** Asks some times, and waits until all have grown as they shall. */
+async function growth(
   world: World,
-  name: string,
-  labels: Readonly<Record<string, string>>,
-  wanted: (grown: number) => boolean,
-  askOnce: () => Promise<unknown>,
+  series: readonly Growth[],
+  askOnce: () => Promise<unknown> = () => ask(world, 'syd', 'http://web/'),
 ): Promise<void> {
-  const before = await value(world, name, labels)
+  const before = await values(world, series)
   for (let n = 0; n < ASKED; n++) await askOnce()
-  await eventually(`${name} has grown`, 10_000, async () =>
-    wanted((await value(world, name, labels)) - before),
-  )
-}
-
-function growth(
-  ...[world, name, labels, wanted, ...more]: [
-    ...[world: World, name: string, labels: Readonly<Record<string, string>>],
-    ...[wanted: (grown: number) => boolean, ...more: string[]],
-  ]
-): Promise<void> {
-  return growthBy(world, name, labels, wanted, () =>
-    ask(world, 'syd', `http://web/?ms=${TAKES_MS}`, ...more),
-  )
+  for (const [n, one] of series.entries())
+    await eventually(`${one.name} has grown`, 10_000, async () => {
+      const [now = 0] = await values(world, [one])
+      return one.wanted(now - (before[n] ?? 0))
+    })
 }
 
 const own = { app: 'web', region: 'syd', host: 'syd' }
@@ -63,11 +58,17 @@ export const NUMBERS: readonly Row[] = [
       'curl',
       async (world) => {
         const labels = { ...own, status: '200' }
-        await growth(world, 'fly_edge_http_responses_count', labels, all)
-        await growth(world, 'fly_edge_http_response_time_seconds_count', labels, all)
         // A timer may be a millisecond early.
         const spent = (seconds: number) => seconds >= (ASKED * (TAKES_MS - 1)) / 1000
-        await growth(world, 'fly_edge_http_response_time_seconds_sum', labels, spent)
+        await growth(
+          world,
+          [
+            { name: 'fly_edge_http_responses_count', labels, wanted: all },
+            { name: 'fly_edge_http_response_time_seconds_count', labels, wanted: all },
+            { name: 'fly_edge_http_response_time_seconds_sum', labels, wanted: spent },
+          ],
+          () => ask(world, 'syd', `http://web/?ms=${TAKES_MS}`),
+        )
       },
     ),
   ),
@@ -78,8 +79,14 @@ export const NUMBERS: readonly Row[] = [
       'curl',
       async (world) => {
         const body = 'x'.repeat(2000)
-        await growth(world, 'fly_edge_data_in', own, (n) => n > ASKED * 2000, '-d', body)
-        await growth(world, 'fly_edge_data_out', own, (n) => n > ASKED * 200)
+        await growth(
+          world,
+          [
+            { name: 'fly_edge_data_in', labels: own, wanted: (n) => n > ASKED * 2000 },
+            { name: 'fly_edge_data_out', labels: own, wanted: (n) => n > ASKED * 200 },
+          ],
+          () => ask(world, 'syd', 'http://web/', '-d', body),
+        )
       },
     ),
   ),
@@ -90,13 +97,20 @@ export const NUMBERS: readonly Row[] = [
       'curl',
       async (world) => {
         const labels = { ...ofMachine(world), status: '200' }
-        await growth(world, 'fly_app_http_responses_count', labels, all)
-        await growth(world, 'fly_app_http_response_time_seconds_count', labels, all)
+        await growth(world, [
+          { name: 'fly_app_http_responses_count', labels, wanted: all },
+          { name: 'fly_app_http_response_time_seconds_count', labels, wanted: all },
+        ])
         // A connection within a host stands in less than a millisecond, which is not counted.
         await ask(world, 'syd', 'http://web/', '-H', 'fly-force-region: iad')
-        const far = { app: 'web', host: 'syd', instance: world.machines('web', 'iad')[0] ?? '' }
+        const instance = world.machines('web', 'iad')[0] ?? ''
+        const far = {
+          name: 'fly_app_connect_time_seconds_count',
+          labels: { app: 'web', host: 'syd', instance },
+        }
         await eventually('a connection to a far machine is counted', 10_000, async () => {
-          return (await value(world, 'fly_app_connect_time_seconds_count', far)) > 0
+          const [counted = 0] = await values(world, [far])
+          return counted > 0
         })
       },
     ),
@@ -108,10 +122,11 @@ export const NUMBERS: readonly Row[] = [
       'curl',
       async (world) => {
         const long = ask(world, 'syd', 'http://web/?ms=4000')
-        const now = () => value(world, 'fly_app_concurrency', ofMachine(world))
-        await eventually('it is counted', 3500, async () => (await now()) === 1)
+        const series = [{ name: 'fly_app_concurrency', labels: ofMachine(world) }]
+        const isNow = async (wanted: number) => (await values(world, series))[0] === wanted
+        await eventually('it is counted', 3500, () => isNow(1))
         await long
-        await eventually('it is over', 5000, async () => (await now()) === 0)
+        await eventually('it is over', 5000, () => isNow(0))
       },
     ),
   ),
@@ -139,10 +154,11 @@ export const NUMBERS: readonly Row[] = [
       async (world) => {
         const query = async () =>
           expect((await psql(world, 'syd', 'web', 'verify-full')).stdout).toBe('web syd one\n')
-        for (const kind of ['connects', 'disconnects']) {
-          await growthBy(world, `fly_edge_tcp_${kind}_count`, own, all, query)
-          await growthBy(world, `fly_app_tcp_${kind}_count`, ofMachine(world), all, query)
-        }
+        const series = ['connects', 'disconnects'].flatMap((kind) => [
+          { name: `fly_edge_tcp_${kind}_count`, labels: own, wanted: all },
+          { name: `fly_app_tcp_${kind}_count`, labels: ofMachine(world), wanted: all },
+        ])
+        await growth(world, series, query)
       },
     ),
   ),
@@ -211,7 +227,11 @@ export const NUMBERS: readonly Row[] = [
         '-H',
         'fly-force-region: nrt',
       )
-      expect([status, body.trim()]).toEqual([503, 'No machine of this app can answer now.'])
+      expect([status, body.trim()]).toEqual([
+        503,
+        'The machine or region that was asked for can not answer now.',
+      ])
+      expect(await world.terminal.ok(['logs', '-a', 'web'])).not.toMatch(/\bP[A-Z]\d\d\b/)
     },
   ),
 ]
