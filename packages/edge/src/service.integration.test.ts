@@ -61,7 +61,7 @@ async function speaker(number: number, at = 9000, region = 'ams') {
     })
   })
   await listen(server, at, address)
-  return { machine: machineId(number), region, address, port: at, heard, sockets }
+  return { machine: machineId(number), region, address, port: at, heard, sockets, server }
 }
 const machineId = (number: number) => number.toString(16).padStart(14, '0') as MachineId
 async function listen(server: Server, at: number, address: string): Promise<void> {
@@ -213,6 +213,40 @@ describe('services of every kind', () => {
       [127, 0, 0, 1],
       2526,
     ])
+  })
+
+  test('checks say nothing to an app that is told who came, also after a death of HAProxy', async () => {
+    const one = await speaker(1)
+    const { server, applied, files, masterPid } = await raise()
+    const v2 = { proxy_proto_options: { version: 'v2' as const } }
+    const services = [service(9000, [port(2525, ['proxy_proto']), port(2526, ['proxy_proto'], v2)])]
+    await applied(server.put('machine', one.machine, view(one, { services })))
+    const served = () =>
+      until('both are led there', async () => {
+        const texts = await Promise.all([say(2525), say(2526)]).catch(() => [''])
+        return texts.every((text) => text.includes('hello'))
+      })
+    await served()
+    await until('what it is started from is written', async () =>
+      (await readFile(files.config, 'utf8')).includes('send-proxy-v2'),
+    )
+    process.kill(await masterPid(), 'SIGKILL')
+    await served()
+    for (let n = 0; n < 5; n++) {
+      const closed = once(one.server, 'close')
+      one.server.close()
+      for (const socket of one.sockets) socket.destroy()
+      await closed
+      const waits = say(2526)
+      await until('it waits', async () => (await sessionsAt(2526)) > 0)
+      await listen(one.server, one.port, one.address)
+      // What brings it back is a check.
+      expect(await waits).toContain('hello')
+    }
+    const heard = Buffer.concat(one.heard).toString('latin1')
+    expect(heard).not.toContain('PROXY UNKNOWN')
+    // The second version's word for the same.
+    expect(heard).not.toContain('\r\n\r\n\0\r\nQUIT\n\x20')
   })
 
   test('TLS ends here and bytes go on; several apps share a port by name, ALPN and versions are as they asked', async () => {

@@ -74,6 +74,8 @@ const FAR_PATIENCE_MAX = 5
  * - `pool-purge-delay 150ms`: many apps close a connection that was idle for five seconds, and a POST that meets such a
  *   closing is lost. HAProxy lets go of half of what it thinks too many at each turn, so that the last idle ones of a burst live for some
  *   15 turns: at 1 s they were used after 16 s, at 150 ms after 2.4 at most.
+ * - `port`: HAProxy takes checks of such a server for a service of their own, which are sent no PROXY header. With one (as servers that
+ *   stand in the file have otherwise, and those added at run time never), an app would hear twice a second of a visitor that says nothing.
  */
 export function serverOptions(entry: Entry): string {
   const { far, patience = 1 } = entry
@@ -87,6 +89,11 @@ export function serverOptions(entry: Entry): string {
     ...(entry.maxConnections > 0 ? [`maxconn ${entry.maxConnections}`] : []),
     ...(entry.role === 'backup' ? ['backup'] : []),
     ...(entry.dialect === undefined ? [] : [DIALECTS[entry.dialect].option]),
+    ...(isProxied(entry) ? [`port ${entry.port}`] : []),
     `check ${inter} rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
   ].join(' ')
+}
+
+function isProxied({ dialect }: Entry): boolean {
+  return dialect === 'proxy-v1' || dialect === 'proxy-v2'
 }
