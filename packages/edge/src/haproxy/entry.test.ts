@@ -31,3 +31,10 @@ test('whoever is checked how rarely, the first connection that fails takes it ou
       'observe layer4 error-limit 1 on-error mark-down',
     )
 })
+
+test('a machine that is told who came is checked at a port of its own, so that checks tell it nothing', () => {
+  for (const dialect of ['proxy-v1', 'proxy-v2'] as const)
+    expect(serverOptions(entry({ port: 9000, dialect }))).toContain(' port 9000 check ')
+  for (const dialect of ['h2', undefined] as const)
+    expect(serverOptions(entry({ port: 9000, dialect }))).not.toContain(' port ')
+})
