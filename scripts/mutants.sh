@@ -85,7 +85,7 @@ mutant 'drain never done' packages/server/src/laps/drain-lap.ts \
 mutant 'edges not waited for' packages/server/src/laps/edges-in-charge.ts \
   'return edges.every((edge) => edge !== null && edge.applied >= revision)' \
   'return edges.every((edge) => edge !== null || revision < 0)'
-mutant 'max_unavailable ignored' packages/core/src/deploy/plan-release.ts \
+mutant 'max_unavailable ignored' packages/core/src/deploy/waves.ts \
   'return boundOf(maxUnavailable ?? 1, count)' \
   'return Math.max(1, boundOf(maxUnavailable ?? 1, count), count)'
 mutant 'clock set, times not moved' packages/server/src/control-plane.ts \
