@@ -175,7 +175,7 @@ export const edgeCertificatesBody = z.object({
 })
 
 /** An app that was seen to replay, last at that time by the clock of the edge that saw it, in the release that served then. */
-const replayedApp = z.object({ app: z.string(), release: z.number(), at: z.number() })
+const replayedApp = z.object({ app: z.string(), at: z.number() })
 export type ReplayedApp = z.infer<typeof replayedApp>
 
 /** `GET /edge/v1/alive` by other edges. */

@@ -280,19 +280,18 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     },
   }
   // Made anew when there are other apps.
-  let releases: { readonly of: readonly App[]; readonly byApp: ReadonlyMap<string, number> } = {
+  let appNames: { readonly of: readonly App[]; readonly all: ReadonlySet<string> } = {
     of: [],
-    byApp: new Map(),
+    all: new Set(),
   }
-  const releaseOf = (name: string) => {
+  const exists = (name: string) => {
     const of = records.list('app')
-    if (releases.of !== of)
-      releases = { of, byApp: new Map(of.map(({ name, release }) => [name, Number(release) || 0])) }
-    return releases.byApp.get(name) ?? null
+    if (appNames.of !== of) appNames = { of, all: new Set(of.map(({ name }) => name)) }
+    return appNames.all.has(name)
   }
   const replaying = createReplayingApps({
     file: join(config.dataDir, 'replaying-apps.json'),
-    releaseOf,
+    exists,
     now: () => clock.now(),
     onChange: () => controller.wake(),
     log,

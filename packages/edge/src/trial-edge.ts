@@ -552,7 +552,7 @@ export async function openTrial(number = 0) {
             // Each has its own distance, or chance would rank them.
             await systemClock.sleep(region === 'iad' ? 15 : 60)
             if (atWork.has(region)) told.add(region)
-            const replayed = replaying.map((app) => ({ app, release: 1, at: Date.now() }))
+            const replayed = replaying.map((app) => ({ app, at: Date.now() }))
             const at_work = { 'shop/http': atWork.get(region) ?? {} }
             return { host: id, region, serving: true, round_trip_ms: {}, replayed, at_work }
           },

@@ -13,18 +13,18 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(at.dir, { recursive: true }))
 
-function create(releases: Record<string, number> = { shop: 1, blog: 1 }, file = 'replaying.json') {
+function create(names: readonly string[] = ['shop', 'blog'], file = 'replaying.json') {
   const changes = { count: 0 }
   const apps = createReplayingApps({
     file: join(at.dir, file),
-    releaseOf: (app) => releases[app] ?? null,
+    exists: (app) => names.includes(app),
     now: () => at.now,
     onChange: () => {
       changes.count += 1
     },
     log: silentLogger,
   })
-  return { apps, changes, releases }
+  return { apps, changes }
 }
 const written = () => readFileSync(join(at.dir, 'replaying.json'), 'utf8')
 
@@ -37,26 +37,24 @@ test('what was found out is known once, and after a restart; what is no app is n
   expect(changes.count).toBe(1)
   await vi.waitFor(() => expect(written()).toContain('"shop"'))
   expect([...create().apps.all()]).toEqual(['shop'])
-  expect([...create({ blog: 1 }).apps.all()]).toEqual([])
+  expect([...create(['blog']).apps.all()]).toEqual([])
 })
 
-test('it is forgotten with another release, and after a day without a replay', () => {
-  const { apps, changes, releases } = create()
+test('it is forgotten after a day without a replay', () => {
+  const { apps, changes } = create()
   apps.saw('shop')
   apps.saw('blog')
   at.now += 20 * HOUR
   apps.saw('blog')
   at.now += 5 * HOUR
   expect([...apps.all()]).toEqual(['blog'])
-  releases['blog'] = 2
-  expect([...apps.all()]).toEqual([])
-  apps.saw('blog')
-  expect([...apps.all()]).toEqual(['blog'])
+  apps.saw('shop')
+  expect([...apps.all()].sort()).toEqual(['blog', 'shop'])
   expect(changes.count).toBe(3)
 })
 
 test('edges that tell each other keep nothing alive that none of them has seen', () => {
-  const [one, two] = [create(), create({ shop: 1 }, 'other.json')]
+  const [one, two] = [create(), create(['shop'], 'other.json')]
   one.apps.saw('shop')
   const talk = () => {
     two.apps.heard(one.apps.told())
@@ -71,11 +69,11 @@ test('edges that tell each other keep nothing alive that none of them has seen',
   expect([[...one.apps.all()], [...two.apps.all()]]).toEqual([[], []])
 })
 
-test('a clock that is ahead makes nothing last, and an edge that has not heard of a release brings nothing back', () => {
-  const { apps } = create({ shop: 2 })
-  apps.heard([{ app: 'shop', release: 1, at: at.now }])
+test('a clock that is ahead makes nothing last, and what is long over is not brought back', () => {
+  const { apps } = create()
+  apps.heard([{ app: 'shop', at: at.now - 25 * HOUR }])
   expect([...apps.all()]).toEqual([])
-  apps.heard([{ app: 'shop', release: 2, at: at.now + 1000 * HOUR }, 'shop' as never])
+  apps.heard([{ app: 'shop', at: at.now + 1000 * HOUR }, 'shop' as never])
   expect([...apps.all()]).toEqual(['shop'])
   at.now += 24 * HOUR
   expect([...apps.all()]).toEqual([])

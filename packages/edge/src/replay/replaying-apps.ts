@@ -6,8 +6,8 @@ import type { Instant } from '@roost/core'
 
 /**
  * Apps that are known to replay: found out by an edge when one does for the first time, told to all others when they ask whether it is alive,
- * and written down. So a client meets the redirect of the first time once for each app, not once for each edge. An app that has another
- * release since, or has not replayed anywhere for a day, takes the short way again.
+ * and written down. So a client meets the redirect of the first time once for each app, not once for each edge. An app that has not
+ * replayed anywhere for a day takes the short way again.
  *
  * What is told is when it was seen, by the clock of who saw it, and passed on as it is: edges that tell each other keep nothing alive.
  */
@@ -28,13 +28,12 @@ const AGAIN_MS = 3_600_000
 
 export function createReplayingApps(options: {
   readonly file: string
-  /** The release that serves; null: there is no such app. */
-  readonly releaseOf: (app: string) => number | null
+  readonly exists: (app: string) => boolean
   readonly now: () => Instant
   readonly onChange: () => void
   readonly log: Logger
 }): ReplayingApps {
-  const { file, releaseOf, now, log } = options
+  const { file, exists, now, log } = options
   const apps = new Map(read(file).map((one) => [one.app, one] as const))
   let writing: Promise<void> = Promise.resolve()
 
@@ -47,8 +46,7 @@ export function createReplayingApps(options: {
     }
   }
 
-  const holds = ({ app, release, at }: ReplayedApp) =>
-    releaseOf(app) === release && now() - at < KEPT_MS
+  const holds = ({ app, at }: ReplayedApp) => exists(app) && now() - at < KEPT_MS
   const held = () => [...apps.values()].filter(holds)
 
   function put(one: ReplayedApp): void {
@@ -65,10 +63,7 @@ export function createReplayingApps(options: {
   return {
     all: () => new Set(held().map(({ app }) => app)),
     told: held,
-    saw(app) {
-      const release = releaseOf(app)
-      if (release !== null) put({ app, release, at: now() })
-    },
+    saw: (app) => put({ app, at: now() }),
     heard(others) {
       // A clock that is ahead of ours makes nothing last longer.
       for (const one of others) if (isReplayedApp(one)) put({ ...one, at: Math.min(one.at, now()) })
@@ -87,6 +82,6 @@ function read(file: string): readonly ReplayedApp[] {
 
 function isReplayedApp(value: unknown): value is ReplayedApp {
   if (typeof value !== 'object' || value === null) return false
-  const { app, release, at } = value as Partial<ReplayedApp>
-  return typeof app === 'string' && typeof release === 'number' && typeof at === 'number'
+  const { app, at } = value as Partial<ReplayedApp>
+  return typeof app === 'string' && typeof at === 'number'
 }
