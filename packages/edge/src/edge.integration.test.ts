@@ -389,6 +389,18 @@ describe('an edge with a real HAProxy', () => {
     await until('it is counted', () => counted(null)?.traffic.responses[503] === 1)
   })
 
+  test('counts every answer of many at once: who reads the log too slowly loses lines', async () => {
+    const one = await backend(1)
+    const { server, edge, applied } = await raise()
+    await applied(server.put('machine', one.machine, view(one)))
+    for (let round = 0; round < 60; round++)
+      await Promise.all(Array.from({ length: 10 }, () => get()))
+    await until('all are counted', () => {
+      const [source] = edge.current.numbers().recent('shop')
+      return source?.traffic.responses[200] === 600
+    })
+  })
+
   test('requests are told live to who listens and to nobody else, over a reload, with who answered those that were held', async () => {
     const one = await backend(1)
     const { server, edge, applied, files } = await raise()

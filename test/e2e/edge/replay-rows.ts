@@ -50,7 +50,8 @@ const LEARNED: readonly Row[] = [
       async (world) => {
         await eventually('the edge of iad knows', 10_000, async () => {
           const { body } = await askPrivate(world, 'iad', '/edge/v1/alive')
-          return (JSON.parse(body) as { replaying: string[] }).replaying.includes('raw')
+          const { replayed } = JSON.parse(body) as { replayed: { app: string }[] }
+          return replayed.some(({ app }) => app === 'raw')
         })
         const url = saying('http://raw:8080/a', { 'fly-replay': 'app=replay' })
         expect((await ask(world, 'iad', url, ...POST)).app).toBe('replay')

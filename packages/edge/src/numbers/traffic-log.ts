@@ -10,12 +10,6 @@ import {
 
 /** Of one line, and some: what is longer is none of ours. */
 const LINE_CHARS_MAX = 4096
-/**
- * Lines are taken together: to be woken for each costs several times as much as to read it. What waits meanwhile lies in the socket, a tenth of a
- * megabyte and more; whoever had this much at once is read on without a pause.
- */
-const PAUSE_MS = 20
-const MUCH_CHARS = 16_384
 /** Workers of HAProxy that were replaced may write for as long as they live. */
 const READERS_MAX = 100
 
@@ -38,10 +32,6 @@ export function listenToTraffic(
       from.setEncoding('utf8')
       let rest = ''
       from.on('data', (chunk: string) => {
-        if (chunk.length < MUCH_CHARS) {
-          from.pause()
-          setTimeout(() => from.resume(), PAUSE_MS)
-        }
         const lines = (rest + chunk).split('\n')
         rest = lines.pop() ?? ''
         if (rest.length > LINE_CHARS_MAX) rest = ''
