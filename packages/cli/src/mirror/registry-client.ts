@@ -6,11 +6,11 @@ import { request as httpsRequest } from 'node:https'
 import { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { connect as tlsConnect } from 'node:tls'
-import { PlatformError } from '@roost/base'
+import { PlatformError, retry, systemClock } from '@roost/base'
 
 /** A registry that speaks the distribution API, with a bearer token where it asks for one. */
 export interface RegistryClient {
-  /** Fails on a network error only: the caller looks at the status. The body must be read or thrown away. */
+  /** Fails on a network error only, after three tries where asking twice changes nothing: the caller looks at the status. The body must be read or thrown away. */
   request(call: RegistryCall): Promise<IncomingMessage>
 }
 
@@ -36,7 +36,27 @@ export interface RegistryClientOptions {
   readonly idleMs?: number
 }
 
+/** A registry that is just coming up may end a connection without a word: what changes nothing is asked again. */
+const TRIES_MAX = 3
+
 export function createRegistryClient(options: RegistryClientOptions): RegistryClient {
+  const { signal } = options
+  const once = createAsker(options)
+  return {
+    request: (call) =>
+      retry(
+        systemClock,
+        {
+          attemptsMax: call.method === 'GET' || call.method === 'HEAD' ? TRIES_MAX : 1,
+          firstMs: 300,
+          ...(signal === undefined ? {} : { signal }),
+        },
+        () => once.request(call),
+      ),
+  }
+}
+
+function createAsker(options: RegistryClientOptions): RegistryClient {
   return {
     async request(call) {
       const url = new URL(call.path, options.url)
