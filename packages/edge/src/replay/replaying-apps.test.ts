@@ -11,7 +11,8 @@ beforeEach(() => {
   at.dir = mkdtempSync(join(tmpdir(), 'roost-replaying-'))
   at.now = 1000 * HOUR
 })
-afterEach(() => rmSync(at.dir, { recursive: true }))
+// What it writes down may still be on its way.
+afterEach(() => rmSync(at.dir, { recursive: true, maxRetries: 5 }))
 
 function create(names: readonly string[] = ['shop', 'blog'], file = 'replaying.json') {
   const changes = { count: 0 }
