@@ -35,6 +35,7 @@ import { openFreezer } from './containerd/freezer.ts'
 import { ImageRoom } from './containerd/image-room.ts'
 import { ImageStore } from './containerd/image-store.ts'
 import { MachineDirs } from './containerd/machine-dir.ts'
+import { createStaticFolders } from './containerd/static-folders.ts'
 import { type HostDisks, openHostDisks } from './disk/host-disks.ts'
 import { createRoomyRuntime } from './disk/roomy-runtime.ts'
 import { processesOf } from './exec/processes.ts'
@@ -280,6 +281,7 @@ function makeRuntime(parts: {
     cgroupParent: config.cgroupParent,
     shimCgroup: config.shimCgroup,
     runDir: config.runDir,
+    statics: createStaticFolders({ dir: config.staticsDir ?? join(config.dataDir, 'statics') }),
     tempDir: join(config.dataDir, 'temp'),
     nameservers: config.nameservers,
     clock,

@@ -53,6 +53,8 @@ export const agentConfig = z.object({
   region: z.string(),
   /** SQLite, keys. On disk, survives. */
   dataDir: z.string(),
+  /** Files of images that the host's edge serves. On disk; default: below `dataDir`. */
+  staticsDir: z.string().optional(),
   /** Sockets and secrets. Must be on tmpfs; the agent refuses otherwise. */
   runDir: z.string(),
   serverUrl: z.string(),
@@ -118,6 +120,8 @@ export const edgeConfig = z.object({
   dns: endpoint,
   /** Where this edge answers the other edges' probes: mTLS on the mesh. */
   listen: endpoint,
+  /** Files of images, as the agent copied them, and where other hosts' edges ask for them: plain HTTP on the mesh. Absent: none are served. */
+  statics: z.object({ dir: z.string(), listen: endpoint }).optional(),
   haproxy: z
     .object({
       binary: z.string().default('/usr/sbin/haproxy'),

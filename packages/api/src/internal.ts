@@ -11,6 +11,7 @@ import type {
   MachineId,
   MachineService,
   MachineSignal,
+  MachineStatics,
   MachineStatus,
   OrderFailure,
   RegionCode,
@@ -38,6 +39,8 @@ export interface MachineView {
   readonly status: MachineStatus | null
   /** Not up, but on its way: requests may wait for it. Missing before edges held requests. */
   readonly coming?: Coming | null
+  /** Missing: edges serve no files of its image. */
+  readonly statics?: MachineStatics
 }
 
 /** What concerns everyone. Id is always `settings`. */
@@ -317,7 +320,15 @@ export const agentUsageReply = z.object({
 export type AgentUsage = z.infer<typeof agentUsageReply>
 
 /** Ports on a host's mesh address. */
-export const PORTS = { api: 4280, internal: 4281, agent: 4282, edge: 4283, registry: 5000 } as const
+export const PORTS = {
+  api: 4280,
+  internal: 4281,
+  agent: 4282,
+  edge: 4283,
+  /** 4284 to 4289: see `servicePorts` of the edge's configuration. */
+  files: 4290,
+  registry: 5000,
+} as const
 
 /**
  * Who a certificate speaks for: a URI in its subject alternative names.

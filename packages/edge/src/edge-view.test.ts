@@ -21,6 +21,10 @@ const machine = {
   privateIpv4: '10.210.4.2',
   routed: true,
   coming: null,
+  statics: {
+    image: `sha256:${'a'.repeat(64)}`,
+    folders: [{ guest_path: '/app/public', url_prefix: '/assets' }],
+  },
   status: {
     state: 'started',
     startedAt: 5,
@@ -108,7 +112,7 @@ function workWith(records: GoodRecords): readonly string[] {
     services: {
       pools: { o: 9, c: 9, t: 9 },
       httpsPort: 443,
-      maps: { names: 'n', ports: 'p', options: 'o' },
+      maps: { names: 'n', ports: 'p', options: 'o', statics: 'f' },
     },
   }).commands
 }

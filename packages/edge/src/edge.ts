@@ -14,6 +14,7 @@ import {
 import {
   type App,
   type HostId,
+  hostMeshIpv4,
   type RegionCode,
   type Route,
   routeOfHost,
@@ -115,6 +116,7 @@ function serviceFiles(config: Pick<EdgeConfig, 'runDir'>): ServiceFiles {
     names: inFiles('services.map'),
     ports: inFiles('ports.map'),
     options: inFiles('options.map'),
+    statics: inFiles('statics.map'),
     script: inFiles('services.lua'),
     httpsList: inFiles('https.list'),
     tlsList: inFiles('tls.list'),
@@ -302,14 +304,19 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       ...replaying.all(),
       ...routes().flatMap(({ app, http }) => (http?.replay_cache?.length ? [app] : [])),
     ])
+  // Before anything of such a machine is up: what serves its files must be there by then.
+  const hasStatics = () =>
+    config.statics !== undefined &&
+    records.list('machine').some(({ statics }) => statics !== undefined)
   const replayer = startReplayerProcess({
     start: {
       runDir: config.runDir,
+      statics: config.statics,
       replaySocket: files.replaySocket,
       againSocket: files.againSocket,
       steerSocket: files.steerSocket,
     },
-    wanted: () => appsThatReplay().size > 0,
+    wanted: () => appsThatReplay().size > 0 || hasStatics(),
     clock,
     log,
   })
@@ -346,6 +353,10 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     slotOf,
     apps: () => records.list('app'),
     regionOf: (machine) => placeOf(machine)?.region ?? null,
+    addressOf: (id) => {
+      const host = id === self.host ? undefined : records.list('host').find((one) => one.id === id)
+      return host === undefined ? null : hostMeshIpv4(host)
+    },
     api: loadApi,
     replayed: (app) => replaying.saw(app),
     learn: async (route) => {

@@ -450,8 +450,8 @@ export async function openTrial(number = 0) {
     })
   }
 
-  /** Steady requests on kept and on new connections, GET and POST; the result counts what failed. */
-  function load(perSecond: number) {
+  /** Steady requests on kept and on new connections, GET and POST, or GET alone of one path; the result counts what failed. */
+  function load(perSecond: number, path: string | null = null) {
     const agent = new Agent({ keepAlive: true, maxSockets: 4 })
     const failures: string[] = []
     const slowest = { ms: 0 }
@@ -461,8 +461,8 @@ export async function openTrial(number = 0) {
       const n = sent++
       const from = Date.now()
       const one = get({
-        method: n % 2 === 0 ? 'GET' : 'POST',
-        path: `/?ms=${n % 5 === 0 ? 100 : 0}`,
+        method: n % 2 === 0 || path !== null ? 'GET' : 'POST',
+        path: path ?? `/?ms=${n % 5 === 0 ? 100 : 0}`,
         ...(n % 4 < 2 ? { agent } : {}),
       })
         .then((reply) => {
@@ -523,6 +523,10 @@ export async function openTrial(number = 0) {
       listen: { address: `${NET}.1`, port: 0 },
       // Tests on hosts that are one machine share its ports.
       servicePorts: SERVICE_PORT,
+      statics: {
+        dir: join(dir, 'statics'),
+        listen: { address: `${NET}.1`, port: SERVICE_PORT + 6 },
+      },
       haproxy: { slots: options.slots ?? 20, maxConnections: options.maxConnections ?? 500 },
     })
     if (options.server === undefined) {

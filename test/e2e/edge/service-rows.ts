@@ -252,14 +252,44 @@ const OPTIONS: readonly Row[] = [
       expect(text).toContain('BEGIN CERTIFICATE')
     },
   ),
-  differs(
+  holds(
     'statics',
-    '`[[statics]]`: files of the image, served by the edge',
-    'refused by name, and named in a warning where fly.toml has them: the files are on the host of the machine, and edges have no way to them',
+    '`[[statics]]`: files of the image, served by the edge wherever a client is; what is none is the app’s',
     'curl',
     async (world) => {
-      const statics = [{ guest_path: '/app/public', url_prefix: '/static' }]
-      expect(await refusal(world, { statics })).toContain('config.statics is not supported')
+      for (const region of REGIONS) {
+        const url = 'http://raw:8080/assets'
+        const file = await curl(world, region, `${url}/hello.txt?v=1`)
+        expect([file.status, file.body, file.headers['content-type']]).toEqual([
+          ...[200, 'from the image\n', 'text/plain; charset=utf-8'],
+        ])
+        expect(file.headers['cache-control']).toBeUndefined()
+        const etag = file.headers['etag'] ?? ''
+        const same = await curl(world, region, `${url}/hello.txt`, '-H', `if-none-match: ${etag}`)
+        expect([same.status, same.body]).toEqual([304, ''])
+        const part = await curl(world, region, `${url}/css/site.css`, '-r', '0-0')
+        expect([part.status, part.body]).toEqual([206, 'p'])
+        for (const path of ['/none.txt', '/', '/../assets/hello.txt'])
+          expect(await ask(world, region, `${url}${path}`, '--path-as-is')).toMatchObject({
+            app: 'raw',
+          })
+        const post = await ask(world, region, `${url}/hello.txt`, '-d', 'x')
+        expect(post).toMatchObject({ method: 'POST', bytes: 1 })
+        expect(Object.keys(post.headers).filter((name) => name.startsWith('roost'))).toEqual([])
+      }
+    },
+  ),
+  differs(
+    'statics-bucket',
+    '`tigris_bucket` and `index_document` of `[[statics]]`',
+    'refused by name: files are served from the image, and asked for by their full path',
+    'curl',
+    async (world) => {
+      const folder = { guest_path: '/public', url_prefix: '/assets' }
+      for (const more of [{ tigris_bucket: 'b' }, { index_document: 'index.html' }])
+        expect(await refusal(world, { statics: [{ ...folder, ...more }] })).toContain(
+          `${Object.keys(more)[0]} is not supported`,
+        )
     },
   ),
 ]

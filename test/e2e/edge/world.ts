@@ -187,6 +187,7 @@ export async function prepareFolder(folder: string, app: AppName, domain: string
   const source = join(import.meta.dirname, '../apps/edge')
   mkdirSync(folder)
   for (const file of ['Dockerfile', 'server.js']) cpSync(join(source, file), join(folder, file))
+  cpSync(join(source, 'public'), join(folder, 'public'), { recursive: true })
   cpSync(join(source, `${app}.toml`), join(folder, 'fly.toml'))
   await selfSigned(folder, 'own', `${app}.${domain}`)
 }

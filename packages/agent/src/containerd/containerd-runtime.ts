@@ -50,6 +50,7 @@ import { recordable } from './recordable.ts'
 import { type OciSeccomp, ociSeccomp, type SeccompProfile } from './seccomp.ts'
 import { signalProgram } from './signal-program.ts'
 import { CAPABILITIES, machineSpec, programOf } from './spec.ts'
+import type { StaticFolders } from './static-folders.ts'
 import { swapOf } from './swap-of.ts'
 import { TempDirs } from './temp-dirs.ts'
 import { type ImageUser, resolveUser } from './user.ts'
@@ -92,6 +93,7 @@ export interface ContainerdRuntimeOptions {
   readonly gvisorWrapper: string
   /** On tmpfs: runc's own state, and what looks into images need. */
   readonly runDir: string
+  readonly statics: StaticFolders
   /** On disk: temporary folders of machines. */
   readonly tempDir: string
   readonly nameservers: readonly string[]
@@ -258,7 +260,13 @@ export class ContainerdRuntime implements Runtime {
       ])
       // Goes on meanwhile; the start waits for it, and says what went wrong.
       network.attach(spec).catch(() => {})
-      await this.#createContainer(spec, plan, await this.#lookInto(plan, mounts))
+      const seen = await this.#lookInto(plan, mounts)
+      await this.#options.statics.ensure(
+        { name: plan.imageName, digest: spec.image.digest, lowerDirs: lowerDirs(mounts) },
+        (spec.config.statics ?? []).map(({ guest_path }) => guest_path),
+        signal,
+      )
+      await this.#createContainer(spec, plan, seen)
     })
   }
 
@@ -934,6 +942,7 @@ export class ContainerdRuntime implements Runtime {
   async sweepLeftovers(): Promise<void> {
     const { network, logs, cgroups, dirs, cgroupParent, log } = this.#options
     await this.#exec.sweep()
+    await this.#options.statics.keepOnly(async () => new Set(await this.#options.store.digests()))
     const kept = await this.#client.collect(snapshots.SnapshotsService.list, {
       snapshotter: SNAPSHOTTER,
       filters: [],

@@ -71,6 +71,12 @@ export class ImageStore {
     return image
   }
 
+  /** By which machines name the images that are here. */
+  async digests(): Promise<readonly string[]> {
+    const kept = await this.#client.call(images.ImagesService.list, { filters: [] })
+    return kept.images.map(({ name }) => name.replace(/^.*@/, ''))
+  }
+
   /** The image configuration as its builder wrote it, byte for byte. */
   async configOf(name: string): Promise<Uint8Array> {
     const found = await orAbsent(this.#client.call(images.ImagesService.get, { name }))

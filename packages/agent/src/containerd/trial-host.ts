@@ -29,6 +29,7 @@ import { ContainerdRuntime } from './containerd-runtime.ts'
 import { openFreezer } from './freezer.ts'
 import { ImageStore } from './image-store.ts'
 import { MachineDirs } from './machine-dir.ts'
+import { createStaticFolders } from './static-folders.ts'
 
 /**
  * A host for tests: a network namespace, a containerd in its own mount namespace, an image registry on its loopback, all under
@@ -44,6 +45,8 @@ export interface TrialHost {
   /** What an agent would keep. */
   readonly dataDir: string
   readonly rawLogs: string
+  /** Folders of images whose files edges serve. */
+  readonly staticsDir: string
   /** The file that holds containerd's root and `dataDir`, where they were given a disk of their own. */
   readonly diskFile: string | null
   openAgent(options?: {
@@ -139,6 +142,7 @@ export async function raiseTrialHost(
     registryUrl,
     dataDir,
     rawLogs,
+    staticsDir: join(disk, 'statics'),
     diskFile,
     async startContainerd() {
       const config = ['containerd', '-c', join(dir, 'containerd.toml')]
@@ -210,6 +214,7 @@ export async function raiseTrialHost(
         dirs: new MachineDirs(runDir),
         cgroupParent,
         runDir,
+        statics: createStaticFolders({ dir: join(disk, 'statics') }),
         tempDir: join(dataDir, 'temp'),
         nameservers: ['198.18.0.53'],
         clock,

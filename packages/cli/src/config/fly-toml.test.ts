@@ -159,6 +159,15 @@ describe('mistakes are told with their place', () => {
   })
 })
 
+test('folders of files that edges serve have both their ends', () => {
+  expect(() => readFlyToml('[[statics]]\nguest_path = "public"\nurl_prefix = "/a"')).toThrow(
+    'statics[0].guest_path is the absolute path of a folder in the image',
+  )
+  expect(() => readFlyToml('[[statics]]\nguest_path = "/public"')).toThrow(
+    'statics[0].url_prefix is the beginning of a path, such as "/assets"',
+  )
+})
+
 describe('keys that do nothing yet are named in one warning', () => {
   test.each<[string, string, string[]]>([
     ['nothing idle', 'app = "x"\n[http_service]\ninternal_port = 80', []],

@@ -258,12 +258,13 @@ export const flyToml = table({
     table({ policy: oneOf('always', 'never', 'on-failure'), retries: int(0), processes }),
   ),
   vm: tables(table(vmBasics)),
-  statics: idle(
-    tables(
-      table({ guest_path: text, url_prefix: text, tigris_bucket: text, index_document: text }),
-    ),
-    null,
-    isEmpty,
+  statics: tables(
+    table({
+      guest_path: text,
+      url_prefix: text,
+      tigris_bucket: idle(text),
+      index_document: idle(text),
+    }),
   ),
   metrics: idle(
     tables(table({ port: int(1, 65535), path: text, https: flag, processes })),
@@ -353,6 +354,16 @@ function checkValues(config: FlyToml, root: TomlTable, reading: Reading): void {
   checkGroups(config, root, reading)
   for (const [n, file] of (config.files ?? []).entries())
     checkFile(file, itemAt(root, 'files', n), `files[${n}]`, reading)
+  for (const [n, one] of (config.statics ?? []).entries())
+    for (const key of ['guest_path', 'url_prefix'] as const)
+      if (!one[key]?.startsWith('/'))
+        complain(
+          reading,
+          itemAt(root, 'statics', n),
+          key === 'guest_path'
+            ? `statics[${n}].guest_path is the absolute path of a folder in the image`
+            : `statics[${n}].url_prefix is the beginning of a path, such as "/assets"`,
+        )
   checkContainers(config, root, reading)
   if (config.console_command !== undefined && shellWords(config.console_command) === null)
     complain(reading, root, 'console_command has a quote that does not end')

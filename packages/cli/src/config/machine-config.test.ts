@@ -228,6 +228,17 @@ test('sections of another group do not reach the default group', () => {
   expect(made.restart).toEqual({ policy: 'always', max_retries: 3 })
 })
 
+test('files that edges serve are of every group', () => {
+  const file = readFlyToml(
+    '[processes]\nweb = "a"\nworker = "b"\n[[statics]]\nguest_path = "/app/public"\nurl_prefix = "/assets"',
+  )
+  for (const group of ['web', 'worker'])
+    expect(machineConfigOf(file.config, { group }).statics).toEqual([
+      { guest_path: '/app/public', url_prefix: '/assets' },
+    ])
+  expect(file.warnings).toEqual([])
+})
+
 test('stop, restart and start-up commands', () => {
   const made = machine(`
     kill_signal = "SIGTERM"

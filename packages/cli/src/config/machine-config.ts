@@ -42,6 +42,11 @@ export function machineConfigOf(
     ...(command !== undefined && { cmd: shellWords(command) ?? [] }),
   }
   const files = (config.files ?? []).filter(mine)
+  // Of every group: they know none.
+  const statics = (config.statics ?? []).map(({ guest_path = '', url_prefix = '' }) => ({
+    guest_path,
+    url_prefix,
+  }))
   const services = servicesOf(config, mine)
   const main = config.container ?? MAIN_CONTAINER
   return {
@@ -57,6 +62,7 @@ export function machineConfigOf(
     checks: { ...base.checks, ...checksOf(config, mine) },
     metadata: { ...base.metadata, fly_platform_version: 'v2', fly_process_group: group },
     ...(files.length === 0 ? {} : { files: filesOf(files, localFile) }),
+    ...(statics.length === 0 ? {} : { statics }),
     ...containersOf((config.containers ?? []).filter(mine), config.volumes ?? [], {
       main,
       init,

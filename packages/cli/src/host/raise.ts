@@ -35,7 +35,6 @@ export interface ServerAccess {
 export type Progress = (host: string, what: string) => void
 
 const SERVER_MS_MAX = 30_000
-const EDGE_PROBE_PORT = 4283
 /** The first host's, fixed before anything runs: the server's certificate carries its mesh address. */
 const FIRST_NUMBER = 1
 
@@ -333,6 +332,7 @@ function agentAndEdgeConfig(
       hostNumber: joined.number,
       knownHosts: joined.hosts,
       dataDir: layout.dataDirOf('agent'),
+      staticsDir: layout.dataDirOf('statics'),
       runDir: layout.runDirOf('agent'),
       tls: tlsOf('agent'),
       listen: { address: mesh, port: PORTS.agent },
@@ -367,7 +367,11 @@ function agentAndEdgeConfig(
       http: { address: spec.listenAddress, port: 80 },
       https: { address: spec.listenAddress, port: 443 },
       dns: { address: spec.listenAddress, port: 53 },
-      listen: { address: mesh, port: EDGE_PROBE_PORT },
+      listen: { address: mesh, port: PORTS.edge },
+      statics: {
+        dir: layout.dataDirOf('statics'),
+        listen: { address: mesh, port: PORTS.files },
+      },
       haproxy: {
         cgroup: limitsOf(layout, 'haproxy', spec.capacity.memoryMb).cgroup,
         threads: spec.proxyThreads,

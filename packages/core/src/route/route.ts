@@ -24,6 +24,17 @@ export interface Route {
   /** Missing: nothing is asked for. */
   readonly http?: HttpOptions
   readonly tls?: TlsOptions
+  /** HTTP: files of its images that are served without it. Missing: none. See `staticsOf`. */
+  readonly statics?: readonly StaticFolder[]
+}
+
+/** Requests below `urlPrefix`, which ends with a slash, that are files below `guestPath` of the image are answered with these. */
+export interface StaticFolder {
+  readonly image: string
+  readonly guestPath: string
+  readonly urlPrefix: string
+  /** That have the files, nearest first. */
+  readonly hosts: readonly HostId[]
 }
 
 /** Ports on which each edge answers for one app, or for all that share them by name. */

@@ -5,6 +5,7 @@ import type { MachineStatus } from '../machine/machine.ts'
 import { DRAIN_MS_MAX } from '../machine/next-step.ts'
 import type { Route, RouteTarget } from './route.ts'
 import { isTarget, nearestFirst, optionsOf, ranksOf, servingOf, widest } from './serving.ts'
+import { type MachineStatics, staticsOf } from './static-files.ts'
 
 /** What routing needs to know of a machine; api's `MachineView` is one. */
 export interface RoutableMachine {
@@ -18,6 +19,8 @@ export interface RoutableMachine {
   readonly status: MachineStatus | null
   /** Missing: the server is of a version that does not say. */
   readonly coming?: Coming | null
+  /** Missing: no files of its image are served without it. */
+  readonly statics?: MachineStatics
 }
 
 export interface RoutesRequest {
@@ -61,6 +64,7 @@ export function routesFor(request: RoutesRequest): readonly Route[] {
         concurrency: widest(deciding.map((service) => service.concurrency)),
         ...servingOf(serving, ranks),
         ...optionsOf(serving),
+        ...staticsOf(serving, ranks),
       }
     })
     .sort((a, b) => (a.key < b.key ? -1 : 1))

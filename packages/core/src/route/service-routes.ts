@@ -3,6 +3,7 @@ import { canShare, claimOf, kindOf, type PortClaim } from './port-claims.ts'
 import type { Listener, Route } from './route.ts'
 import type { RoutesRequest } from './routes-for.ts'
 import { isTarget, newest, optionsOf, ranksOf, type Serving, servingOf, widest } from './serving.ts'
+import { staticsOf } from './static-files.ts'
 
 /**
  * One route for each port (or range) that an app serves besides HTTP on 80 and 443. `web` are the routes of the latter: an app has the
@@ -42,6 +43,7 @@ export function serviceRoutesFor(request: RoutesRequest, web: readonly Route[]):
         ...servingOf(serving, ranks),
         listener: { kind, from, to },
         ...optionsOf(serving),
+        ...staticsOf(serving, ranks),
       }
     })
     .sort((a, b) => (a.key < b.key ? -1 : 1))

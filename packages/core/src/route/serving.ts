@@ -11,7 +11,7 @@ export interface Serving {
   readonly service: MachineService
   readonly port: MachinePort | undefined
 }
-type Ranks = ReturnType<typeof rankRegions>
+export type Ranks = ReturnType<typeof rankRegions>
 
 const NO_LIMIT: MachineConcurrency = { type: 'requests', soft_limit: 20, hard_limit: null }
 
@@ -68,8 +68,12 @@ export function optionsOf(serving: readonly Serving[]): Pick<Route, 'http' | 'tl
 }
 
 export function newest(serving: readonly Serving[]): Serving | undefined {
+  return newestFirst(serving)[0]
+}
+
+export function newestFirst(serving: readonly Serving[]): readonly Serving[] {
   const age = ({ machine }: Serving) => machine.status?.startedAt ?? 0
-  return serving.toSorted((a, b) => age(b) - age(a) || (a.machine.id < b.machine.id ? 1 : -1))[0]
+  return serving.toSorted((a, b) => age(b) - age(a) || (a.machine.id < b.machine.id ? 1 : -1))
 }
 
 export function isTarget(machine: RoutableMachine): boolean {

@@ -21,6 +21,8 @@ export interface ServiceMaps {
   readonly ports: ReadonlyMap<string, string>
   /** Slot → what is done with its requests and answers. */
   readonly options: ReadonlyMap<string, string>
+  /** What may be a file of an image: the slot itself → `slot`, slot and beginning of the path → `file`. */
+  readonly statics: ReadonlyMap<string, string>
 }
 
 export interface ObservedEntry {

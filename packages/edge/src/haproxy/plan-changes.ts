@@ -384,7 +384,7 @@ function serviceCommands(
 ): string[] {
   const none: ReadonlyMap<string, string> = new Map()
   // What leads somewhere comes last: what is done there must be known by then.
-  return (['options', 'ports', 'names'] as const).flatMap((map) =>
+  return (['options', 'statics', 'ports', 'names'] as const).flatMap((map) =>
     mapCommands(files[map], observed.services?.[map] ?? none, desired[map]),
   )
 }

@@ -14,7 +14,12 @@ import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
 import { planChanges } from './plan-changes.ts'
 import { type Pool, poolOf, poolOfSlot } from './pools.ts'
 
-const MAPS = { names: '/names.map', ports: '/ports.map', options: '/options.map' }
+const MAPS = {
+  names: '/names.map',
+  ports: '/ports.map',
+  options: '/options.map',
+  statics: '/statics.map',
+}
 
 function route(
   app: string,

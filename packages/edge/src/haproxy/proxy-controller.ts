@@ -271,7 +271,10 @@ export function startProxyController(options: {
       ...(shape.https ? [secureMap] : []),
       ...(services === undefined
         ? []
-        : [services.files.names, services.files.ports, services.files.options]),
+        : [
+            ...[services.files.names, services.files.ports],
+            ...[services.files.options, services.files.statics],
+          ]),
     ]
     const stats = names?.map((slot) => `show stat ${slot} 4 -1`) ?? ['show stat -1 4 -1']
     const answers = await api.send([...maps.map((file) => `show map ${file}`), ...stats])
@@ -301,6 +304,7 @@ export function startProxyController(options: {
               names: map(services.files.names),
               ports: map(services.files.ports),
               options: map(services.files.options),
+              statics: map(services.files.statics),
             },
           }),
     }

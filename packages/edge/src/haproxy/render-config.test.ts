@@ -85,6 +85,7 @@ describe('the configuration', () => {
         names: file('services.map'),
         ports: file('ports.map'),
         options: file('options.map'),
+        statics: file('statics.map'),
         script: file('services.lua'),
         httpsList: file('https.list'),
         tlsList: file('tls.list'),

@@ -20,6 +20,7 @@ import { connectionLimit, requestLimit, sourceTables } from './source-limits.ts'
 import {
   againConfig,
   EDGES_ALONE,
+  FILES_MAX,
   learnRules,
   namedRules,
   REPLAYED_MAX,
@@ -123,7 +124,7 @@ export function renderConfig(
   const head = (mark: string) => [
     'global',
     `  description ${mark}`,
-    `  maxconn ${shape.maxConnections + HELD_MAX + REPLAYED_MAX}`,
+    `  maxconn ${shape.maxConnections + HELD_MAX + REPLAYED_MAX + FILES_MAX}`,
     ...(shape.threads === undefined ? [] : [`  nbthread ${shape.threads}`]),
     `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
     '  stats timeout 1h',
@@ -320,7 +321,7 @@ function frontend(
     `  http-request set-header x-forwarded-proto ${scheme}`,
     `  http-request set-header x-forwarded-ssl ${secure ? 'on' : 'off'}`,
     '  http-request set-header via "%[req.ver] roost"',
-    ...steerRules(shape.files),
+    ...steerRules(shape.files, shape.services?.files.statics),
     ...learnRules(),
     '  use_backend %[var(txn.slot)]',
     '',

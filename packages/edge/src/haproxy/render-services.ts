@@ -29,6 +29,7 @@ export interface ServiceFiles {
   readonly names: string
   readonly ports: string
   readonly options: string
+  readonly statics: string
   readonly script: string
   /** Certificates with options, for HTTP inside TLS and for anything else. */
   readonly httpsList: string

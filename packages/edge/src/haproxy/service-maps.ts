@@ -16,20 +16,25 @@ export function serviceMapsOf(
   const names = new Map<string, string>()
   const ports = new Map<string, string>()
   const options = new Map<string, string>()
+  const statics = new Map<string, string>()
   for (const route of routes) {
-    const { listener, http } = route
+    const { listener, http, statics: folders = [] } = route
     const [slot, pool] = [slotOf(route), poolOf(route)]
     if (slot !== undefined && pool === 't')
       for (const name of route.hostnames) names.set(name, slot)
     if (slot !== undefined && http !== undefined && (pool === 'o' || pool === 'c'))
       options.set(slot, optionsText(http))
+    if (slot !== undefined && pool !== 't' && folders.length > 0) {
+      statics.set(slot, 'slot')
+      for (const { urlPrefix } of folders) statics.set(`${slot}${urlPrefix}`, 'file')
+    }
     if (listener === undefined || listener.kind === 'udp') continue
     const { from, to } = listener
     ports.set(from === to ? `${from}` : `${from}:${to}`, `${from}`)
     // The edge may have been told to use another port for what strangers call 443.
     if (from === 443 && httpsPort !== null) ports.set(`${httpsPort}`, '443')
   }
-  return { names, ports, options }
+  return { names, ports, options, statics }
 }
 
 /** The same as files, for a HAProxy that starts, with the script. */
@@ -45,6 +50,7 @@ export function serviceFilesOf(
     { path: files.names, content: lines(maps.names) },
     { path: files.ports, content: lines(maps.ports) },
     { path: files.options, content: lines(maps.options) },
+    { path: files.statics, content: lines(maps.statics) },
     { path: files.httpsList, content: lists.https.map((line) => `${line}\n`).join('') },
     { path: files.tlsList, content: lists.tls.map((line) => `${line}\n`).join('') },
     { path: files.script, content: servicesScript(askSocket) },

@@ -27,18 +27,29 @@ const STEERING = [
 const REPLAY_TYPE = 'application/vnd.fly.replay+json'
 
 export const REPLAY_BACKEND = 'replay'
-/** Its servers: our program, and the way around it. */
+/** The same for what may be a file of an image. */
+const FILES_BACKEND = 'files'
+/** Their servers: our program, and the way around it. */
 const REPLAYERS = ['replayer', 'direct']
 export const isReplayer = (server: string): boolean => REPLAYERS.includes(server)
 /** Requests on the longer way at once; others queue. */
 export const REPLAYED_MAX = 2000
+/** Of what may be files, so that slow readers of these keep no replays waiting. */
+export const FILES_MAX = 1000
 
 /** Before a slot is chosen. */
-export function steerRules(files: SteerFiles): string[] {
+export function steerRules(files: SteerFiles, staticsMap: string | undefined): string[] {
   const asked = STEERING.map((name) => `{ req.hdr(${name}) -m found }`).join(' or ')
   return [
     `  http-request lua.steer if ${asked}`,
     '  http-request return status 503 content-type text/plain hdr retry-after %[var(txn.retry)] lf-string "%[var(txn.why)]\\n" if { var(txn.why) -m found }',
+    // Of a slot with a longer number, the map may know the beginning as another slot.
+    ...(staticsMap === undefined
+      ? []
+      : [
+          `  http-request set-var-fmt(txn.file) "%[var(txn.slot)]%[path]" if METH_GET { var(txn.slot),map_str(${staticsMap}) -m found }`,
+          `  use_backend ${FILES_BACKEND} if { var(txn.file),map_beg(${staticsMap}) -m str file }`,
+        ]),
     `  use_backend ${REPLAY_BACKEND} if { var(txn.slot),map_str(${files.replayMap}) -m found }`,
   ]
 }
@@ -76,12 +87,18 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
     `backend ${REPLAY_BACKEND}`,
     // As it was found: host name, and port where that is no usual one.
     '  http-request set-header roost-host %[var(txn.host)]',
-    `  server replayer abns@${files.replaySocket} maxconn ${REPLAYED_MAX} pool-max-conn 0 check inter 500ms fastinter 200ms downinter 200ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
-    `  server direct abns@${files.againSocket} maxconn ${REPLAYED_MAX} pool-max-conn 0 backup`,
+    ...replayers(files, REPLAYED_MAX),
+    '',
+    `backend ${FILES_BACKEND}`,
+    '  http-request set-header roost-host %[var(txn.host)]',
+    '  http-request set-header roost-files 1',
+    // No machine did.
+    '  http-response set-var(txn.answered) str(file) if { res.hdr(roost-answered) -m str file }',
+    ...replayers(files, FILES_MAX),
     '',
     'frontend again',
     `  bind abns@${files.againSocket}`,
-    `  maxconn ${2 * REPLAYED_MAX}`,
+    `  maxconn ${2 * REPLAYED_MAX + FILES_MAX}`,
     `  timeout client ${timeout}`,
     '  option httpclose',
     ...logRules('detour'),
@@ -96,5 +113,12 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
     '  http-response set-header roost-answered %[srv_name] unless { srv_name -m beg hold. }',
     '  use_backend %[var(txn.slot)]',
     '',
+  ]
+}
+
+function replayers(files: SteerFiles, max: number): string[] {
+  return [
+    `  server replayer abns@${files.replaySocket} maxconn ${max} pool-max-conn 0 check inter 500ms fastinter 200ms downinter 200ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
+    `  server direct abns@${files.againSocket} maxconn ${max} pool-max-conn 0 backup`,
   ]
 }

@@ -65,7 +65,7 @@ export function parseLogLine(line: string): LogLine | null {
     at: at as LogLine['at'],
     hostname,
     machine: parseEntryName(server)?.machine ?? null,
-    detour: isHold(server) || isReplayer(server),
+    detour: isHold(server) || (isReplayer(server) && answered !== 'file'),
     connectMs: connect > 0 ? connect : null,
     answer: { status: Math.max(0, status), bytesIn, bytesOut, ms: status > 0 ? ms : null },
     totalMs: Math.max(0, total),

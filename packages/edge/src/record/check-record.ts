@@ -81,6 +81,8 @@ const problems: { readonly [K in CheckedKind]: Problems } = {
       else if (!Array.isArray(machine.status.checks) || !machine.status.checks.every(isCheck))
         yield `status.checks is ${show(machine.status.checks)}`
     }
+    if (machine.statics !== undefined && !isStatics(machine.statics))
+      yield `statics is ${show(machine.statics)}`
     if (!Array.isArray(machine.services)) yield `services is ${show(machine.services)}`
     else
       for (const service of machine.services as readonly unknown[])
@@ -119,6 +121,21 @@ function isComing(value: unknown): boolean {
   return (
     (kind === 'replaced' || kind === 'starting') &&
     (stopsAt === null || typeof stopsAt === 'number')
+  )
+}
+
+/** Prefixes stand in a map of HAProxy's, which ends a key at a space. */
+function isStatics(value: unknown): boolean {
+  if (!isObject(value) || !matches(/^sha256:[0-9a-f]{64}$/, value['image'])) return false
+  const { folders } = value
+  return (
+    Array.isArray(folders) &&
+    folders.every(
+      (folder) =>
+        isObject(folder) &&
+        matches(/^\/[\x21-\x3a\x3c-\x5b\x5d-\x7e]*$/, folder['url_prefix']) &&
+        matches(/^\//, folder['guest_path']),
+    )
   )
 }
 

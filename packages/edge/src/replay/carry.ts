@@ -22,7 +22,12 @@ import type { Exchange } from './exchange.ts'
 import { PatientSocket } from './patient-socket.ts'
 import { requestHeaders } from './replay-headers.ts'
 import type { CachedRequest, ReplayStore } from './replay-store.ts'
-import { aimOfHeaders, askEdge, type ReplayAnswer, type ReplayQuestion } from './steer-question.ts'
+import {
+  aimOfHeaders,
+  askPatiently,
+  type ReplayAnswer,
+  type ReplayQuestion,
+} from './steer-question.ts'
 
 /**
  * Carries one request to its end: to a machine of its app by way of HAProxy, which balances, queues and holds as ever; and when the
@@ -79,9 +84,8 @@ type Answer =
   | { readonly kind: 'broken' }
 
 const TRIES_MAX = 3
-/** HAProxy that is started again refuses for some hundredths of a second; the edge is away for some seconds then. */
+/** HAProxy that is started again refuses for some hundredths of a second. */
 const REFUSED_MS_MAX = 5000
-const EDGE_MS_MAX = 15_000
 const PAUSE_MS = 100
 /** For the rest of an answer that is a replay. */
 const REPLAY_ANSWER_MS_MAX = 10_000
@@ -398,25 +402,16 @@ function aimOf(replay: Replay, from: string | null): ReplayAim {
   }
 }
 
-/** An edge that is being started again is asked again. */
 async function ask(
   exchange: Exchange,
   { steerSocket }: CarryOptions,
   question: ReplayQuestion,
 ): Promise<ReplayAnswer> {
-  const from = performance.now()
-  for (;;) {
-    const line = await askEdge(
-      steerSocket,
-      `replay\t${JSON.stringify(question)}`,
-      exchange.gone,
-    ).catch(() => null)
-    if (line !== null) return JSON.parse(line) as ReplayAnswer
-    const waited = performance.now() - from
-    if (exchange.gone.aborted || waited > EDGE_MS_MAX)
-      return { kind: 'no', reason: 'timeout', why: 'The edge does not answer.', fromRegion: '' }
-    await pause()
-  }
+  const text = `replay\t${JSON.stringify(question)}`
+  const line = await askPatiently(steerSocket, text, exchange.gone)
+  return line === null
+    ? { kind: 'no', reason: 'timeout', why: 'The edge does not answer.', fromRegion: '' }
+    : (JSON.parse(line) as ReplayAnswer)
 }
 
 /** Who answered; empty when HAProxy itself did. */

@@ -1,6 +1,7 @@
 import { type IncomingMessage, type InformationEvent, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { FileAnswer } from '../statics/static-folder.ts'
 import type { BodyRoom } from './body-room.ts'
 import { type KeptBody, keepBody } from './kept-body.ts'
 import { responseHeaders } from './replay-headers.ts'
@@ -17,7 +18,10 @@ export interface Exchange {
   say(status: number, text: string, headers?: Readonly<Record<string, string>>): void
   /** Before the answer, as 103 is. */
   hint(answer: InformationEvent): void
-  forward(answer: IncomingMessage): void
+  /** `more`: headers besides its own. */
+  forward(answer: IncomingMessage, more?: Readonly<Record<string, string>>): void
+  /** One of our own making. */
+  answer(file: FileAnswer): void
   /** From here on it is bytes. */
   join(answer: IncomingMessage, socket: Duplex, head: Buffer): void
 }
@@ -63,7 +67,14 @@ export function exchangeOf(
       if (statusCode <= 101 || request.httpVersion === '1.0' || hints > HINTS_MAX) return
       if (!response.headersSent) response.writeInformation(statusCode, responseHeaders(rawHeaders))
     },
-    forward(answer) {
+    answer({ status, headers, body }) {
+      if (gone.signal.aborted) return void body.destroy()
+      body.once('error', () => response.destroy())
+      response.once('close', () => body.destroy())
+      response.writeHead(status, headers)
+      body.pipe(response)
+    },
+    forward(answer, more = {}) {
       body?.release()
       response.once('close', () => answer.destroy())
       answer.once('error', () => response.destroy())
@@ -71,7 +82,7 @@ export function exchangeOf(
         answer.statusCode ?? 502,
         // What HAProxy lets pass there, Node may not.
         (answer.statusMessage ?? '').replace(/[^\t\x20-\x7e\x80-\xff]/g, ''),
-        responseHeaders(answer.rawHeaders),
+        [...responseHeaders(answer.rawHeaders), ...Object.entries(more).flat()],
       )
       // An answer may say its headers long before its first byte.
       response.flushHeaders()

@@ -2,13 +2,16 @@ import { createServer, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { abstractPath } from '../haproxy/abstract-path.ts'
+import { createFarFolders } from '../statics/far-folders.ts'
+import { FILES_HEADER, serveStatic } from '../statics/serve-static.ts'
 import { createBodyRoom } from './body-room.ts'
 import { carry } from './carry.ts'
 import { type Exchange, exchangeOf, hasBody, responseOn } from './exchange.ts'
 import { createReplayStore } from './replay-store.ts'
 
 /**
- * A program of its own, which requests of apps that replay pass through: it keeps each until it is answered, so that it can be delivered again.
+ * A program of its own, which requests of apps that replay pass through: it keeps each until it is answered, so that it can be delivered again. What
+ * may be a file of an app's image passes through as well, and is answered with that where it is one.
  * It outlives the edge that started it, as HAProxy does, and ends when no edge has been there and nothing was to do for a while. It
  * decides nothing: that is asked of the edge, request by request.
  */
@@ -16,6 +19,12 @@ export interface ReplayerOptions {
   readonly replaySocket: string
   readonly againSocket: string
   readonly steerSocket: string
+  /** Files of images: where they lie, and where other hosts ask for theirs. Missing: none are served. */
+  readonly statics?: StaticsStart | undefined
+}
+interface StaticsStart {
+  readonly dir: string
+  readonly listen: { readonly address: string; readonly port: number }
 }
 export interface Replayer {
   /** Requests that it carries now. */
@@ -37,6 +46,7 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   let attached = 0
   let restingSince = performance.now()
 
+  const far = createFarFolders({ port: options.statics?.listen.port ?? 0 })
   const room = createBodyRoom(BODIES_BYTES_MAX)
   const server: Server = createServer({
     maxHeaderSize: HEADER_BYTES_MAX,
@@ -50,9 +60,16 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
       active -= 1
       restingSince = performance.now()
     })
-    carry(exchange, { ...options, store, now: Date.now }).catch(() =>
-      exchange.say(500, 'The edge could not handle this request.'),
-    )
+    answer(exchange).catch(() => exchange.say(500, 'The edge could not handle this request.'))
+  }
+  async function answer(exchange: Exchange): Promise<void> {
+    const { statics, steerSocket } = options
+    const mayBeFile = exchange.request.headers[FILES_HEADER] !== undefined
+    if (mayBeFile && statics !== undefined && exchange.upgrade === null) {
+      const isServed = await serveStatic(exchange, { steerSocket, dir: statics.dir, far })
+      if (isServed) return
+    }
+    await carry(exchange, { ...options, store, now: Date.now })
   }
   server.on('request', (request, response) => {
     if (request.headers[ATTACH_HEADER] === undefined)

@@ -6,7 +6,7 @@ import { abstractPath } from '../haproxy/abstract-path.ts'
  * What is asked of an edge about single requests, a line each, over an abstract socket:
  * - by HAProxy: `steer HOST FORCE-REGION FORCE-INSTANCE PREFER-REGION PREFER-INSTANCE`, answered with `to SERVER forced|preferred`,
  *   `any` or `no SECONDS TEXT`; and `learn HOST`, answered with `ok` or `no`. Words are separated by tabs, some are empty.
- * - by the replayer: `replay JSON`, answered with JSON.
+ * - by the replayer: `replay JSON` and `files JSON`, answered with JSON.
  */
 export interface ReplayQuestion {
   /** Of the request: tells which app it came to. */
@@ -36,8 +36,28 @@ export type ReplayAnswer =
       readonly fromRegion: string
     }
 
+/** Which files a request may be for. */
+export interface FilesQuestion {
+  readonly host: string
+  /** As the client wrote it, without its query. */
+  readonly path: string
+}
+export interface FilesAnswer {
+  /** In the order in which they are looked for. */
+  readonly files: readonly {
+    /** See `staticFolderName`. */
+    readonly folder: string
+    /** Below it, decoded. */
+    readonly path: string
+    /** Mesh addresses of other hosts that have it. */
+    readonly hosts: readonly string[]
+  }[]
+}
+
 const ANSWER_MS_MAX = 70_000
 const ANSWER_CHARS_MAX = 20_000
+const EDGE_MS_MAX = 15_000
+const PAUSE_MS = 100
 
 /** From a client's own headers. Who forces gets only what was asked for. */
 export function aimOfHeaders(asked: {
@@ -84,4 +104,19 @@ export function askEdge(socketName: string, line: string, signal: AbortSignal): 
       else reject(new Error('the edge did not answer'))
     })
   })
+}
+
+/** An edge that is being started again is asked again. null: it does not answer, or nobody wants to know any more. */
+export async function askPatiently(
+  socketName: string,
+  line: string,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const from = performance.now()
+  for (;;) {
+    const answer = await askEdge(socketName, line, signal).catch(() => null)
+    if (answer !== null) return answer
+    if (signal.aborted || performance.now() - from > EDGE_MS_MAX) return null
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
+  }
 }

@@ -1,20 +1,28 @@
 import { createServer, type Socket } from 'node:net'
-import type { Logger } from '@roost/base'
+import { type Logger, staticFolderName } from '@roost/base'
 import {
   type App,
   chooseTarget,
   HOLD_MS,
   HOLD_REPLACED_MS,
+  type HostId,
   isAimedAt,
   mayReplay,
   type ReplayAim,
   type ReplayCandidate,
   type Route,
+  staticFilesAt,
 } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { type ObservedEntry, parseServers } from '../haproxy/observed-proxy.ts'
 import type { RuntimeApi } from '../haproxy/runtime-api.ts'
-import { aimOfHeaders, type ReplayAnswer, type ReplayQuestion } from './steer-question.ts'
+import {
+  aimOfHeaders,
+  type FilesAnswer,
+  type FilesQuestion,
+  type ReplayAnswer,
+  type ReplayQuestion,
+} from './steer-question.ts'
 
 /**
  * Answers which machine a request is for that names one (see `steer-question.ts`), from HAProxy's own view of who is up. Where what is
@@ -44,6 +52,8 @@ export function createSteerRequests(options: {
   readonly slotOf: (key: string) => string | undefined
   readonly apps: () => readonly App[]
   readonly regionOf: (machine: string) => string | null
+  /** On the mesh, of another host than this one; null: there is no such host. */
+  readonly addressOf: (host: HostId) => string | null
   readonly api: Pick<RuntimeApi, 'send'>
   /** An app that is known to replay did. */
   readonly replayed: (app: string) => void
@@ -151,6 +161,17 @@ export function createSteerRequests(options: {
     return no(chosen, 'No machine that the request was sent on to can answer now.')
   }
 
+  function files({ host, path }: FilesQuestion): FilesAnswer {
+    const found = staticFilesAt(byHost(host)?.statics ?? [], path)
+    return {
+      files: found.map((file) => ({
+        folder: staticFolderName(file.image, file.guestPath),
+        path: file.path,
+        hosts: file.hosts.flatMap((id) => options.addressOf(id) ?? []),
+      })),
+    }
+  }
+
   async function learn(host: string): Promise<string> {
     const route = byHost(host)
     return route !== undefined && (await options.learn(route)) ? 'ok' : 'no'
@@ -162,6 +183,8 @@ export function createSteerRequests(options: {
     if (verb === 'learn') return learn(words[0] ?? '')
     if (verb === 'replay')
       return JSON.stringify(await replay(JSON.parse(words.join('\t')) as ReplayQuestion, signal))
+    if (verb === 'files')
+      return JSON.stringify(files(JSON.parse(words.join('\t')) as FilesQuestion))
     throw new Error(`no such question: ${verb.slice(0, 20)}`)
   }
 

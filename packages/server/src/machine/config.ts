@@ -134,6 +134,8 @@ function refuseBeside(input: MachineConfigInput): void {
       'unsupported',
       'config.isolation: a machine of several programs can not run in gVisor: leave isolation out, or make each of them a machine of its own',
     )
+  if (input.statics?.length && containers?.length)
+    throw invalid('config.statics', 'a machine with containers has no image of its own with files')
   if (input.volumes?.length && !containers?.length)
     throw invalid('config.volumes', 'only containers mount them, and there are none')
 }
@@ -279,12 +281,25 @@ function staticsOf(
   input: NonNullable<MachineConfigInput['statics']>,
 ): NonNullable<MachineConfig['statics']> {
   refuseMore(input, STATICS_MAX, 'config.statics')
+  const prefixes = input.map(({ url_prefix }) => url_prefix.replace(/\/$/, ''))
+  const twice = prefixes.findIndex((prefix, n) => prefixes.indexOf(prefix) !== n)
+  if (twice !== -1)
+    throw invalid(
+      `config.statics[${twice}].url_prefix`,
+      `${quote(input[twice]?.url_prefix ?? '')} is there already: each prefix stands for one folder`,
+    )
   return input.map(({ guest_path, url_prefix, tigris_bucket, index_document }, n) => ({
     guest_path: absolutePath(guest_path, `config.statics[${n}].guest_path`),
-    url_prefix: httpPath(url_prefix, `config.statics[${n}].url_prefix`),
+    url_prefix: plainPath(url_prefix, `config.statics[${n}].url_prefix`),
     ...(tigris_bucket ? { tigris_bucket } : {}),
     ...(index_document ? { index_document } : {}),
   }))
+}
+
+/** As it stands in a URL: compared with what clients ask for, letter by letter. */
+function plainPath(value: string, path: string): string {
+  if (/^\/[\w.~!$&'()*+,=:@%/-]{0,999}$/.test(value) && !value.includes('//')) return value
+  throw invalid(path, `${quote(value)} is no beginning of a path, such as /assets`)
 }
 
 function httpPath(value: string, path: string): string {

@@ -65,7 +65,6 @@ const everything = {
   },
   metrics: { port: 9091 },
   standbys: ['3d8d9930b32189'],
-  statics: [{ guest_path: '/app/public', url_prefix: '/static' }],
   schedule: 'daily',
   rootfs: { persist: 'always', size_gb: 4 },
   cache_drive: { size_mb: 100 },
@@ -78,6 +77,8 @@ describe('every key of a configuration', () => {
     const config = read(everything)
     expect(read(configReply(config))).toEqual(config)
     expect(machineConfigInput.safeParse(configReply(config)).error).toBeUndefined()
+    const statics = [{ guest_path: '/app/public', url_prefix: '/static' }]
+    expect(configReply(read({ statics }))['statics']).toEqual(statics)
   })
 
   test('that was not set stays absent, also where Go clients send it empty', () => {
@@ -236,6 +237,18 @@ describe('every key of a configuration', () => {
       { statics: Array(11).fill({ guest_path: '/a', url_prefix: '/' }) },
       'config.statics: at most 10, not 11',
     ],
+    [
+      { statics: ['/a', '/b', '/a/'].map((url_prefix) => ({ guest_path: '/x', url_prefix })) },
+      'config.statics[2].url_prefix: "/a/" is there already',
+    ],
+    [
+      { statics: [{ guest_path: '/x', url_prefix: '/a;b' }] },
+      'config.statics[0].url_prefix: "/a;b" is no beginning of a path',
+    ],
+    [
+      { containers: [web], statics: [{ guest_path: '/x', url_prefix: '/a' }] },
+      'config.statics: a machine with containers has no image of its own',
+    ],
     [{ mounts: Array(2).fill({ volume: 'v', path: '/v' }) }, 'config.mounts: at most 1, not 2'],
   ])('refuses what can not be: %o', (input, text) => {
     expect(() => read(input)).toThrow(text)
@@ -274,6 +287,9 @@ test('each key that nothing acts on is refused by its path', () => {
     processes: [{ cmd: ['x'] }],
     spot: { max_price_fraction: 0.5 },
     volumes: [{ name: 'v', image: 'docker.io/library/busybox' }],
+    statics: [
+      { guest_path: '/a', url_prefix: '/a', tigris_bucket: 'b', index_document: 'index.html' },
+    ],
     guest: asked['guest'],
     services: [asked['services']],
   }
@@ -326,7 +342,7 @@ function pick(value: unknown, path: readonly string[]): unknown {
   if (key === '*')
     return Object.fromEntries(Object.entries(record).map(([k, v]) => [k, pick(v, rest)]))
   const needed = Object.fromEntries(
-    ['name', 'protocol', 'internal_port', 'port'].flatMap((k) =>
+    ['name', 'protocol', 'internal_port', 'port', 'guest_path', 'url_prefix'].flatMap((k) =>
       k in record ? [[k, record[k]]] : [],
     ),
   )

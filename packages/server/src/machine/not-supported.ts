@@ -56,7 +56,11 @@ export const NOT_SUPPORTED: readonly Row[] = [
   },
   { path: 'dns.dns_forward_rules', why: 'the resolver of a host forwards all names to the same' },
   { path: 'metrics', why: 'metrics are not collected yet' },
-  { path: 'statics', why: 'edges serve no files' },
+  {
+    path: 'statics[].tigris_bucket',
+    why: 'there are no buckets: files are served from the image',
+  },
+  { path: 'statics[].index_document', why: 'the full path of a file is asked for' },
   { path: 'mounts', why: 'there are no volumes that outlive a machine yet' },
 ]
 

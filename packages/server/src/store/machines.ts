@@ -174,8 +174,14 @@ export async function publishView(
     routed: assignment.routed,
     status: status && withoutHistory(status),
     coming: comingOf(assignment, status),
+    ...staticsOf(assignment),
   }
   return tx.publish('machine', assignment.id, gone ? null : view)
+}
+
+function staticsOf({ config, imageDigest }: Assignment): Pick<MachineView, 'statics'> {
+  const folders = config.statics?.map(({ guest_path, url_prefix }) => ({ guest_path, url_prefix }))
+  return folders === undefined ? {} : { statics: { image: imageDigest, folders } }
 }
 
 function withoutHistory({ history: _, ...status }: MachineStatus): MachineStatus {
