@@ -311,3 +311,4 @@ export const errorReply = z.looseObject({
   code: z.string().optional(),
   request_id: z.string().optional(),
 })
+export type ErrorReply = z.infer<typeof errorReply>

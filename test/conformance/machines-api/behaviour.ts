@@ -1,12 +1,22 @@
 import { expect } from 'vitest'
-import { machineState } from '../../../packages/api/src/machines.ts'
+import {
+  type LeaseReply,
+  type MachineReply,
+  machineState,
+} from '../../../packages/api/src/machines.ts'
 import type { TrialApi, TrialReply } from '../../../packages/server/src/http/trial-api.ts'
 import { differ, pass, type Row, type Section } from './row.ts'
 
 const M = '/v1/apps/shop/machines'
 const IMAGE = { config: { image: 'shop' } }
-const types = (body: { events: { type: string }[] }) => body.events.map(({ type }) => type)
-const said = ({ status, body }: TrialReply) => [status, body?.status, body?.error]
+type Events = MachineReply['events']
+const types = (events: Events) => events.map(({ type }) => type)
+const shown = async (api: TrialApi, id: string) =>
+  (await api.call<MachineReply>('GET', `${M}/${id}`)).body
+/** Returns its nonce. */
+const takeLease = async (api: TrialApi, id: string, query = '') =>
+  (await api.call<LeaseReply>('POST', `${M}/${id}/lease${query}`)).body.data.nonce
+const said = ({ status, body }: TrialReply) => [status, body.status, body.error]
 const exit = (api: TrialApi, code: number) => ({
   exit: { code, signal: 0, oomKilled: false, requested: false, cause: null, at: api.clock.now() },
 })
@@ -93,12 +103,12 @@ const APPS: readonly Row[] = [
     )
   }),
   pass('the network of an app is `default` unless one is named', async (api) => {
-    expect((await api.call('GET', '/v1/apps/shop')).body.network).toBe('default')
+    expect((await api.call('GET', '/v1/apps/shop')).body['network']).toBe('default')
     await api.call('POST', '/v1/apps', { app_name: 'blog', network: 'inner' })
-    expect((await api.call('GET', '/v1/apps/blog')).body.network).toBe('inner')
+    expect((await api.call('GET', '/v1/apps/blog')).body['network']).toBe('inner')
   }),
   pass('a list for a role has none: no app here has one', async (api) => {
-    expect((await api.call('GET', '/v1/apps?app_role=postgres_cluster')).body.total_apps).toBe(0)
+    expect((await api.call('GET', '/v1/apps?app_role=postgres_cluster')).body['total_apps']).toBe(0)
   }),
   differ(
     'without `force` an app that has machines that run is not destroyed',
@@ -128,7 +138,7 @@ const MACHINES: readonly Row[] = [
       await api.say(id, 'destroyed')
       expect((await api.call('GET', M)).body).toEqual([])
       expect((await api.call('GET', `${M}?include_deleted=true`)).body).toHaveLength(1)
-      expect((await api.call('GET', `${M}/${id}`)).body.state).toBe('destroyed')
+      expect((await shown(api, id)).state).toBe('destroyed')
       expect((await api.call('GET', `${M}/${id}/events`)).status).toBe(200)
     },
   ),
@@ -160,8 +170,8 @@ const MACHINES: readonly Row[] = [
   }),
   pass('an update replaces the whole configuration, and makes a new `instance_id`', async (api) => {
     const first = await api.launch({ config: { image: 'shop', env: { A: '1' } } })
-    const { body } = await api.call('POST', `${M}/${first.id}`, IMAGE)
-    expect(body.config.env).toEqual({})
+    const { body } = await api.call<MachineReply>('POST', `${M}/${first.id}`, IMAGE)
+    expect(body.config['env']).toEqual({})
     expect(body.instance_id).not.toBe(first.instance_id)
   }),
   pass('an update with another `current_version` is refused (409)', async (api) => {
@@ -190,7 +200,7 @@ const MACHINES: readonly Row[] = [
   ),
   pass('a start tells the state before', async (api) => {
     const { id } = await api.launch({ skip_launch: true })
-    expect((await api.call('POST', `${M}/${id}/start`)).body.previous_state).toBe('created')
+    expect((await api.call('POST', `${M}/${id}/start`)).body['previous_state']).toBe('created')
   }),
   pass('a stop takes a signal and a timeout in each form, also `""` and `0s`', async (api) => {
     const { id } = await api.launch()
@@ -210,10 +220,7 @@ const MACHINES: readonly Row[] = [
       await api.say(id, 'started')
       const url = `${M}/${id}/restart?force_stop=true&timeout=5s&signal=SIGTERM`
       expect((await api.call('POST', url)).body).toEqual({ ok: true })
-      expect((await api.call('GET', `${M}/${id}`)).body).toMatchObject({
-        instance_id,
-        state: 'restarting',
-      })
+      expect(await shown(api, id)).toMatchObject({ instance_id, state: 'restarting' })
     },
   ),
   pass('a signal is a name or a number', async (api) => {
@@ -231,23 +238,23 @@ const MACHINES: readonly Row[] = [
     await api.say(id, 'started')
     for (const verb of ['cordon', 'cordon', 'uncordon', 'uncordon'])
       expect((await api.call('POST', `${M}/${id}/${verb}`)).body).toEqual({ ok: true })
-    expect((await api.call('GET', `${M}/${id}`)).body.cordoned).toBe(false)
+    expect((await shown(api, id)).cordoned).toBe(false)
   }),
   pass('metadata changes make no new version', async (api) => {
     const { id, instance_id } = await api.launch()
     expect((await api.call('POST', `${M}/${id}/metadata/a`, { value: 'b' })).status).toBe(204)
-    const { body } = await api.call('GET', `${M}/${id}`)
-    expect([body.instance_id, body.config.metadata]).toEqual([instance_id, { a: 'b' }])
+    const after = await shown(api, id)
+    expect([after.instance_id, after.config['metadata']]).toEqual([instance_id, { a: 'b' }])
   }),
   pass('a suspend is for a machine that runs; a start resumes it', async (api) => {
     const { id } = await api.launch()
     await api.say(id, 'started')
     expect((await api.call('POST', `${M}/${id}/suspend`)).body).toEqual({ ok: true })
     await api.say(id, 'suspended')
-    expect((await api.call('POST', `${M}/${id}/start`)).body.previous_state).toBe('suspended')
+    expect((await api.call('POST', `${M}/${id}/start`)).body['previous_state']).toBe('suspended')
   }),
   pass('`min_secrets_version` and `version` see at least what was written', async (api) => {
-    const { body } = await api.call('POST', '/v1/apps/shop/secrets', {
+    const { body } = await api.call<{ version: number }>('POST', '/v1/apps/shop/secrets', {
       values: { A: '1', B: null },
     })
     const input = { ...IMAGE, min_secrets_version: body.version }
@@ -262,24 +269,25 @@ const LEASES: readonly Row[] = [
     '`data` is never null, and its `version` is the `instance_id` of the machine',
     async (api) => {
       const { id, instance_id } = await api.launch()
-      const { body } = await api.call('POST', `${M}/${id}/lease?ttl=13`)
+      const { body } = await api.call<LeaseReply>('POST', `${M}/${id}/lease?ttl=13`)
       expect(body).toMatchObject({ status: 'success', data: { version: instance_id } })
       expect(body.data.expires_at).toBe(Math.floor(api.clock.now() / 1000) + 13)
     },
   ),
   pass('with the nonce it is refreshed, and keeps the nonce', async (api) => {
     const { id } = await api.launch()
-    const nonce = (await api.call('POST', `${M}/${id}/lease?ttl=13`)).body.data.nonce
+    const nonce = await takeLease(api, id, '?ttl=13')
     const headers = { 'fly-machine-lease-nonce': nonce }
-    const again = await api.call('POST', `${M}/${id}/lease?ttl=30`, undefined, headers)
+    const url = `${M}/${id}/lease?ttl=30`
+    const again = await api.call<LeaseReply>('POST', url, undefined, headers)
     expect(again.body.data.nonce).toBe(nonce)
-    expect((await api.call('GET', `${M}/${id}`)).body.nonce).toBe(nonce)
+    expect((await shown(api, id)).nonce).toBe(nonce)
   }),
   pass(
     'others are refused with 409 and `lease currently held by`, and who has it is not',
     async (api) => {
       const { id } = await api.launch()
-      const nonce = (await api.call('POST', `${M}/${id}/lease`)).body.data.nonce
+      const nonce = await takeLease(api, id)
       for (const verb of ['stop', 'restart', 'cordon', 'lease']) {
         const { status, body } = await api.call('POST', `${M}/${id}/${verb}`)
         expect([verb, status]).toEqual([verb, 409])
@@ -299,7 +307,7 @@ const LEASES: readonly Row[] = [
   }),
   pass('giving it back needs its nonce', async (api) => {
     const { id } = await api.launch()
-    const nonce = (await api.call('POST', `${M}/${id}/lease`)).body.data.nonce
+    const nonce = await takeLease(api, id)
     expect((await api.call('DELETE', `${M}/${id}/lease`)).status).toBe(400)
     const headers = { 'fly-machine-lease-nonce': nonce }
     expect((await api.call('DELETE', `${M}/${id}/lease`, undefined, headers)).body).toEqual({
@@ -331,10 +339,10 @@ const EVENTS: readonly Row[] = [
     await api.clock.advance(10)
     await api.call('POST', `${M}/${id}/stop`)
     await api.say(id, 'stopped', exit(api, 0))
-    const { body } = await api.call('GET', `${M}/${id}`)
-    expect(types(body)).toEqual(['exit', 'stop', 'start', 'launch'])
-    expect(body.events[0].timestamp).toBe(api.clock.now())
-    expect((await api.call('GET', `${M}/${id}/events`)).body).toEqual(body.events)
+    const { events } = await shown(api, id)
+    expect(types(events)).toEqual(['exit', 'stop', 'start', 'launch'])
+    expect(events[0]?.timestamp).toBe(api.clock.now())
+    expect((await api.call('GET', `${M}/${id}/events`)).body).toEqual(events)
   }),
   pass(
     'an `exit` always has `request.exit_event`, also where older clients look for it',
@@ -342,10 +350,10 @@ const EVENTS: readonly Row[] = [
       const { id } = await api.launch()
       await api.say(id, 'started')
       await api.say(id, 'stopped', exit(api, 7))
-      const [event] = (await api.call('GET', `${M}/${id}/events`)).body
-      expect(event.request.exit_event).toMatchObject({ exit_code: 7, requested_stop: false })
-      expect(event.request.MonitorEvent.exit_event).toEqual(event.request.exit_event)
-      expect(event.request.restart_count).toBe(0)
+      const [event] = (await api.call<Events>('GET', `${M}/${id}/events`)).body
+      expect(event?.request?.exit_event).toMatchObject({ exit_code: 7, requested_stop: false })
+      expect(event?.request?.MonitorEvent?.exit_event).toEqual(event?.request?.exit_event)
+      expect(event?.request?.restart_count).toBe(0)
     },
   ),
   pass(
@@ -359,10 +367,10 @@ const EVENTS: readonly Row[] = [
       await api.call('POST', `${M}/${id}`, IMAGE)
       await api.call('POST', `${M}/${id}/cordon`)
       await api.call('DELETE', `${M}/${id}?force=true`)
-      const { body } = await api.call('GET', `${M}/${id}`)
+      const { events } = await shown(api, id)
       for (const type of ['update', 'restart', 'suspend', 'cordon', 'destroy'])
-        expect(types(body)).toContain(type)
-      expect(body.events[0].source).toBe('user')
+        expect(types(events)).toContain(type)
+      expect(events[0]?.source).toBe('user')
     },
   ),
 ]
@@ -398,8 +406,8 @@ const WAITS: readonly Row[] = [
   pass('`from_event_id` counts only what came after that event', async (api) => {
     const { id } = await api.launch()
     await api.say(id, 'started')
-    const [newest] = (await api.call('GET', `${M}/${id}/events`)).body
-    const waiting = api.call('GET', `${M}/${id}/wait?from_event_id=${newest.id}`)
+    const [newest] = (await api.call<Events>('GET', `${M}/${id}/events`)).body
+    const waiting = api.call('GET', `${M}/${id}/wait?from_event_id=${newest?.id}`)
     await api.clock.advance(0)
     await api.call('POST', `${M}/${id}/restart`)
     await api.say(id, 'started')
@@ -435,7 +443,7 @@ const CLIENTS: readonly Row[] = [
       await api.call('POST', `${M}/${id}`, IMAGE)
       await api.clock.advance(10)
       await api.say(id, 'started')
-      const events = types((await api.call('GET', `${M}/${id}`)).body)
+      const events = types((await shown(api, id)).events)
       expect(events.indexOf('start')).toBeLessThan(events.indexOf('launch'))
     },
   ),
@@ -445,10 +453,10 @@ const CLIENTS: readonly Row[] = [
       const { id } = await api.launch()
       await api.say(id, 'started')
       await api.say(id, 'stopped', exit(api, 3))
-      const { events } = (await api.call('GET', `${M}/${id}`)).body
-      const all = types({ events })
+      const { events } = await shown(api, id)
+      const all = types(events)
       expect(all.indexOf('exit')).toBeLessThan(all.indexOf('start'))
-      expect(events[all.indexOf('exit')].request.exit_event.exit_code).toBe(3)
+      expect(events[all.indexOf('exit')]?.request?.exit_event?.exit_code).toBe(3)
     },
   ),
   pass(
@@ -462,7 +470,7 @@ const CLIENTS: readonly Row[] = [
         output: 'connected',
       } as const
       await api.say(id, 'started', { checks: [{ ...check, updatedAt: api.clock.now() }] })
-      const { checks } = (await api.call('GET', `${M}/${id}`)).body
+      const { checks } = await shown(api, id)
       expect(checks).toEqual([{ ...check, updated_at: '2026-01-01T00:00:00.000Z' }])
     },
   ),

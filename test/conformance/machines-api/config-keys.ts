@@ -285,7 +285,7 @@ const VALUES: readonly Row[] = [
     const { body } = await api.call('POST', `/v1/apps/shop/machines/${first.id}`, {
       config: first.config,
     })
-    expect(body.config).toEqual(first.config)
+    expect(body['config']).toEqual(first.config)
   }),
   pass('empty values, as clients written in Go send them, ask for nothing', async (api) => {
     const empty = { mounts: null, files: [], schedule: '', dns: {}, spot: null, statics: [] }

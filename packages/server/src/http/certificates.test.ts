@@ -1,3 +1,4 @@
+import type { CertificateReply } from '@roost/api'
 import type { DnsFacts } from '@roost/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { trialCertificate } from '../certificate/trial-certificate.ts'
@@ -19,7 +20,9 @@ afterEach(() => api.close())
 const URL = '/v1/apps/shop/certificates'
 const add = (hostname: string, app = 'shop', more: object = {}) =>
   api.call('POST', `/v1/apps/${app}/certificates/acme`, { hostname, ...more })
-const list = async (app = 'shop') => (await api.call('GET', `/v1/apps/${app}/certificates`)).body
+type Listed = { readonly certificates: readonly object[]; readonly total_count: number }
+const list = async (app = 'shop') =>
+  (await api.call<Listed>('GET', `/v1/apps/${app}/certificates`)).body
 
 describe('names of people’s own', () => {
   test('lead to one app, and are told to edges with what is to be done', async () => {
@@ -78,7 +81,7 @@ describe('names of people’s own', () => {
     const refused = await add('*.example.com', 'shop', { challenge: 'http-01' })
     expect([refused.status, refused.body.error]).toEqual([400, expect.stringContaining('dns-01')])
     expect((await add('*.example.com')).status).toBe(201)
-    const shown = await api.call('GET', `${URL}/%2A.example.com`)
+    const shown = await api.call<CertificateReply>('GET', `${URL}/%2A.example.com`)
     expect(shown.body.hostname).toBe('*.example.com')
   })
 
@@ -101,7 +104,7 @@ describe('a check', () => {
     await add('www.example.com')
     await api.clock.advance(5000)
     facts = { ...NOTHING, a: ['203.0.113.9'] }
-    const { body } = await api.call('POST', `${URL}/www.example.com/check`)
+    const { body } = await api.call<CertificateReply>('POST', `${URL}/www.example.com/check`)
     expect(body.dns_findings[0]).toMatchObject({
       type: 'A',
       name: 'www.example.com',
@@ -117,7 +120,7 @@ describe('a check', () => {
     )
     expect(JSON.parse(record.value).askedAt).toBe(api.clock.now())
     facts = { ...NOTHING, a: ['192.0.2.2'], cname: ['shop.roost.test'] }
-    const right = await api.call('POST', `${URL}/www.example.com/check`)
+    const right = await api.call<CertificateReply>('POST', `${URL}/www.example.com/check`)
     expect(right.body.validation).toMatchObject({ http_configured: true, dns_configured: false })
     expect(right.body.validation_errors).toEqual([])
   })
@@ -141,7 +144,7 @@ describe('an imported certificate', () => {
     const imported = await api.call('POST', `${URL}/custom`, body)
     expect([imported.status, imported.body.status]).toEqual([201, 'pending_ownership'])
     facts = { ...NOTHING, ownership: ['app-shop'] }
-    const checked = await api.call('POST', `${URL}/www.example.com/check`)
+    const checked = await api.call<CertificateReply>('POST', `${URL}/www.example.com/check`)
     expect(checked.body).toMatchObject({
       status: 'active',
       configured: true,

@@ -10,8 +10,8 @@ afterEach(() => api.close())
 const URL = '/v1/apps/shop/ip_assignments'
 
 test('an app has the addresses of all edges, and can have no other', async () => {
-  const { ips } = (await api.call('GET', URL)).body
-  expect(ips.map(({ ip }: { ip: string }) => ip)).toEqual(['192.0.2.1', '192.0.2.2', '192.0.2.3'])
+  const { ips } = (await api.call<{ ips: { ip: string }[] }>('GET', URL)).body
+  expect(ips.map(({ ip }) => ip)).toEqual(['192.0.2.1', '192.0.2.2', '192.0.2.3'])
   expect(ips[0]).toEqual({
     ip: '192.0.2.1',
     region: 'global',

@@ -1,3 +1,4 @@
+import type { MachineReply } from '@roost/api'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openTrialApi, type TrialApi } from './trial-api.ts'
 
@@ -23,10 +24,10 @@ test('an entry is set and removed, and the machine stays of its version', async 
   expect(listed.body).toHaveLength(1)
   for (let n = 0; n < 2; n++)
     expect((await api.call('DELETE', at(machine.id, '/metadata/role'))).status).toBe(204)
-  const after = (await api.call('GET', at(machine.id))).body
+  const after = (await api.call<MachineReply>('GET', at(machine.id))).body
   expect(after.instance_id).toBe(machine.instance_id)
-  expect(after.config.metadata).toEqual({ fly_canary: 'true' })
-  expect(after.events.map(({ type }: { type: string }) => type)).toEqual(['launch'])
+  expect(after.config['metadata']).toEqual({ fly_canary: 'true' })
+  expect(after.events.map(({ type }) => type)).toEqual(['launch'])
 })
 
 test('nobody is kept from it by a lease, and its host hears of it', async () => {
@@ -62,16 +63,12 @@ test('it is bounded, and of machines that are there', async () => {
 test('the versions that a machine had are told, newest first', async () => {
   const machine = await api.launch({ config: { image: 'shop', env: { A: '1' } } })
   await api.clock.advance(10)
-  const { body } = await api.call('POST', at(machine.id), {
+  const { body } = await api.call<MachineReply>('POST', at(machine.id), {
     config: { image: 'shop', env: { A: '2' } },
   })
-  const versions = (await api.call('GET', at(machine.id, '/versions'))).body
-  expect(
-    versions.map((one: { version: string; user_config: { env: object } }) => [
-      one.version,
-      one.user_config.env,
-    ]),
-  ).toEqual([
+  type Version = { readonly version: string; readonly user_config: { readonly env: object } }
+  const versions = (await api.call<Version[]>('GET', at(machine.id, '/versions'))).body
+  expect(versions.map((one) => [one.version, one.user_config.env])).toEqual([
     [body.instance_id, { A: '2' }],
     [machine.instance_id, { A: '1' }],
   ])

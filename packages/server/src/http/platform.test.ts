@@ -9,7 +9,7 @@ afterEach(() => api.close())
 
 const ask = async (body: object) => {
   const reply = await api.call('POST', '/v1/platform/placements', body)
-  return reply.status === 200 ? reply.body.Regions : [reply.status, reply.body.error]
+  return reply.status === 200 ? reply.body['Regions'] : [reply.status, reply.body.error]
 }
 
 test('placements tell how many machines fit where', async () => {
@@ -33,7 +33,11 @@ test('placements tell how many machines fit where', async () => {
 })
 
 test('regions are told in the form of the Machines API', async () => {
-  const { body } = await api.call('GET', '/v1/platform/regions')
+  type Regions = {
+    readonly Nearest: string
+    readonly Regions: readonly { readonly code: string }[]
+  }
+  const { body } = await api.call<Regions>('GET', '/v1/platform/regions')
   expect(body.Nearest).toBe('ams')
-  expect(body.Regions.map(({ code }: { code: string }) => code)).toEqual(['ams', 'fra'])
+  expect(body.Regions.map(({ code }) => code)).toEqual(['ams', 'fra'])
 })

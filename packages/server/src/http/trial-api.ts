@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type AcmeSettings, type MachineReply, machineReply } from '@roost/api'
+import { type AcmeSettings, type ErrorReply, type MachineReply, machineReply } from '@roost/api'
 import { PlatformError, silentLogger } from '@roost/base'
 import { ADMIN, type AppName, deployRole, type HostId, type MachineStatus } from '@roost/core'
 import { insertToken } from '../access/tokens.ts'
@@ -14,10 +14,10 @@ import { createApiListener } from './server.ts'
 
 export type TrialMethod = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
-export interface TrialReply {
+/** Whoever reads more of a body than an error's words says what it is. */
+export interface TrialReply<Body = ErrorReply> {
   readonly status: number
-  // biome-ignore lint/suspicious/noExplicitAny: whoever reads it says what it is.
-  readonly body: any
+  readonly body: Body
 }
 
 /** The whole HTTP API in memory, with two hosts in ams and one in fra, an app `shop`, and time that stands still. */
@@ -29,12 +29,12 @@ export interface TrialApi {
   readonly asked: { readonly method: string; readonly path: string; readonly body: unknown }[]
   /** When set, no agent answers. */
   silent: boolean
-  call(
+  call<Body = ErrorReply>(
     method: TrialMethod,
     url: string,
     body?: unknown,
     headers?: Readonly<Record<string, string>>,
-  ): Promise<TrialReply>
+  ): Promise<TrialReply<Body>>
   launch(input?: Record<string, unknown>): Promise<MachineReply>
   /** What an honest host would say of a machine. */
   say(id: string, state: MachineStatus['state'], change?: Partial<MachineStatus>): Promise<void>
@@ -115,10 +115,8 @@ export async function openTrialApi(
         ...(body === undefined ? {} : { payload: JSON.stringify(body) }),
       })
       const isJson = String(reply.headers['content-type']).includes('json')
-      return {
-        status: reply.statusCode,
-        body: reply.body === '' ? null : isJson ? reply.json() : reply.body,
-      }
+      const said = reply.body === '' ? null : isJson ? reply.json() : reply.body
+      return { status: reply.statusCode, body: said }
     },
 
     async launch(input = {}) {
