@@ -227,6 +227,7 @@ async function trialEdge(dir: string) {
     async rest(say: (name: string, value: number, unit: string) => void) {
       const [edgePid, haproxyPid] = [program?.pid ?? 0, await workerPid()]
       const before = [edgePid, haproxyPid].map(cpuSeconds)
+      // Waits for nothing: these seconds are what is measured.
       await systemClock.sleep(REST_SECONDS * 1000)
       const share = (pid: number, from: number) => (100 * (cpuSeconds(pid) - from)) / REST_SECONDS
       say('edge at rest', share(edgePid, before[0] ?? 0), '% of a core')
