@@ -174,6 +174,20 @@ describe('requests whose end is not where it seems', () => {
     }
   }
 
+  /** Who is to be answered is, then all go, and `beside` meets nothing of it. Returns what each of them got. */
+  async function seenOut(raws: readonly Raw[], beside: ReturnType<typeof neighbour>) {
+    const deadline = performance.now() + 1500
+    await until(
+      'all that are answered are',
+      () => raws.every(settled) || performance.now() > deadline,
+    )
+    await beside.some(40)
+    for (const raw of raws) raw.end()
+    await beside.some(40)
+    expect(beside.wrong).toEqual([])
+    return raws.map((raw) => raw.status() ?? (raw.closed() ? 'closed' : 'waits'))
+  }
+
   test('are refused, or passed on so that nobody can be of another opinion, on all ways', async () => {
     const edge = await allWays({ maxConnections: 4000, held: true })
     const counts: string[] = []
@@ -189,17 +203,8 @@ describe('requests whose end is not where it seems', () => {
       const attacks = smugglingCorpus(host, `/${name}`)
       const raws = attacks.map(({ text }) => say(text))
       await beside.some(40)
-      const deadline = performance.now() + 1500
-      await until(
-        'all that are answered are',
-        () => raws.every(settled) || performance.now() > deadline,
-      )
-      await beside.some(40)
-      for (const raw of raws) raw.end()
-      await beside.some(40)
-      expect(beside.wrong).toEqual([])
+      const statuses = await seenOut(raws, beside)
       for (const one of recorders) check(one, name)
-      const statuses = raws.map((raw) => raw.status() ?? (raw.closed() ? 'closed' : 'waits'))
       counts.push(`${name}: ${tally(statuses)}`)
       if (process.env['ROOST_TEST_LOG'])
         for (const [n, status] of statuses.entries())
@@ -227,19 +232,8 @@ describe('requests whose end is not where it seems', () => {
     expect(edge.held.seen).toEqual([])
     await edge.applied(edge.letGo())
     await waiting
-    const deadline = performance.now() + 1500
-    await until(
-      'all that are answered are',
-      () => raws.every(settled) || performance.now() > deadline,
-    )
-    await beside.some(40)
-    for (const raw of raws) raw.end()
-    await beside.some(40)
-    expect(beside.wrong).toEqual([])
+    counts.push(`held: ${tally(await seenOut(raws, beside))}`)
     check(edge.held, 'held')
-    counts.push(
-      `held: ${tally(raws.map((raw) => raw.status() ?? (raw.closed() ? 'closed' : 'waits')))}`,
-    )
     process.stdout.write(`${counts.join('\n')}\n`)
   })
 
