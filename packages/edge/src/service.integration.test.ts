@@ -10,7 +10,7 @@ import { promisify } from 'node:util'
 import { gunzipSync } from 'node:zlib'
 import type { MachineId, MachinePort, MachineService, PortHandler } from '@roost/core'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
-import { app, DOMAIN, openTrial, until } from './trial-edge.ts'
+import { app, DOMAIN, openTrial, until, webService } from './trial-edge.ts'
 import { callGrpc, serveGrpc } from './trial-grpc.ts'
 import { fakePostgres } from './trial-postgres.ts'
 
@@ -35,16 +35,11 @@ const service = (
   internal_port: number,
   ports: readonly MachinePort[],
   protocol: MachineService['protocol'] = 'tcp',
-): MachineService => ({
-  protocol,
-  internal_port,
-  ports,
-  checks: [],
-  concurrency: { type: 'connections', soft_limit: 20, hard_limit: null },
-  autostop: 'off',
-  autostart: true,
-  min_machines_running: 0,
-})
+) =>
+  webService(internal_port, {
+    ...{ ports, protocol },
+    concurrency: { type: 'connections', soft_limit: 20, hard_limit: null },
+  })
 
 /** A machine's program that speaks TCP: it says its number at once, then all that it hears. */
 async function speaker(number: number, at = 9000, region = 'ams') {

@@ -15,7 +15,16 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { edgeConfig, type MachineView, type Settings, type WatchEvent } from '@roost/api'
 import { createLogger, type SealingKey, silentLogger, systemClock } from '@roost/base'
-import type { App, Draining, Host, HostId, MachineId, RegionCode } from '@roost/core'
+import type {
+  App,
+  Draining,
+  Host,
+  HostId,
+  MachineId,
+  MachinePort,
+  MachineService,
+  RegionCode,
+} from '@roost/core'
 import { WebSocketServer } from 'ws'
 import { type Edge, portTable, proxyFiles, startEdge } from './edge.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
@@ -89,6 +98,28 @@ export const settingsWith = (network: string): Settings => ({
 
 export const app = (name: string) =>
   ({ name, organization: 'o', network: 1, createdAt: 0, primaryRegion: null, release: 1 }) as App
+
+/** A service that is reached on the web's ports: `http` and `https` change these. */
+export function webService(
+  internal_port: number,
+  changes: Partial<MachineService & Record<'http' | 'https', Partial<MachinePort>>> = {},
+): MachineService {
+  const { http, https, ...rest } = changes
+  return {
+    protocol: 'tcp',
+    internal_port,
+    ports: [
+      { port: 80, handlers: ['http'], force_https: false, ...http },
+      { port: 443, handlers: ['tls', 'http'], force_https: false, ...https },
+    ],
+    checks: [],
+    concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
+    autostop: 'off',
+    autostart: true,
+    min_machines_running: 0,
+    ...rest,
+  }
+}
 
 export async function until<T>(
   what: string,
@@ -253,19 +284,10 @@ export async function openTrial(number = 0) {
       region: backend.region as RegionCode,
       privateIpv4: backend.address,
       services: [
-        {
-          protocol: 'tcp',
-          internal_port: backend.port,
-          ports: [
-            { port: 80, handlers: ['http'], force_https: forceHttps },
-            { port: 443, handlers: ['tls', 'http'], force_https: false },
-          ],
-          checks: [],
+        webService(backend.port, {
+          http: { force_https: forceHttps },
           concurrency: { type: 'requests', soft_limit: soft, hard_limit: hard ?? null },
-          autostop: 'off',
-          autostart: true,
-          min_machines_running: 0,
-        },
+        }),
       ],
       routed: true,
       status: { state, checks: [] } as never,

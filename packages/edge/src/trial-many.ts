@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { MachineView } from '@roost/api'
 import type { HostId, MachineId, RegionCode } from '@roost/core'
 import { tcpKnock } from './probe/prober.ts'
-import { app, host, settingsWith, until } from './trial-edge.ts'
+import { app, host, settingsWith, until, webService } from './trial-edge.ts'
 
 /** For tests and benchmarks: thousands of apps with two machines each, all of them answered for by one plain HAProxy. */
 export interface ManyApps {
@@ -40,21 +40,7 @@ export function manyApps(options: {
     host: 'a'.repeat(14) as HostId,
     region: 'ams' as RegionCode,
     privateIpv4: addressOf(n, copy),
-    services: [
-      {
-        protocol: 'tcp',
-        internal_port: port,
-        ports: [
-          { port: 80, handlers: ['http'], force_https: false },
-          { port: 443, handlers: ['tls', 'http'], force_https: false },
-        ],
-        checks: [],
-        concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
-        autostop: 'off',
-        autostart: true,
-        min_machines_running: 0,
-      },
-    ],
+    services: [webService(port)],
     routed: true,
     status: { state: 'started', checks: [] } as never,
   })

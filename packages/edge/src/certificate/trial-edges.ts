@@ -23,7 +23,7 @@ import { createHaproxyProcess } from '../haproxy/haproxy-process.ts'
 import type { ServerLink } from '../link/server-link.ts'
 import { createEdgeAsker } from '../probe/edge-asker.ts'
 import { createEdgeClients } from '../probe/edge-clients.ts'
-import { app, host, settingsWith, until } from '../trial-edge.ts'
+import { app, host, settingsWith, until, webService } from '../trial-edge.ts'
 import { createEdgePeers, type EdgePeers } from './edge-peers.ts'
 import { makeSealingKey } from './trial-certificate.ts'
 
@@ -75,21 +75,7 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
       host: 'a'.repeat(14),
       region: 'ams',
       privateIpv4: `${net}.100`,
-      services: [
-        {
-          protocol: 'tcp',
-          internal_port: 8080,
-          ports: [
-            { port: 80, handlers: ['http'], force_https: true },
-            { port: 443, handlers: ['tls', 'http'], force_https: false, tls_options },
-          ],
-          checks: [],
-          concurrency: { type: 'requests', soft_limit: 20, hard_limit: null },
-          autostop: 'off',
-          autostart: true,
-          min_machines_running: 0,
-        },
-      ],
+      services: [webService(8080, { http: { force_https: true }, https: { tls_options } })],
       routed: true,
       status: { state: 'started', checks: [] },
     })
