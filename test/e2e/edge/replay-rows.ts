@@ -8,6 +8,7 @@ import type { World } from './world.ts'
 
 const NOBODY = 'ffffffffffffff'
 const POST = ['-d', 'body'] as const
+const SKIP = ['-H', 'fly-replay-cache-control: skip'] as const
 const REPLAYER = 'packages/edge/src/replay/replayer.integration.test.ts'
 
 /** A question that the app answers with these headers, unless somebody sent it on. */
@@ -196,8 +197,7 @@ const KEPT: readonly Row[] = [
       const kept = telling('told/1', { region: 'iad', cache, allow_bypass: true })
       expect(cacheStatus(await ask(world, 'ams', kept))).toEqual(['iad', 'miss'])
       expect(cacheStatus(await ask(world, 'ams', 'http://replay/told/2'))).toEqual(['iad', 'hit'])
-      const skip = ['-H', 'fly-replay-cache-control: skip']
-      expect(cacheStatus(await ask(world, 'ams', 'http://replay/told/3', ...skip))).toEqual([
+      expect(cacheStatus(await ask(world, 'ams', 'http://replay/told/3', ...SKIP))).toEqual([
         ...['ams', 'bypass'],
       ])
       const back = { region: 'ams', cache: { invalidate: true } }
@@ -211,7 +211,6 @@ const KEPT: readonly Row[] = [
     '`fly-replay-cache-allow-bypass: yes` and a client’s `fly-replay-cache-control: skip`',
     'curl',
     async (world) => {
-      const skip = ['-H', 'fly-replay-cache-control: skip']
       for (const [path, allowed, seen] of [
         ['skip', 'yes', ['ams', 'bypass']],
         ['stay', 'no', ['iad', 'hit']],
@@ -221,7 +220,7 @@ const KEPT: readonly Row[] = [
           'fly-replay-cache-allow-bypass': allowed,
         })
         await ask(world, 'ams', url)
-        const again = await ask(world, 'ams', `http://replay/${path}/2`, ...skip)
+        const again = await ask(world, 'ams', `http://replay/${path}/2`, ...SKIP)
         expect(cacheStatus(again)).toEqual(seen)
       }
     },
