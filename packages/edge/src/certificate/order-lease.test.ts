@@ -1,6 +1,7 @@
-import { type Clock, silentLogger } from '@roost/base'
+import { silentLogger } from '@roost/base'
 import type { Host, HostId } from '@roost/core'
 import { describe, expect, test } from 'vitest'
+import { createTickingClock, settled } from '../trial-clock.ts'
 import { createLeaseDesk } from './lease-desk.ts'
 import { withOrderLease } from './order-lease.ts'
 
@@ -13,23 +14,13 @@ const peer = (id: HostId, alive = true) =>
   ({ id, name: id.slice(0, 1), alive }) as Host & {
     readonly alive: boolean
   }
-const settled = () => new Promise((resolve) => setImmediate(resolve))
 
 /** Edges that answer what a test says; `tick` is a quarter of a lease. */
 function setUp(peers = [peer(b), peer(c)]) {
-  let now = 0
-  let next = () => {}
-  const clock: Clock = {
-    now: () => now,
-    sleep: (_ms, signal) =>
-      new Promise((resolve) => {
-        next = resolve
-        signal?.addEventListener('abort', () => resolve(), { once: true })
-      }),
-  }
+  const { clock, elapsedMs, tick } = createTickingClock(15_000)
   const answers = new Map<HostId, HostId | 'granted' | 'silence'>()
   const given = new Set<HostId>()
-  const desk = createLeaseDesk({ self, isAlone: () => true, elapsedMs: () => now })
+  const desk = createLeaseDesk({ self, isAlone: () => true, elapsedMs })
   const work = { aborted: null as string | null, end: () => {} }
   const run = () =>
     withOrderLease(
@@ -50,7 +41,7 @@ function setUp(peers = [peer(b), peer(c)]) {
         clock,
         log: silentLogger,
         leaseMs: 60_000,
-        elapsedMs: () => now,
+        elapsedMs,
         signal: new AbortController().signal,
       },
       (signal) =>
@@ -62,12 +53,6 @@ function setUp(peers = [peer(b), peer(c)]) {
           })
         }),
     )
-  const tick = async () => {
-    await settled()
-    now += 15_000
-    next()
-    await settled()
-  }
   return { answers, given, work, run, tick }
 }
 

@@ -1,6 +1,7 @@
-import { type Clock, silentLogger } from '@roost/base'
+import { silentLogger } from '@roost/base'
 import { ACCESS_LINES_PER_SECOND, type AppName, type RegionCode } from '@roost/core'
 import { afterEach, expect, test } from 'vitest'
+import { createTickingClock, settled } from '../trial-clock.ts'
 import { type AccessWish, createAccessLog } from './access-log.ts'
 import { parseLogLine } from './log-line.ts'
 
@@ -8,20 +9,10 @@ const ends: (() => Promise<void>)[] = []
 afterEach(async () => {
   for (const end of ends.splice(0)) await end()
 })
-const settled = () => new Promise((resolve) => setImmediate(resolve))
 
 /** Each `tick` is a second: one look at a HAProxy that is only its map. */
 function setUp(left: readonly (readonly [string, string])[] = []) {
-  let now = 0
-  let next = () => {}
-  const clock: Clock = {
-    now: () => now,
-    sleep: (_ms, signal) =>
-      new Promise((resolve) => {
-        next = resolve
-        signal?.addEventListener('abort', () => resolve(), { once: true })
-      }),
-  }
+  const { clock, elapsedMs, tick } = createTickingClock(1000)
   const map = new Map<string, string>(left)
   const state = { dead: false, sent: 0 }
   const slots = new Map([
@@ -49,16 +40,10 @@ function setUp(left: readonly (readonly [string, string])[] = []) {
     region: 'ams' as RegionCode,
     host: 'ams-1',
     clock,
-    elapsedMs: () => now,
+    elapsedMs,
     log: silentLogger,
   })
   ends.push(() => log.stop())
-  const tick = async () => {
-    await settled()
-    now += 1000
-    next()
-    await settled()
-  }
   const ask = (change: Partial<AccessWish> = {}) => {
     const leave = new AbortController()
     const wish = { app: 'shop', machine: null, query: false, ...change }

@@ -1,6 +1,7 @@
-import { type Clock, silentLogger } from '@roost/base'
+import { silentLogger } from '@roost/base'
 import type { Host, HostId } from '@roost/core'
 import { afterEach, expect, test } from 'vitest'
+import { createTickingClock, settled } from '../trial-clock.ts'
 import { type EdgeAsker, type Prober, startProber } from './prober.ts'
 
 const host = (id: string) => ({ id: id as HostId, name: id }) as Host
@@ -12,16 +13,7 @@ afterEach(async () => {
 
 /** Each `tick` is a second: one round of questions. */
 function setUp() {
-  let now = 0
-  let next = () => {}
-  const clock: Clock = {
-    now: () => now,
-    sleep: (_ms, signal) =>
-      new Promise((resolve) => {
-        next = resolve
-        signal?.addEventListener('abort', () => resolve(), { once: true })
-      }),
-  }
+  const { clock, elapsedMs, tick } = createTickingClock(1000)
   const state = {
     alive: true,
     serving: true,
@@ -52,18 +44,11 @@ function setUp() {
       state.changes += 1
     },
     clock,
-    elapsedMs: () => now,
+    elapsedMs,
     log: silentLogger,
   })
   probers.push(prober)
-  const settled = () => new Promise((resolve) => setImmediate(resolve))
-  const tick = async () => {
-    await settled()
-    now += 1000
-    next()
-    await settled()
-  }
-  return { prober, state, tick, forgotten, settled }
+  return { prober, state, tick, forgotten }
 }
 
 test('three silences are a death, one answer is a life', async () => {
@@ -96,7 +81,7 @@ test.each(['serving', 'open'] as const)(
 )
 
 test('one busy moment is no longer way', async () => {
-  const { prober, state, tick, settled } = setUp()
+  const { prober, state, tick } = setUp()
   for (let n = 0; n < 3; n++) await tick()
   const before = prober.roundTrips().get(b.id)
   state.delayMs = 60
