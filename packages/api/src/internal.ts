@@ -193,6 +193,8 @@ export const edgeAliveReply = z.object({
   replayed: z.array(replayedApp).optional(),
   /** Requests that it has at work, by key of the route and machine: of apps in several regions, where there are any. */
   at_work: z.record(z.string(), z.record(z.string(), z.number())).optional(),
+  /** The same with those that wait, of apps with a hard limit, where edges together might be above it. Missing before edges shared these. */
+  wanted: z.record(z.string(), z.record(z.string(), z.number())).optional(),
 })
 export type EdgeAliveReply = z.infer<typeof edgeAliveReply>
 

@@ -31,6 +31,7 @@ import { routesOf, settingsOf, zoneOf } from './edge-view.ts'
 import { certificatePaths } from './haproxy/certificate-files.ts'
 import { createEdgeCertificate } from './haproxy/edge-certificate.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
+import type { ObservedProxy } from './haproxy/observed-proxy.ts'
 import { type ProxyStatus, startProxyController } from './haproxy/proxy-controller.ts'
 import { bindsOf, type ProxyFiles, type ProxyShape } from './haproxy/render-config.ts'
 import type { ServiceFiles, ServicePorts } from './haproxy/render-services.ts'
@@ -408,6 +409,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     log,
     lap: async () => numbers.sweep(),
   })
+  let observedSlots: ObservedProxy['slots'] = new Map()
   const controller = startProxyController({
     process: proxy,
     api: {
@@ -422,11 +424,13 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     certificates: certificates.files,
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
     replaying: appsThatReplay,
+    shares: () => spreading.shares(),
     onStatus: () => {
       rezone()
       heartbeat.wake()
     },
     onLook: (observed) => {
+      observedSlots = observed.slots
       hold.look()
       numbers.looked(observed.slots)
     },
@@ -435,13 +439,10 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
   })
   const spreading = startSpreadLoad({
     api: loadApi,
-    region: self.region,
+    self,
     slots: () => controller.slots(),
-    elsewhere: (key) =>
-      prober.replies().flatMap(({ region, at_work: atWork }) => {
-        const mine = atWork?.[key]
-        return mine === undefined ? [] : [{ region, atWork: mine }]
-      }),
+    observed: () => observedSlots,
+    elsewhere: () => prober.replies(),
     clock,
     log,
   })
@@ -518,6 +519,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           round_trip_ms: Object.fromEntries(prober.roundTrips()),
           replayed: [...replaying.told()],
           at_work: spreading.atWork(),
+          wanted: spreading.wanted(),
         }),
         log,
       })

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseEntryName } from './entry.ts'
 import type { ObservedEntry, ObservedProxy } from './observed-proxy.ts'
-import { NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
+import { type LimitShares, NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
 import { isHold } from './render-config.ts'
 
 const HOSTS = '/run/hosts.map'
@@ -96,9 +96,15 @@ function model(start: ObservedProxy = NOTHING_OBSERVED) {
 }
 type Model = ReturnType<typeof model>
 
-const plan = (routes: readonly Route[], proxy: Model, slots = 8): ProxyPlan =>
+const plan = (
+  routes: readonly Route[],
+  proxy: Model,
+  slots = 8,
+  shares: LimitShares = new Map(),
+): ProxyPlan =>
   planChanges({
     routes,
+    shares,
     observed: proxy.observed(),
     slots,
     hostsMap: HOSTS,
@@ -243,6 +249,23 @@ describe('planChanges', () => {
     expect(plan([limit(5)], proxy).commands).toEqual([`set maxconn server s0/${id(1)}.a0 5`])
     settle([limit(5)], proxy)
     expect(plan([limit(null)], proxy).commands).toEqual([`set maxconn server s0/${id(1)}.a0 0`])
+  })
+
+  test('of a limit, what other edges leave is wanted; a HAProxy that starts has all of it', () => {
+    const proxy = model()
+    const routes = [
+      route('shop', [wish(1, 0), wish(2, 0)], {
+        concurrency: { type: 'requests', soft_limit: 1, hard_limit: 5 },
+      }),
+    ]
+    settle(routes, proxy)
+    const shares = new Map([['shop/http', new Map([[id(1) as string, 2]])]])
+    const shared = plan(routes, proxy, 8, shares)
+    expect(shared.commands).toEqual([`set maxconn server s0/${id(1)}.a0 2`])
+    expect(shared.servers.get('s0')?.map(({ maxConnections }) => maxConnections)).toEqual([5, 5])
+    for (const command of shared.commands) proxy.run(command)
+    expect(plan(routes, proxy, 8, shares).commands).toEqual([])
+    expect(plan(routes, proxy).commands).toEqual([`set maxconn server s0/${id(1)}.a0 5`])
   })
 
   test('from whatever was before to whatever is wanted: it settles, serves exactly that, near before far', () => {

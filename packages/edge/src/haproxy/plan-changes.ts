@@ -55,9 +55,13 @@ export interface PlanRequest {
     /** Files of the maps, as HAProxy calls them. */
     readonly maps: { readonly [K in keyof ServiceMaps]: string }
   }
+  /** By key of the route and machine: what other edges leave of a hard limit. What is missing has its whole limit. */
+  readonly shares?: LimitShares
   /** Apps that replay, and the map of their slots. */
   readonly replays?: { readonly apps: ReadonlySet<string>; readonly map: string }
 }
+
+export type LimitShares = ReadonlyMap<string, ReadonlyMap<string, number>>
 
 export const NOTHING_OBSERVED: ObservedProxy = {
   hosts: new Map(),
@@ -117,6 +121,7 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     if (poolOfSlot(slot) === null) continue
     const { kept, added, wanted } = matchEntries(route, existing, patience)
     const before = incoming.length
+    const shares = request.shares?.get(route?.key ?? '')
     if (route !== undefined) {
       servers.set(slot, wanted)
       routeBySlot.set(slot, route)
@@ -131,8 +136,9 @@ export function planChanges(request: PlanRequest): ProxyPlan {
     }
     for (const { entry, found } of kept) {
       const name = `${slot}/${found.name}`
-      if (found.maxConnections !== entry.maxConnections)
-        incoming.push(`set maxconn server ${name} ${entry.maxConnections}`)
+      // Shares are of this moment: a HAProxy that starts has the whole limit until it is looked at.
+      const limit = shares?.get(entry.machine) ?? entry.maxConnections
+      if (found.maxConnections !== limit) incoming.push(`set maxconn server ${name} ${limit}`)
       if (!found.checking) incoming.push(`enable health ${name}`)
       if (found.maint) incoming.push(`set server ${name} state ready`)
       if (found.maint || found.up || found.sessions === 0) continue

@@ -11,7 +11,7 @@ import type { CertificateFiles } from './certificate-files.ts'
 import type { EdgeCertificate } from './edge-certificate.ts'
 import type { HaproxyProcess } from './haproxy-process.ts'
 import { type ObservedProxy, parseMap, parseServers, type ServiceMaps } from './observed-proxy.ts'
-import { NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
+import { type LimitShares, NOTHING_OBSERVED, type ProxyPlan, planChanges } from './plan-changes.ts'
 import { type Pool, type PoolCounts, poolOf } from './pools.ts'
 import { countsOfMark, type ProxyShape, renderConfig } from './render-config.ts'
 import type { RuntimeApi } from './runtime-api.ts'
@@ -80,6 +80,8 @@ export function startProxyController(options: {
   readonly desired: () => DesiredProxy
   /** Apps that replay. */
   readonly replaying: () => ReadonlySet<string>
+  /** Of hard limits, which others decide; here it is seen to that they are kept. */
+  readonly shares: () => LimitShares
   /** Something in `status` changed. */
   readonly onStatus: () => void
   /** HAProxy was looked at, and told what was to be changed. */
@@ -164,6 +166,7 @@ export function startProxyController(options: {
       slots: pools.s,
       hostsMap: shape.files.hostsMap,
       holdSocket: shape.files.holdSocket,
+      shares: options.shares(),
       replays: { apps: options.replaying(), map: shape.files.replayMap },
       secureMap: shape.https ? shape.files.secureMap : null,
       ...(services === undefined

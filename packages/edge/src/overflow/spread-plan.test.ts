@@ -36,6 +36,7 @@ const server = (n: number, role: string, more: Partial<ServerLoad> = {}): Server
   up: true,
   load: 0,
   weight: 100,
+  maxConnections: 20,
   ...more,
 })
 const plan = (
@@ -165,16 +166,16 @@ describe('what a slot uses of farther regions', () => {
 
 test('statistics of a slot: what is at work, what waits', () => {
   const csv = [
-    '# pxname,svname,qcur,scur,status,weight,addr,',
-    's1,00000000000001.a0,1,4,UP,100,10.210.4.1:8080,',
-    's1,00000000000002.o0,0,2,MAINT,30,10.210.4.2:8080,',
-    's1,BACKEND,7,6,UP,100,,',
+    '# pxname,svname,qcur,scur,slim,status,weight,addr,',
+    's1,00000000000001.a0,1,4,20,UP,100,10.210.4.1:8080,',
+    's1,00000000000002.o0,0,2,,MAINT,30,10.210.4.2:8080,',
+    's1,BACKEND,7,6,200,UP,100,,',
   ].join('\n')
   expect(parseLoad(csv)).toEqual({
     queued: 7,
     servers: [
       server(1, 'a', { load: 5 }),
-      server(2, 'o', { load: 2, weight: 30, maint: true, up: false }),
+      server(2, 'o', { load: 2, weight: 30, maint: true, up: false, maxConnections: 0 }),
     ],
   })
 })

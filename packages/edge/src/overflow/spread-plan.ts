@@ -27,9 +27,11 @@ export interface ServerLoad {
   /** At work and waiting. */
   readonly load: number
   readonly weight: number
+  /** Requests at once, others queue; 0 is no limit. */
+  readonly maxConnections: number
 }
 
-const COLUMNS = ['svname', 'addr', 'status', 'scur', 'qcur', 'weight'] as const
+const COLUMNS = ['svname', 'addr', 'status', 'scur', 'qcur', 'slim', 'weight'] as const
 
 export function parseLoad(csv: string): SlotLoad {
   let queued = 0
@@ -46,6 +48,7 @@ export function parseLoad(csv: string): SlotLoad {
         up: status.startsWith('UP') || status === 'no check',
         load: Number(at('scur')) + Number(at('qcur')),
         weight: Number(at('weight')),
+        maxConnections: Number(at('slim')),
       })
     }
   }

@@ -1,0 +1,132 @@
+import { Agent, request } from 'node:http'
+import type { Host } from '@roost/core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { raiseEdges, type TrialEdges } from '../certificate/trial-edges.ts'
+import { app, type Backend, DOMAIN, openTrial, until } from '../trial-edge.ts'
+
+/** Two edges of a region that tell each other what they have at work, and one machine behind both. */
+const HARD = 10
+const trial = await openTrial(8)
+let edges: TrialEdges
+let one: Backend
+beforeAll(async () => {
+  edges = await raiseEdges({
+    net: `127.${190 + (process.pid % 60)}.${process.pid % 250}`,
+    port: 19280,
+  })
+  one = await trial.backend(1)
+  edges.server.put('machine', one.machine, trial.view(one, { soft: HARD, hard: HARD }))
+  await Promise.all([edges.start('a'), edges.start('b')])
+})
+afterAll(async () => {
+  await edges?.close()
+  await trial.cleanUp()
+  await trial.close()
+})
+
+function get(to: Host, agent: Agent): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const asking = request(
+      {
+        host: to.publicAddress,
+        port: edges.httpPort,
+        path: '/?ms=50',
+        headers: { host: `shop.${DOMAIN}` },
+        agent,
+        timeout: 10_000,
+      },
+      (reply) => {
+        reply.on('error', reject)
+        reply.on('end', () => resolve(reply.statusCode ?? 0)).resume()
+      },
+    )
+    asking.on('timeout', () => asking.destroy(new Error('no reply')))
+    asking.on('error', reject)
+    asking.end()
+  })
+}
+
+/** So many requests at once by one edge, each followed by the next, until told otherwise. */
+function crowd(letter: string, size: number) {
+  const to = edges.edges.find((edge) => edge.letter === letter)?.host as Host
+  const going = { on: true }
+  const agent = new Agent({ keepAlive: true })
+  const failures: string[] = []
+  let done = 0
+  const clients = Array.from({ length: size }, async () => {
+    while (going.on) {
+      const status = await get(to, agent).catch((error: Error) => error.message)
+      done += 1
+      if (status !== 200) failures.push(`${letter}: ${status}`)
+    }
+  })
+  return {
+    failures,
+    done: () => done,
+    async stop() {
+      going.on = false
+      await Promise.all(clients)
+      agent.destroy()
+    },
+  }
+}
+type Crowd = ReturnType<typeof crowd>
+
+/** The most at once while so many are answered. */
+async function mostDuring(answers: number, crowds: readonly Crowd[]): Promise<number> {
+  const done = () => crowds.reduce((sum, one) => sum + one.done(), 0)
+  const from = done()
+  one.busy.most = one.busy.now
+  await until(`${answers} are answered`, () => done() >= from + answers, 30_000)
+  return one.busy.most
+}
+const isKept = (crowds: readonly Crowd[]) =>
+  until('the hard limit is kept', async () => (await mostDuring(100, crowds)) <= HARD, 15_000)
+
+test('a hard limit holds for two edges together, none of them starves, and who is left alone has all of it', async () => {
+  const [a, b] = [crowd('a', 20), crowd('b', 20)]
+  const began = performance.now()
+  await until('both are answered', () => a.done() > 0 && b.done() > 0)
+  await isKept([a, b])
+  process.stdout.write(`kept after ${Math.round(performance.now() - began)} ms\n`)
+  const before = [a.done(), b.done()]
+  expect(await mostDuring(1000, [a, b])).toBe(HARD)
+  const [ofA = 0, ofB = 0] = [a, b].map((one, n) => one.done() - (before[n] ?? 0))
+  process.stdout.write(`answered by a ${ofA}, by b ${ofB}\n`)
+  expect(Math.min(ofA, ofB)).toBeGreaterThan(350)
+
+  // Who asks for little gets its turn beside who asks for much.
+  await b.stop()
+  const few = crowd('b', 1)
+  await isKept([a, few])
+  const turns = few.done()
+  expect(await mostDuring(500, [a])).toBeLessThanOrEqual(HARD)
+  expect(few.done() - turns).toBeGreaterThan(20)
+  await few.stop()
+  await until('who is left alone has all of it', () => one.busy.now === HARD)
+  await a.stop()
+  expect([...a.failures, ...b.failures, ...few.failures]).toEqual([])
+})
+
+test('an edge that is started anew or falls silent changes nothing for long', async () => {
+  const [a, b] = [crowd('a', 15), crowd('b', 15)]
+  await isKept([a, b])
+  // Another HAProxy takes over: there are more apps than slots.
+  const worker = await edges.workerOf('a')
+  for (let n = 0; n < 8; n++) {
+    const more = { id: `${n + 2}`.padStart(14, '0') as never, app: `more-${n}` }
+    edges.server.put('app', more.app, app(more.app))
+    edges.server.put('machine', more.id, trial.view(one, more))
+  }
+  await until('it was reloaded', async () => (await edges.workerOf('a')) !== worker)
+  await isKept([a, b])
+  expect(await mostDuring(400, [a, b])).toBeLessThanOrEqual(HARD)
+
+  // Its last word was that it wants half.
+  const stopped = a.stop()
+  await edges.kill('a')
+  await stopped
+  await until('the other has all of it', () => one.busy.now === HARD)
+  await b.stop()
+  expect([...a.failures, ...b.failures]).toEqual([])
+})
