@@ -519,7 +519,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
           round_trip_ms: Object.fromEntries(prober.roundTrips()),
           replayed: [...replaying.told()],
           at_work: spreading.atWork(),
-          wanted: spreading.wanted(),
+          wanted: spreading.tellWanted(),
         }),
         log,
       })

@@ -2,11 +2,15 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { limitShare } from './limit-share.ts'
 
-/** What each of the edges would set, each of which knows what all want. */
+/** What each of the edges would set when each knows what all want. */
 function shares(limit: number, wanted: readonly number[]): readonly number[] {
   const users = wanted.map((n, at) => ({ edge: `e${at}`, wanted: n }))
   return users.map((self) =>
-    limitShare({ limit, self, others: users.filter((user) => user !== self).reverse() }),
+    limitShare({
+      limit,
+      self: { ...self, told: self.wanted },
+      others: users.filter((user) => user !== self).reverse(),
+    }),
   )
 }
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0)
@@ -45,10 +49,23 @@ describe('the share of a hard limit', () => {
     const seen = (mine: number, theirs: number) =>
       limitShare({
         limit: 10,
-        self: { edge: 'a', wanted: mine },
+        self: { edge: 'a', wanted: mine, told: mine },
         others: [{ edge: 'b', wanted: theirs }],
       })
     expect([seen(20, 20), seen(20, 19), seen(19, 20), seen(21, 20)]).toEqual([5, 5, 5, 5])
+  })
+
+  test('of what nobody was told of yet, what is free; the rest when it was told', () => {
+    const seen = (wanted: number, told: number, theirs: number) =>
+      limitShare({
+        limit: 10,
+        self: { edge: 'a', wanted, told },
+        others: [{ edge: 'b', wanted: theirs }],
+      })
+    expect([seen(20, 0, 10), seen(20, 20, 10)]).toEqual([1, 7])
+    expect([seen(20, 0, 6), seen(20, 2, 6), seen(20, 5, 6)]).toEqual([4, 4, 5])
+    // What it gave up it leaves once that was told.
+    expect([seen(0, 20, 20), seen(0, 0, 20)]).toEqual([5, 1])
   })
 
   test('whatever they want: never more than the limit together, or one for each; those that want nothing leave all', () => {
@@ -76,8 +93,8 @@ describe('the share of a hard limit', () => {
         const used = got.map((share, n) => Math.min(share, wanted[n] ?? 0))
         const busy = wanted.filter((n) => n > 0).length
         expect(sum(used)).toBe(Math.min(sum(wanted), Math.max(limit, busy)))
+        // Two that want the same may differ by the one that can't be halved.
         for (const [n, mine] of wanted.entries())
-          // Two that want the same may differ by the one that can't be halved.
           for (const [m, theirs] of wanted.entries())
             if (mine > theirs && theirs > 0)
               expect(got[n]).toBeGreaterThanOrEqual((got[m] ?? 0) - 1)
@@ -100,6 +117,7 @@ describe('the share of a hard limit', () => {
         (limit, made) => {
           let share = made.map(({ from }) => from)
           const heard = made.map(() => made.map(() => 0))
+          let told = made.map(() => 0)
           for (let round = 0; round < 16; round++) {
             const wanted = made.map(({ clients }, n) => {
               const working = Math.min(clients, share[n] ?? 0)
@@ -112,9 +130,11 @@ describe('the share of a hard limit', () => {
                   (heard[n] as number[])[m] = wanted[m] ?? 0
             share = made.map((_, n) => {
               const users = (heard[n] ?? []).map((w, m) => ({ edge: `e${m}`, wanted: w }))
-              const self = users[n] as { edge: string; wanted: number }
-              return limitShare({ limit, self, others: users.filter((user) => user !== self) })
+              const [self] = users.splice(n, 1)
+              if (self === undefined) throw new Error('each hears itself')
+              return limitShare({ limit, self: { ...self, told: told[n] ?? 0 }, others: users })
             })
+            told = wanted
           }
           const used = made.map(({ clients }, n) => Math.min(clients, share[n] ?? 0))
           const busy = made.filter(({ clients }) => clients > 0)

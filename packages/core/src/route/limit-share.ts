@@ -6,6 +6,9 @@
  *   for equally long, as in one line.
  * Edges that want nothing leave all. What one wants does not depend on its share (who does not get in waits in line, and counts), so shares
  * settle as soon as all have heard of each other.
+ *
+ * They hear late: an edge that wants more than it has told takes of that what is free by the others' word, and what they must give up for
+ * it only once they could know.
  */
 export interface LimitUser {
   readonly edge: string
@@ -19,12 +22,21 @@ const GRAIN = 1e-9
 /** How many requests `self` may have at work at once: whole, at least 1. `limit` is of the machine, at least 1. */
 export function limitShare(at: {
   readonly limit: number
-  readonly self: LimitUser
+  /** `told`: what it said last that it wants. */
+  readonly self: LimitUser & { readonly told: number }
   readonly others: readonly LimitUser[]
 }): number {
-  const { limit, self } = at
+  const { limit, others } = at
+  const { edge, wanted, told } = at.self
+  const free = agreed(limit, { edge, wanted: 0 }, others)
+  const now = agreed(limit, { edge, wanted }, others)
+  return Math.max(agreed(limit, { edge, wanted: told }, others), Math.min(now, free))
+}
+
+/** What all come to who know the same. */
+function agreed(limit: number, self: LimitUser, others: readonly LimitUser[]): number {
   // In one order everywhere: sums of fractions depend on it.
-  const users = [self, ...at.others]
+  const users = [self, ...others]
     .filter(({ wanted }) => wanted > 0)
     .map(({ edge, wanted }) => ({ edge, wanted: Math.max(1, wanted) }))
     .sort((a, b) => (a.edge < b.edge ? -1 : 1))

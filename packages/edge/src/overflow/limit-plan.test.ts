@@ -34,7 +34,7 @@ const server = (n: number, role: string, more: Partial<ServerLoad> = {}): Server
 const plan = (
   servers: readonly ServerLoad[],
   elsewhere: Readonly<Record<number, number>>,
-  options: { queued?: number; before?: LimitState } = {},
+  options: { queued?: number; before?: LimitState; told?: Record<string, number> } = {},
 ) => {
   const wanted = Object.fromEntries(Object.entries(elsewhere).map(([n, w]) => [id(Number(n)), w]))
   return planLimits({
@@ -43,6 +43,7 @@ const plan = (
     edge: 'a',
     seen: { servers, queued: options.queued ?? 0 },
     elsewhere: [{ edge: 'b', wanted }],
+    told: options.told ?? {},
     before: options.before ?? null,
   })
 }
@@ -57,7 +58,7 @@ describe('what a slot sends to machines to which others send as well', () => {
       server(3, 'b'),
       server(3, 'o', { maint: true }),
     ]
-    expect(brief(plan(servers, { 1: 4, 3: 30 }))).toEqual([
+    expect(brief(plan(servers, { 1: 4, 3: 30 }, { told: { [id(1)]: 2 } }))).toEqual([
       'set maxconn server s1/m1.a0 4',
       'set maxconn server s1/m3.b0 1',
       'set maxconn server s1/m3.o0 1',

@@ -35,9 +35,11 @@ export function planLimits(options: {
   readonly edge: string
   readonly seen: SlotLoad
   readonly elsewhere: readonly WantedElsewhere[]
+  /** What others were told last that this edge wants. */
+  readonly told: Requests
   readonly before: LimitState | null
 }): { readonly state: LimitState | null; readonly commands: readonly string[] } {
-  const { slot, route, edge, seen, elsewhere, before } = options
+  const { slot, route, edge, seen, elsewhere, told, before } = options
   const limit = hardLimitOf(route)
   if (limit === null) return { state: null, commands: [] }
   const looks = [...(before?.looks ?? []), wantedOf(seen)].slice(-LOOKS_KEPT)
@@ -48,7 +50,7 @@ export function planLimits(options: {
       const theirs = one.wanted[machine] ?? 0
       return theirs > 0 ? [{ edge: one.edge, wanted: theirs }] : []
     })
-    const self = { edge, wanted: wanted[machine] ?? 0 }
+    const self = { edge, wanted: wanted[machine] ?? 0, told: told[machine] ?? 0 }
     if (others.length > 0) shares.set(machine, limitShare({ limit, self, others }))
   }
   // What was never shared is not touched: the controller has it.

@@ -105,7 +105,14 @@ function setUp(hardLimit: number | null = 10) {
       await settled()
     }
   }
-  return { haproxy, state, spreading, look }
+  /** Each look is followed by a question of another edge. */
+  const lookAndTell = async (times: number) => {
+    for (let n = 0; n < times; n++) {
+      await look()
+      spreading.tellWanted()
+    }
+  }
+  return { haproxy, state, spreading, look, lookAndTell }
 }
 
 describe('a hard limit of which several edges have a part', () => {
@@ -119,7 +126,7 @@ describe('a hard limit of which several edges have a part', () => {
     unlimited.state.replies = [wants('b', 50)]
     await unlimited.look(5)
     expect(unlimited.haproxy.sent).toEqual([])
-    expect(unlimited.spreading.wanted()).toEqual({})
+    expect(unlimited.spreading.tellWanted()).toEqual({})
   })
 
   test('is set to what the others leave, and what waits is wanted as well', async () => {
@@ -130,10 +137,13 @@ describe('a hard limit of which several edges have a part', () => {
     haproxy.working = 3
     haproxy.queued = 18
     await look()
+    // What they have to give up for it, they must hear of first.
+    expect(haproxy.limit).toBe(3)
+    expect(spreading.tellWanted()).toEqual({ [KEY]: { [MACHINE]: 21 } })
+    await look()
     // 21 of 28.
     expect(haproxy.limit).toBe(7)
     expect(spreading.shares().get(KEY)?.get(MACHINE)).toBe(7)
-    expect(spreading.wanted()).toEqual({ [KEY]: { [MACHINE]: 21 } })
     const before = haproxy.sent.length
     await look(3)
     expect(haproxy.sent.slice(before).every((command) => command.startsWith('show'))).toBe(true)
@@ -157,10 +167,10 @@ describe('a hard limit of which several edges have a part', () => {
   })
 
   test('is set again in a HAProxy that was started anew, and follows a new limit', async () => {
-    const { haproxy, state, look } = setUp()
+    const { haproxy, state, look, lookAndTell } = setUp()
     state.replies = [wants('b', 20)]
     haproxy.working = 20
-    await look(2)
+    await lookAndTell(2)
     expect(haproxy.limit).toBe(5)
     haproxy.limit = 10
     await look()
@@ -172,14 +182,14 @@ describe('a hard limit of which several edges have a part', () => {
   })
 
   test('follows the most that was wanted in a second, not each request', async () => {
-    const { haproxy, state, look } = setUp()
+    const { haproxy, state, lookAndTell } = setUp()
     state.replies = [wants('b', 20)]
     haproxy.working = 20
-    await look(2)
+    await lookAndTell(2)
     haproxy.working = 1
-    await look(9)
+    await lookAndTell(9)
     expect(haproxy.limit).toBe(5)
-    await look()
+    await lookAndTell(2)
     expect(haproxy.limit).toBe(1)
   })
 
@@ -192,7 +202,7 @@ describe('a hard limit of which several edges have a part', () => {
 
   test('is told of only where the edges together might be above it', () => {
     const { haproxy, state, spreading } = setUp()
-    const mine = () => spreading.wanted()[KEY]?.[MACHINE]
+    const mine = () => spreading.tellWanted()[KEY]?.[MACHINE]
     state.replies = [told('b', {})]
     haproxy.working = 4
     expect(mine()).toBe(undefined)

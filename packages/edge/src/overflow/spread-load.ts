@@ -18,9 +18,9 @@ export interface SpreadLoad {
   atWork(): RequestsByRoute
   /**
    * The same with what waits, of hard limits: only where the edges together might be above one, for which at least one of them
-   * must have its even part of it.
+   * must have its even part of it. It is for other edges: from then on it counts as told.
    */
-  wanted(): RequestsByRoute
+  tellWanted(): RequestsByRoute
   /** What others leave of hard limits. */
   shares(): LimitShares
   stop(): Promise<void>
@@ -50,6 +50,7 @@ export function startSpreadLoad(options: {
   const atWork = new Map<string, Requests>()
   /** By key of the route. */
   const limits = new Map<string, LimitState>()
+  let wantedAsTold: RequestsByRoute = {}
   const busy = new Set<string>()
   let turn = 0
 
@@ -89,7 +90,15 @@ export function startSpreadLoad(options: {
       else atWork.delete(route.key)
       if (isShared(route)) {
         const was = limits.get(route.key) ?? null
-        const shared = planLimits({ slot, route, edge: self.host, seen, elsewhere, before: was })
+        const shared = planLimits({
+          slot,
+          route,
+          edge: self.host,
+          seen,
+          elsewhere,
+          told: wantedAsTold[route.key] ?? {},
+          before: was,
+        })
         // Known before it is done, or the controller would take it back.
         if (shared.state === null) limits.delete(route.key)
         else limits.set(route.key, shared.state)
@@ -115,7 +124,7 @@ export function startSpreadLoad(options: {
   })
   return {
     atWork: () => Object.fromEntries(atWork),
-    wanted() {
+    tellWanted() {
       const observed = options.observed()
       const theirs = options.elsewhere().map(wantedBy)
       // Who asks is there, heard or not.
@@ -132,6 +141,7 @@ export function startSpreadLoad(options: {
         )
         if (worth.length > 0) wanted[route.key] = Object.fromEntries(worth)
       }
+      wantedAsTold = wanted
       return wanted
     },
     shares: () => new Map([...limits].map(([key, { shares }]) => [key, shares])),
