@@ -125,7 +125,7 @@ const LIMITS: readonly Row[] = [
     ...differs(
       'limits-over-all-edges',
       'Limits count what a machine has from all edges together',
-      'they do, but edges hear of each other a second late: when a second one begins, both together may give a machine twice its hard limit for so long; and each may always give it one request',
+      'they do, but edges hear of each other a second or two late: for so long, several that begin at once may each give a machine its hard limit; and each may always give it one request',
     ),
     elsewhere: {
       file: 'packages/edge/src/overflow/limit-plan.integration.test.ts',

@@ -181,6 +181,20 @@ describe('a hard limit of which several edges have a part', () => {
     expect(haproxy.limit).toBe(20)
   })
 
+  test('that is taken away is shared no more, also where it is looked at for other reasons', async () => {
+    const { haproxy, state, spreading, look } = setUp()
+    const { targets, concurrency } = state.route
+    const far = targets.map((target) => ({ ...target, rank: 1 }))
+    state.route = { ...state.route, targets: [...targets, ...far] }
+    state.replies = [wants('b', 20)]
+    haproxy.working = 2
+    await look(2)
+    expect(spreading.shares().size).toBe(1)
+    state.route = { ...state.route, concurrency: { ...concurrency, hard_limit: null } }
+    await look()
+    expect(spreading.shares().size).toBe(0)
+  })
+
   test('follows the most that was wanted in a second, not each request', async () => {
     const { haproxy, state, lookAndTell } = setUp()
     state.replies = [wants('b', 20)]
