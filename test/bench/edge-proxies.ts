@@ -53,7 +53,7 @@ export function startOthers(plan: ProxyPlan): {
     return file
   }
   const haproxy = (name: string, text: string) =>
-    start(['haproxy', '-q', '-db', '-f', write(`${name}.cfg`, text)])
+    start(['haproxy', '-db', '-f', write(`${name}.cfg`, text)])
 
   const hosts = write('hosts.map', `${plan.hostname} s0\n`)
   const proxies = [
@@ -127,9 +127,10 @@ function sameRules(
       own(kept('frontend https')),
       `  bind ${AT}:${port + 1} ssl crt ${certificate} alpn h2,http/1.1`,
     ),
-    ...['frontend hold', 'backend replay', 'frontend again', 'backend empty'].map((name) =>
-      own(kept(name)),
-    ),
+    ...[
+      ...['backend sources', 'backend source_requests', 'frontend hold', 'backend replay'],
+      ...['backend files', 'frontend again', 'backend empty'],
+    ].map((name) => own(kept(name))),
     own(kept('backend s0'))
       .replace(/^ {2}server hold\..*$/m, '')
       .replace(/^ {2}server .*\n/gm, '')
