@@ -63,15 +63,13 @@ test('a file is looked for in the newest image, at the nearest hosts that have i
     machine('2', 'iad', { image: 'b', startedAt: 21 }),
     machine('3', 'ams', { image: 'a', startedAt: 10 }),
   ])
+  const of = { guestPath: '/app/public', urlPrefix: '/assets/' }
   expect(staticFilesAt(folders, '/assets/css/a%20b.css')).toEqual([
     {
-      ...{ image: image('b'), guestPath: '/app/public', path: 'css/a b.css' },
-      hosts: ['host-iad', 'host-syd'],
+      folder: { ...of, image: image('b'), hosts: ['host-iad', 'host-syd'] },
+      path: 'css/a b.css',
     },
-    {
-      ...{ image: image('a'), guestPath: '/app/public', path: 'css/a b.css' },
-      hosts: ['host-ams'],
-    },
+    { folder: { ...of, image: image('a'), hosts: ['host-ams'] }, path: 'css/a b.css' },
   ])
 })
 
@@ -86,7 +84,7 @@ test('of prefixes that contain each other, the longest comes first; `/` is one',
   const prefixes = { '/': '/public', '/assets/': '/app/assets' }
   const folders = foldersOf([machine('1', 'ams', { image: 'a', startedAt: 1, prefixes })])
   const found = (path: string) =>
-    staticFilesAt(folders, path).map((file) => `${file.guestPath} ${file.path}`)
+    staticFilesAt(folders, path).map((file) => `${file.folder.guestPath} ${file.path}`)
   expect(found('/assets/x.js')).toEqual(['/app/assets x.js', '/public assets/x.js'])
   expect(found('/robots.txt')).toEqual(['/public robots.txt'])
   expect(found('/')).toEqual([])

@@ -10,12 +10,6 @@ export interface MachineStatics {
   readonly folders: readonly Pick<MachineStatic, 'guest_path' | 'url_prefix'>[]
 }
 
-/** A file that may be in a folder, and where that is. */
-export interface StaticFile extends Pick<StaticFolder, 'image' | 'guestPath' | 'hosts'> {
-  /** Below `guestPath`: without a slash at its beginning, decoded. */
-  readonly path: string
-}
-
 /** Images that are looked into for one request: more than two serve side by side only while releases overtake each other. */
 const IMAGES_MAX = 3
 const HOSTS_MAX = 2
@@ -48,14 +42,18 @@ export function staticsOf(serving: readonly Serving[], ranks: Ranks): Pick<Route
   return statics.length === 0 ? {} : { statics }
 }
 
-/** `path`: of a URL, as the client wrote it, without its query. Who asks for what is no plain file name gets it from the app. */
-export function staticFilesAt(
-  folders: readonly StaticFolder[],
+/**
+ * In which folders a file may be, and as what: without a slash at its beginning, decoded. `path`: of a URL, as the client wrote it, without its query. Who
+ * asks for what is no plain file name gets it from the app.
+ */
+export function staticFilesAt<F extends Pick<StaticFolder, 'urlPrefix'>>(
+  folders: readonly F[],
   path: string,
-): readonly StaticFile[] {
-  return folders.flatMap(({ urlPrefix, image, guestPath, hosts }) => {
+): readonly { readonly folder: F; readonly path: string }[] {
+  return folders.flatMap((folder) => {
+    const { urlPrefix } = folder
     const inside = path.startsWith(urlPrefix) ? plainPath(path.slice(urlPrefix.length)) : null
-    return inside === null ? [] : [{ image, guestPath, hosts, path: inside }]
+    return inside === null ? [] : [{ folder, path: inside }]
   })
 }
 

@@ -87,14 +87,15 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
     `backend ${REPLAY_BACKEND}`,
     // As it was found: host name, and port where that is no usual one.
     '  http-request set-header roost-host %[var(txn.host)]',
-    ...replayers(files, REPLAYED_MAX),
+    ...replayers(files, `maxconn ${REPLAYED_MAX} pool-max-conn 0`),
     '',
     `backend ${FILES_BACKEND}`,
     '  http-request set-header roost-host %[var(txn.host)]',
     '  http-request set-header roost-files 1',
     // No machine did.
     '  http-response set-var(txn.answered) str(file) if { res.hdr(roost-answered) -m str file }',
-    ...replayers(files, FILES_MAX),
+    // Kept, since all of these may be asked twice.
+    ...replayers(files, `maxconn ${FILES_MAX}`),
     '',
     'frontend again',
     `  bind abns@${files.againSocket}`,
@@ -116,9 +117,9 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
   ]
 }
 
-function replayers(files: SteerFiles, max: number): string[] {
+function replayers(files: SteerFiles, options: string): string[] {
   return [
-    `  server replayer abns@${files.replaySocket} maxconn ${max} pool-max-conn 0 check inter 500ms fastinter 200ms downinter 200ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
-    `  server direct abns@${files.againSocket} maxconn ${max} pool-max-conn 0 backup`,
+    `  server replayer abns@${files.replaySocket} ${options} check inter 500ms fastinter 200ms downinter 200ms rise 1 fall 2 observe layer4 error-limit 1 on-error mark-down`,
+    `  server direct abns@${files.againSocket} ${options} backup`,
   ]
 }

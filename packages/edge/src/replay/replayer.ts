@@ -2,8 +2,7 @@ import { createServer, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { abstractPath } from '../haproxy/abstract-path.ts'
-import { createFarFolders } from '../statics/far-folders.ts'
-import { FILES_HEADER, serveStatic } from '../statics/serve-static.ts'
+import { createServeStatic, FILES_HEADER } from '../statics/serve-static.ts'
 import { createBodyRoom } from './body-room.ts'
 import { carry } from './carry.ts'
 import { type Exchange, exchangeOf, hasBody, responseOn } from './exchange.ts'
@@ -37,6 +36,7 @@ export interface Replayer {
 /** An edge that stays on the line says so by this header. */
 export const ATTACH_HEADER = 'roost-attach'
 const HEADER_BYTES_MAX = 65_536
+const KEPT_MS = 60_000
 /** What is above passes through, and can't be sent on. */
 const BODIES_BYTES_MAX = 64 * 1_048_576
 
@@ -46,11 +46,15 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   let attached = 0
   let restingSince = performance.now()
 
-  const far = createFarFolders({ port: options.statics?.listen.port ?? 0 })
+  const { statics, steerSocket } = options
+  const serveStatic =
+    statics && createServeStatic({ steerSocket, dir: statics.dir, port: statics.listen.port })
   const room = createBodyRoom(BODIES_BYTES_MAX)
   const server: Server = createServer({
     maxHeaderSize: HEADER_BYTES_MAX,
     requestTimeout: 0,
+    // HAProxy lets go of a connection first: who closes it may meet a request.
+    keepAliveTimeout: KEPT_MS,
     // One with a body can be refused or answered, but not go on with another protocol: its body would be taken for that.
     shouldUpgradeCallback: (request) => !hasBody(request),
   })
@@ -63,12 +67,8 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
     answer(exchange).catch(() => exchange.say(500, 'The edge could not handle this request.'))
   }
   async function answer(exchange: Exchange): Promise<void> {
-    const { statics, steerSocket } = options
     const mayBeFile = exchange.request.headers[FILES_HEADER] !== undefined
-    if (mayBeFile && statics !== undefined && exchange.upgrade === null) {
-      const isServed = await serveStatic(exchange, { steerSocket, dir: statics.dir, far })
-      if (isServed) return
-    }
+    if (mayBeFile && exchange.upgrade === null && (await serveStatic?.(exchange))) return
     await carry(exchange, { ...options, store, now: Date.now })
   }
   server.on('request', (request, response) => {

@@ -6,7 +6,7 @@ import { abstractPath } from '../haproxy/abstract-path.ts'
  * What is asked of an edge about single requests, a line each, over an abstract socket:
  * - by HAProxy: `steer HOST FORCE-REGION FORCE-INSTANCE PREFER-REGION PREFER-INSTANCE`, answered with `to SERVER forced|preferred`,
  *   `any` or `no SECONDS TEXT`; and `learn HOST`, answered with `ok` or `no`. Words are separated by tabs, some are empty.
- * - by the replayer: `replay JSON` and `files JSON`, answered with JSON.
+ * - by the replayer: `replay JSON` and `files HOST`, answered with JSON.
  */
 export interface ReplayQuestion {
   /** Of the request: tells which app it came to. */
@@ -36,19 +36,12 @@ export type ReplayAnswer =
       readonly fromRegion: string
     }
 
-/** Which files a request may be for. */
-export interface FilesQuestion {
-  readonly host: string
-  /** As the client wrote it, without its query. */
-  readonly path: string
-}
+/** Folders of images whose files are served under a host name, in the order in which a file is looked for. */
 export interface FilesAnswer {
-  /** In the order in which they are looked for. */
-  readonly files: readonly {
+  readonly folders: readonly {
     /** See `staticFolderName`. */
     readonly folder: string
-    /** Below it, decoded. */
-    readonly path: string
+    readonly urlPrefix: string
     /** Mesh addresses of other hosts that have it. */
     readonly hosts: readonly string[]
   }[]

@@ -11,7 +11,6 @@ import {
   type ReplayAim,
   type ReplayCandidate,
   type Route,
-  staticFilesAt,
 } from '@roost/core'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { type ObservedEntry, parseServers } from '../haproxy/observed-proxy.ts'
@@ -19,7 +18,6 @@ import type { RuntimeApi } from '../haproxy/runtime-api.ts'
 import {
   aimOfHeaders,
   type FilesAnswer,
-  type FilesQuestion,
   type ReplayAnswer,
   type ReplayQuestion,
 } from './steer-question.ts'
@@ -161,13 +159,13 @@ export function createSteerRequests(options: {
     return no(chosen, 'No machine that the request was sent on to can answer now.')
   }
 
-  function files({ host, path }: FilesQuestion): FilesAnswer {
-    const found = staticFilesAt(byHost(host)?.statics ?? [], path)
+  function files(host: string): FilesAnswer {
+    const folders = byHost(host)?.statics ?? []
     return {
-      files: found.map((file) => ({
-        folder: staticFolderName(file.image, file.guestPath),
-        path: file.path,
-        hosts: file.hosts.flatMap((id) => options.addressOf(id) ?? []),
+      folders: folders.map(({ image, guestPath, urlPrefix, hosts }) => ({
+        folder: staticFolderName(image, guestPath),
+        urlPrefix,
+        hosts: hosts.flatMap((id) => options.addressOf(id) ?? []),
       })),
     }
   }
@@ -183,8 +181,7 @@ export function createSteerRequests(options: {
     if (verb === 'learn') return learn(words[0] ?? '')
     if (verb === 'replay')
       return JSON.stringify(await replay(JSON.parse(words.join('\t')) as ReplayQuestion, signal))
-    if (verb === 'files')
-      return JSON.stringify(files(JSON.parse(words.join('\t')) as FilesQuestion))
+    if (verb === 'files') return JSON.stringify(files(words[0] ?? ''))
     throw new Error(`no such question: ${verb.slice(0, 20)}`)
   }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { staticFolderName } from '@roost/base'
 import { afterEach, expect, test } from 'vitest'
 import { createFarFolders } from './far-folders.ts'
+import { createFolderNames } from './folder-names.ts'
 import { openStaticsPort } from './statics-port.ts'
 
 const closers: (() => Promise<unknown>)[] = []
@@ -37,7 +38,7 @@ function asked(path: string, headers: Record<string, string> = {}, hosts = ['127
 
 test('a file of another host comes with its conditions and ranges; what is none is known without asking', async () => {
   const { port } = await hostWith({ 'a b.txt': 'text', 'css/x.css': 'p{}' })
-  const far = createFarFolders({ port })
+  const far = createFarFolders({ port, names: createFolderNames() })
   expect(await bodyOf(await far.fetch(asked('a b.txt')))).toBe('text')
   const css = await far.fetch(asked('css/x.css', { range: 'bytes=0-0' }))
   expect([css?.statusCode, css?.headers['content-type'], await bodyOf(css)]).toEqual([
@@ -52,7 +53,7 @@ test('a file of another host comes with its conditions and ranges; what is none 
 
 test('a host that does not answer, or has nothing, is passed over', async () => {
   const { port } = await hostWith({ 'a.txt': 'text' })
-  const far = createFarFolders({ port })
+  const far = createFarFolders({ port, names: createFolderNames() })
   expect(await bodyOf(await far.fetch(asked('a.txt', {}, ['127.0.0.2', '127.0.0.1'])))).toBe('text')
   const other = { ...asked('a.txt'), folder: folder.replace('a', 'b') }
   expect(await far.fetch(other)).toBeNull()
@@ -64,7 +65,7 @@ test('a list that is not one or does not end is no list, and is asked for again 
   await new Promise((resolve) => server.once('listening', resolve))
   closers.push(() => new Promise((closed) => server.close(closed)))
   const { port } = server.address() as { port: number }
-  const far = createFarFolders({ port })
+  const far = createFarFolders({ port, names: createFolderNames() })
   expect(await far.fetch(asked('a.txt'))).toBeNull()
   said.text = '["a.txt"]'
   const deadline = Date.now() + 10_000

@@ -1,4 +1,5 @@
 import { type IncomingMessage, request } from 'node:http'
+import type { FolderNames } from './folder-names.ts'
 import { encodePath } from './static-folder.ts'
 
 /** Files of folders that another host has. Which files a folder has is asked once: what is none of them costs no way there and back. */
@@ -14,57 +15,32 @@ export interface FarFolders {
   }): Promise<IncomingMessage | null>
 }
 
-const LISTS_MAX = 100
 const LIST_BYTES_MAX = 16 * 1_048_576
 const ANSWER_MS_MAX = 5000
-/** A folder whose list could not be had is not asked for in each request. */
-const AGAIN_MS = 1000
 const PASSED_ON = [
   ...['range', 'if-range', 'if-match', 'if-none-match'],
   ...['if-modified-since', 'if-unmodified-since', 'cache-control'],
 ]
 
-interface Known {
-  readonly names: Promise<ReadonlySet<string> | null>
-  /** Milliseconds, of `performance.now`; infinite once it is had. */
-  until: number
-}
-
-export function createFarFolders(options: { readonly port: number }): FarFolders {
-  const known = new Map<string, Known>()
-
-  function namesOf(folder: string, host: string): Known['names'] {
-    const key = `${host}/${folder}`
-    const found = known.get(key)
-    if (found !== undefined && performance.now() < found.until) return found.names
-    known.delete(key)
-    for (const oldest of known.keys()) if (known.size >= LISTS_MAX) known.delete(oldest)
-    const made: Known = {
-      names: list(folder, host).catch(() => null),
-      until: Number.POSITIVE_INFINITY,
-    }
-    known.set(key, made)
-    void made.names.then((names) => {
-      if (names === null) made.until = performance.now() + AGAIN_MS
-    })
-    return made.names
-  }
-
-  async function list(folder: string, host: string): Promise<ReadonlySet<string> | null> {
+export function createFarFolders(options: {
+  readonly port: number
+  readonly names: FolderNames
+}): FarFolders {
+  async function list(folder: string, host: string): Promise<readonly string[]> {
     const response = await ask({
       host,
       path: `/${folder}/`,
       signal: AbortSignal.timeout(ANSWER_MS_MAX),
     })
-    if (response?.statusCode !== 200) return null
+    if (response?.statusCode !== 200) throw new Error(`${host} has no list of ${folder}`)
     const chunks: Buffer[] = []
     let bytes = 0
     for await (const chunk of response as AsyncIterable<Buffer>) {
       bytes += chunk.length
-      if (bytes > LIST_BYTES_MAX) return null
+      if (bytes > LIST_BYTES_MAX) throw new Error(`the list of ${folder} does not end`)
       chunks.push(chunk)
     }
-    return new Set(JSON.parse(Buffer.concat(chunks).toString('utf8')) as readonly string[])
+    return JSON.parse(Buffer.concat(chunks).toString('utf8')) as readonly string[]
   }
 
   function ask(asked: {
@@ -106,7 +82,7 @@ export function createFarFolders(options: { readonly port: number }): FarFolders
         ),
       )
       for (const host of hosts) {
-        const names = await namesOf(folder, host)
+        const names = await options.names.find(`${host}/${folder}`, () => list(folder, host))
         if (names === null) continue
         if (!names.has(path)) return null
         const response = await ask({
