@@ -204,12 +204,15 @@ export function startLoad(options: LoadOptions): Load {
     socket.on('open', () => {
       if (stopping) return socket.terminate()
       open.set(socket, mine)
-      echoing = setInterval(() => {
+      const ask = () => {
         if (socket.readyState !== WebSocket.OPEN) return
         if (askedAt !== null && at() - askedAt > ECHO_MS_MAX) fail('no echo')
         askedAt ??= at()
         socket.send('x')
-      }, 500)
+      }
+      // At once, to know whose it is: its machine may leave before it is asked again.
+      ask()
+      echoing = setInterval(ask, 500)
     })
     socket.on('message', (data) => {
       mine.machine = `${data}`.split(':')[0] ?? null
