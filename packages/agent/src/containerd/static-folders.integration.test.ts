@@ -74,6 +74,13 @@ test('files of an image are copied before its machine is made, and nothing of th
     expect(refused).toMatchObject({ code: 'image_unusable', retry: 'never' })
     expect(describeError(refused)).toContain(why)
   }
+  const long = Array.from({ length: 12 }, (_, n) => `${n}`.padStart(250, 'x')).join('/')
+  const names = Object.fromEntries(
+    Array.from({ length: 2000 }, (_, n) => [`app/long/${long}/${n}`, { content: '' }]),
+  )
+  const large = await pushed(names)
+  const tooMuch = agent.runtime.create(specOf(large, '/app/long'), signal)
+  expect(describeError(await tooMuch.catch((error: unknown) => error))).toContain('of names')
   // A link that leads out of the image leads to the image's own root.
   await agent.runtime.create(specOf(image, '/app/out'), signal).then(
     () => expect(readdirSync(folderOf(image, '/app/out'))).not.toContain('shadow'),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { AgentConfig } from '@roost/api'
 import { describeError, PlatformError, runCommand, staticFolderName } from '@roost/base'
 import { isNoSpace } from '../disk/no-space.ts'
 
@@ -26,8 +27,17 @@ export interface StaticImage {
 const BUSYBOX = '/bin/busybox'
 const BYTES_MAX = 1_000_000_000
 const FILES_MAX = 50_000
+/** Names of files with their folders: edges know all of them. */
+const NAMES_BYTES_MAX = 4_000_000
 const COPY_MS_MAX = 120_000
 const PART = 'part-'
+
+export function staticsDirOf({
+  staticsDir,
+  dataDir,
+}: Pick<AgentConfig, 'staticsDir' | 'dataDir'>): string {
+  return staticsDir ?? join(dataDir, 'statics')
+}
 
 export function createStaticFolders({ dir }: { readonly dir: string }): StaticFolders {
   /** What is being copied, by where it goes. */
@@ -82,7 +92,7 @@ export function createStaticFolders({ dir }: { readonly dir: string }): StaticFo
 /** By what the script below says of it. */
 const REFUSED = {
   absent: 'is no folder of it',
-  large: `has more than ${FILES_MAX} files or ${BYTES_MAX / 1e6} MB`,
+  large: `has more than ${FILES_MAX} files, ${BYTES_MAX / 1e6} MB or ${NAMES_BYTES_MAX / 1e6} MB of names`,
 } as const
 
 function explained(cause: unknown, image: string, guestPath: string): unknown {
@@ -109,8 +119,9 @@ cp "$busybox" "$work/tools/.roost-look/busybox"
 mount -t overlay overlay -o "ro,nodev,nosuid,lowerdir=$work/tools:$3" "$work/root"
 at=$(chroot "$work/root" /.roost-look/busybox realpath "$4" 2>/dev/null) || at=
 [ -n "$at" ] && [ -d "$work/root$at" ] || { printf absent; exit 0; }
-size=$(find "$work/root$at" -xdev -type f -printf '%s\\n' | awk '{ n++; b += $1 } END { printf "%d %.0f", n, b }')
-[ "\${size% *}" -le ${FILES_MAX} ] && [ "\${size#* }" -le ${BYTES_MAX} ] || { printf large; exit 0; }
+size=$(find "$work/root$at" -xdev -type f -printf '%s %P\\n' | awk '{ n++; b += $1; l += length($0) } END { printf "%d %.0f %.0f", n, b, l }')
+set -- $size
+[ "$1" -le ${FILES_MAX} ] && [ "$2" -le ${BYTES_MAX} ] && [ "$3" -le ${NAMES_BYTES_MAX} ] || { printf large; exit 0; }
 cp -R -P --preserve=timestamps "$work/root$at/." "$work/files"
 umount "$work/root"
 find "$work/files" ! -type f ! -type d -delete

@@ -6,8 +6,9 @@ import {
   type ReplayCacheRule,
   sessionOf,
 } from '@roost/core'
+import { LRUCache } from 'lru-cache'
 
-/** Kept replays of this edge, in memory alone: what is lost is asked for again. The oldest go when there are too many. */
+/** Kept replays of this edge, in memory alone: what is lost is asked for again. Those go that were not used for longest when they are too much. */
 export interface ReplayStore {
   /** By the session that a request belongs to, or by its path. */
   find(request: CachedRequest, now: number): KeptReplay | null
@@ -24,12 +25,24 @@ export interface CachedRequest {
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
 }
 
-const KEPT_MAX = 50_000
-const HOSTS_MAX = 20_000
+/** An app says how long each of them is, and a client how many there are. */
+const KEPT_BYTES_MAX = 24 * 1_048_576
+const RULES_BYTES_MAX = 8 * 1_048_576
+/** Of what holds an entry. */
+const ENTRY_BYTES = 300
+
+const bytesOf = (value: object, key: string) =>
+  ENTRY_BYTES + key.length + JSON.stringify(value).length
 
 export function createReplayStore(): ReplayStore {
-  const byKey = new Map<string, KeptReplay>()
-  const rulesOf = new Map<string, readonly ReplayCacheRule[]>()
+  const byKey = new LRUCache<string, KeptReplay>({
+    maxSize: KEPT_BYTES_MAX,
+    sizeCalculation: bytesOf,
+  })
+  const rulesOf = new LRUCache<string, readonly ReplayCacheRule[]>({
+    maxSize: RULES_BYTES_MAX,
+    sizeCalculation: bytesOf,
+  })
 
   function session({ host, path, headers }: CachedRequest): ReturnType<typeof sessionOf> {
     const found = sessionOf(rulesOf.get(host) ?? [], {
@@ -42,11 +55,6 @@ export function createReplayStore(): ReplayStore {
     // A client may say anything, of any length, in its cookies.
     return found && { ...found, key: createHash('sha256').update(found.key).digest('base64') }
   }
-  function evict(from: Map<string, unknown>, most: number): void {
-    const [oldest] = from.keys()
-    if (from.size >= most && oldest !== undefined) from.delete(oldest)
-  }
-
   return {
     find(request, now) {
       if (byKey.size === 0) return null
@@ -62,14 +70,10 @@ export function createReplayStore(): ReplayStore {
     },
     sessionOf: session,
     setRules(host, rules) {
-      rulesOf.delete(host)
-      if (rules.length === 0) return
-      evict(rulesOf, HOSTS_MAX)
-      rulesOf.set(host, rules)
+      if (rules.length === 0) rulesOf.delete(host)
+      else rulesOf.set(host, rules)
     },
     keep(kept) {
-      byKey.delete(kept.key)
-      evict(byKey, KEPT_MAX)
       byKey.set(kept.key, kept)
     },
     forget: (key) => void byKey.delete(key),

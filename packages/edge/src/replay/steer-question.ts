@@ -48,7 +48,8 @@ export interface FilesAnswer {
 }
 
 const ANSWER_MS_MAX = 70_000
-const ANSWER_CHARS_MAX = 20_000
+/** Ten folders of three releases, or twenty rules. */
+const ANSWER_CHARS_MAX = 200_000
 const EDGE_MS_MAX = 15_000
 const PAUSE_MS = 100
 
@@ -79,6 +80,8 @@ export function aimOfHeaders(asked: {
   }
 }
 
+class EndlessAnswer extends Error {}
+
 /** Asks the edge once. Throws when it is away, or when nobody wants to know any more. */
 export function askEdge(socketName: string, line: string, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -89,7 +92,7 @@ export function askEdge(socketName: string, line: string, signal: AbortSignal): 
     socket.once('connect', () => socket.write(`${line}\n`))
     socket.on('data', (chunk: string) => {
       text += chunk
-      if (text.length > ANSWER_CHARS_MAX) socket.destroy(new Error('the answer does not end'))
+      if (text.length > ANSWER_CHARS_MAX) socket.destroy(new EndlessAnswer())
     })
     socket.once('error', reject)
     socket.once('close', () => {
@@ -107,9 +110,10 @@ export async function askPatiently(
 ): Promise<string | null> {
   const from = performance.now()
   for (;;) {
-    const answer = await askEdge(socketName, line, signal).catch(() => null)
-    if (answer !== null) return answer
-    if (signal.aborted || performance.now() - from > EDGE_MS_MAX) return null
+    const answer = await askEdge(socketName, line, signal).catch((error: unknown) => error)
+    if (typeof answer === 'string') return answer
+    if (answer instanceof EndlessAnswer || signal.aborted || performance.now() - from > EDGE_MS_MAX)
+      return null
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
   }
 }

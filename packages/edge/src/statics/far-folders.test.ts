@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { staticFolderName } from '@roost/base'
 import { afterEach, expect, test } from 'vitest'
+import { until } from '../trial-edge.ts'
 import { createFarFolders } from './far-folders.ts'
 import { createFolderNames } from './folder-names.ts'
 import { openStaticsPort } from './statics-port.ts'
@@ -68,11 +69,9 @@ test('a list that is not one or does not end is no list, and is asked for again 
   const far = createFarFolders({ port, names: createFolderNames() })
   expect(await far.fetch(asked('a.txt'))).toBeNull()
   said.text = '["a.txt"]'
-  const deadline = Date.now() + 10_000
-  let found: IncomingMessage | null = null
-  while (found === null && Date.now() < deadline) found = await far.fetch(asked('a.txt'))
-  expect(found?.statusCode).toBe(200)
-  found?.resume()
+  const found = await until('it is asked for again', () => far.fetch(asked('a.txt')))
+  expect(found.statusCode).toBe(200)
+  found.resume()
 })
 
 test('the port answers for folders of images alone', async () => {

@@ -15,7 +15,7 @@ export interface FarFolders {
   }): Promise<IncomingMessage | null>
 }
 
-const LIST_BYTES_MAX = 16 * 1_048_576
+const LIST_BYTES_MAX = 8 * 1_048_576
 const ANSWER_MS_MAX = 5000
 const PASSED_ON = [
   ...['range', 'if-range', 'if-match', 'if-none-match'],

@@ -80,7 +80,7 @@ function replayCacheOf(
     throw invalid(`${path}.replay_cache`, `at most ${REPLAY_RULES_MAX}`)
   return input.map(({ path_prefix, ttl_seconds, type, name, allow_bypass }, n) => {
     const at = `${path}.replay_cache[${n}]`
-    if (!/^[a-z0-9.-]*\/[\x21-\x7e]{0,500}$/.test(path_prefix))
+    if (!/^[a-z0-9.-]{0,253}\/[\x21-\x7e]{0,500}$/.test(path_prefix))
       throw invalid(`${at}.path_prefix`, 'a path such as /app, or host.example.com/app')
     if (ttl_seconds < CACHE_TTL_SECONDS_MIN || ttl_seconds > CACHE_TTL_SECONDS_MAX)
       throw invalid(
