@@ -35,7 +35,7 @@ import { openFreezer } from './containerd/freezer.ts'
 import { ImageRoom } from './containerd/image-room.ts'
 import { ImageStore } from './containerd/image-store.ts'
 import { MachineDirs } from './containerd/machine-dir.ts'
-import { createStaticFolders } from './containerd/static-folders.ts'
+import { createStaticFolders, staticsDirOf } from './containerd/static-folders.ts'
 import { type HostDisks, openHostDisks } from './disk/host-disks.ts'
 import { createRoomyRuntime } from './disk/roomy-runtime.ts'
 import { processesOf } from './exec/processes.ts'
@@ -281,7 +281,7 @@ function makeRuntime(parts: {
     cgroupParent: config.cgroupParent,
     shimCgroup: config.shimCgroup,
     runDir: config.runDir,
-    statics: createStaticFolders({ dir: config.staticsDir ?? join(config.dataDir, 'statics') }),
+    statics: createStaticFolders({ dir: staticsDirOf(config) }),
     tempDir: join(config.dataDir, 'temp'),
     nameservers: config.nameservers,
     clock,

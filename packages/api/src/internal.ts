@@ -261,6 +261,8 @@ export const agentSignalBody = z.object({
 export const STORED_KINDS = [
   'images',
   'snapshots',
+  /** Files of images that edges serve. */
+  'statics',
   'build-cache',
   'logs',
   'machine-files',

@@ -297,6 +297,7 @@ test('a disk that fills up is emptied of what nobody uses, oldest first, and of 
   expect(usage.kinds.map(({ kind }) => kind)).toEqual([
     'images',
     'snapshots',
+    'statics',
     'agent-database',
     'machine-files',
     'logs',

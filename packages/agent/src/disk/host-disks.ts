@@ -3,6 +3,7 @@ import type { AgentConfig, AgentUsage, StoredKind } from '@roost/api'
 import { type Clock, type Logger, PlatformError, startLoop } from '@roost/base'
 import { type HostDisk, worstDisk } from '@roost/core'
 import type { ImageRoom } from '../containerd/image-room.ts'
+import { staticsDirOf } from '../containerd/static-folders.ts'
 import type { PullRoom } from '../image/puller.ts'
 import { type CollectedCache, type Collector, startCollector } from './collector.ts'
 import { createDiskWatch, type DiskWatch } from './disk-watch.ts'
@@ -40,7 +41,7 @@ const COLLECT_MS_MAX = 15_000
 export async function openHostDisks(options: {
   readonly config: Pick<
     AgentConfig,
-    'hostId' | 'dataDir' | 'runDir' | 'containerd' | 'builder' | 'logs'
+    'hostId' | 'dataDir' | 'staticsDir' | 'runDir' | 'containerd' | 'builder' | 'logs'
   >
   readonly warnings?: () => readonly string[]
   readonly clock: Clock
@@ -52,6 +53,7 @@ export async function openHostDisks(options: {
     places: [
       { kind: 'images', path: root },
       { kind: 'snapshots', path: root },
+      { kind: 'statics', path: staticsDirOf(config) },
       { kind: 'agent-database', path: config.dataDir },
       { kind: 'machine-files', path: join(config.runDir, 'machines') },
       { kind: 'logs', path: config.logs.dir },
