@@ -91,6 +91,25 @@ test('Ctrl-C without a terminal goes to the program', async () => {
   expect(await running).toBe(130)
 })
 
+test('of a client that is killed nothing goes on', async () => {
+  const running = () =>
+    rig()
+      .strangers()
+      .filter((words) => words === 'sleep 1000').length
+  const clients = [
+    rig().process('machine', 'exec', rig().machine, 'sleep 1000'),
+    rig().process('ssh', 'console', '-C', 'sleep 1000'),
+  ]
+  let said = ''
+  for (const { stderr } of clients) stderr?.on('data', (text) => (said += text))
+  try {
+    await vi.waitFor(() => expect([running(), said]).toEqual([2, '']), LIMIT)
+  } finally {
+    for (const client of clients) client.kill('SIGKILL')
+  }
+  await nothingLeft()
+})
+
 test('a hundred at once', { timeout: 240_000 }, async () => {
   const codes = await Promise.all(
     Array.from({ length: 100 }, async (_, n) => {

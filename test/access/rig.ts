@@ -1,3 +1,4 @@
+import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -35,6 +36,8 @@ export interface AccessRig {
   readonly machine: MachineId
   /** As `roost …` at a terminal of its own. */
   person(options?: PersonOptions): Person
+  /** The same as a process of its own. */
+  process(...argv: string[]): ChildProcess
   /** Ends the agent as if it were killed, but for what the kernel would close; another takes its place. */
   restartAgent(): Promise<void>
   stopServer(): Promise<void>
@@ -62,6 +65,7 @@ export interface Person {
   interrupt(): void
 }
 
+const MAIN = join(import.meta.dirname, '../../packages/cli/src/main.ts')
 const NEVER = new AbortController().signal
 const clock = systemClock
 const log = silentLogger
@@ -164,6 +168,17 @@ async function raiseOn(host: TrialHost, { containers = [] }: RigOptions): Promis
     host,
     machine,
     person: (options = {}) => person(() => state.apiPort, options),
+    process: (...argv) =>
+      spawn(process.execPath, [MAIN, ...argv], {
+        stdio: 'pipe',
+        env: {
+          ...process.env,
+          HOME: host.dir,
+          ROOST_API_URL: `http://127.0.0.1:${state.apiPort}`,
+          ROOST_API_TOKEN: 'admin',
+          ROOST_APP: 'shop',
+        },
+      }),
     async restartAgent() {
       await stopAgent()
       await startAgent()
