@@ -39,6 +39,8 @@ export interface Installation {
   readonly version: string
   /** Apps answer under `<app>.<domain>`. */
   readonly domain: string
+  /** Name of its own image store, with which references of what was pushed to it begin: `registry.internal`. */
+  readonly registry: string
   /** Where agents and edges reach the server: a mesh URL. */
   readonly internalUrl: string
   /** Those of this server and its image store, as they are now. */

@@ -60,6 +60,20 @@ export function parseReference(text: string): ImageReference {
   return { registry, repository, tag: tag ?? (digest === null ? 'latest' : null), digest }
 }
 
+/** The reference with the name under which hosts pull it. */
+export function imageName({ registry, repository, tag, digest }: ImageReference): string {
+  const name = `${registry}/${repository}`
+  return `${name}${tag === null ? '' : `:${tag}`}${digest === null ? '' : `@${digest}`}`
+}
+
+/** Of the own image store. */
+export function imageNotPushed(reference: ImageReference): PlatformError {
+  return new PlatformError(
+    'image_not_found',
+    `image ${imageName(reference)} not found: nothing of that name was pushed`,
+  )
+}
+
 /**
  * Asks the installation's own image store, by a token for that one repository; for other registries' names first its mirror,
  * where they lie as `docker.io/library/…`, then the registry itself.
@@ -139,17 +153,14 @@ export function createImageResolver(options: {
       const reference = parseReference(text)
       const { registry, repository, tag, digest } = reference
       const name = `${registry}/${repository}`
-      const image = `${name}${tag === null ? '' : `:${tag}`}${digest === null ? '' : `@${digest}`}`
+      const image = imageName(reference)
       const key = `${name}@${digest}`
       if (digest !== null && clock.now() < (known.get(key) ?? 0)) return { image, digest }
       const found = await find(reference, digest ?? tag ?? 'latest', signal)
       if (found === null)
-        throw new PlatformError(
-          'image_not_found',
-          registry === own.name
-            ? `image ${image} not found: nothing of that name was pushed`
-            : `image ${image} not found`,
-        )
+        throw registry === own.name
+          ? imageNotPushed(reference)
+          : new PlatformError('image_not_found', `image ${image} not found`)
       if (known.size >= KNOWN_MAX) known.clear()
       known.set(`${name}@${found}`, clock.now() + KNOWN_MS)
       return { image, digest: found }

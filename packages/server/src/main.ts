@@ -157,6 +157,7 @@ async function serve(config: ServerConfig): Promise<void> {
     installation: {
       version: readVersion(),
       domain: config.domain,
+      registry: registry.name,
       internalUrl: config.internalUrl,
       certificates: () =>
         ['api', 'internal', 'registry'].map((name) => ({

@@ -1,7 +1,7 @@
 import { type Clock, type PeerClient, PlatformError, silentLogger } from '@roost/base'
 import type { Deps } from './deps.ts'
 import { createIds } from './ids.ts'
-import { parseReference } from './image-resolver.ts'
+import { imageName, parseReference } from './image-resolver.ts'
 import { createPushActivity } from './registry/push-activity.ts'
 import { openSqlite } from './store/sqlite/open-sqlite.ts'
 import type { Store } from './store/store.ts'
@@ -37,8 +37,9 @@ export function memoryDeps(options: {
     presence: createPresence(clock.now()),
     images: {
       async resolve(text) {
-        const { registry, repository, tag, digest } = parseReference(text)
-        const image = `${registry}/${repository}${tag === null ? '' : `:${tag}`}${digest === null ? '' : `@${digest}`}`
+        const reference = parseReference(text)
+        const { repository, digest } = reference
+        const image = imageName(reference)
         if (repository.endsWith('missing'))
           throw new PlatformError('image_not_found', `image ${image} not found`)
         return {
@@ -73,6 +74,7 @@ export function memoryDeps(options: {
     installation: {
       version: '0.0.0',
       domain: 'roost.test',
+      registry: 'registry.internal',
       internalUrl: 'https://10.210.4.1:4281',
       certificates: () => [],
     },

@@ -22,10 +22,11 @@ import { listEvents } from '../machine/events.ts'
 import { insertNewMachine } from '../machine/insert.ts'
 import { refuseTakenPorts } from '../machine/refuse-taken-ports.ts'
 import { machineReply } from '../machine/reply.ts'
-import { type ResolvedConfig, resolveImages } from '../machine/resolve-images.ts'
+import { resolveImages } from '../machine/resolve-images.ts'
 import { signalMachine } from '../machine/signal.ts'
 import { shownState } from '../machine/state.ts'
 import { waitForMachine } from '../machine/wait.ts'
+import { imagesFor } from '../registry/images-for.ts'
 import { getHost, listHosts } from '../store/hosts.ts'
 import {
   getMachine,
@@ -106,7 +107,8 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
 
     createMachine: async ({ params, body, caller, signal }) => {
       refuseLsvd(body)
-      const { config, ...digests } = await acceptConfig(deps, body.config, signal)
+      const images = imagesFor(deps, params.app, caller)
+      const { config, ...digests } = await resolveImages(images, machineConfig(body.config), signal)
       return store.transaction(async (tx) => {
         const app = await appOrThrow(tx, params.app)
         await refuseLaterSecrets(tx, body.min_secrets_version ?? null, 'min_secrets_version')
@@ -142,7 +144,8 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
 
     updateMachine: async ({ params, body, headers, caller, signal }) => {
       refuseLsvd(body)
-      const { config, ...digests } = await acceptConfig(deps, body.config, signal)
+      const images = imagesFor(deps, params.app, caller)
+      const { config, ...digests } = await resolveImages(images, machineConfig(body.config), signal)
       return store.transaction(async (tx) => {
         const machine = await machineOrThrow(tx, params)
         refuseImmutable(machine, body)
@@ -301,15 +304,6 @@ export function machineHandlers(deps: Deps): Pick<Handlers, MachineRoutes> {
       return { ok: true }
     },
   }
-}
-
-/** A configuration as a client sent it, checked and made whole, with the image that it names. */
-export async function acceptConfig(
-  deps: Pick<Deps, 'images'>,
-  input: Parameters<typeof machineConfig>[0],
-  signal: AbortSignal,
-): Promise<ResolvedConfig> {
-  return resolveImages(deps.images, machineConfig(input), signal)
 }
 
 export async function machineOrThrow(

@@ -16,6 +16,7 @@ import type { Deps } from '../deps.ts'
 import { machineConfig } from '../machine/config.ts'
 import { refuseTakenPorts } from '../machine/refuse-taken-ports.ts'
 import { resolveImages } from '../machine/resolve-images.ts'
+import { imagesFor } from '../registry/images-for.ts'
 import { createRelease, previewRelease, type ReleaseRequest } from '../release/create-release.ts'
 import { releaseReply } from '../release/release-reply.ts'
 import { changesOf, rollbackRequest, rollbackTarget } from '../release/rollback.ts'
@@ -25,7 +26,7 @@ import { getRelease, listReleaseEvents, listReleases, releaseKey } from '../stor
 import type { Reader, Store } from '../store/store.ts'
 import type { Handlers } from './handler.ts'
 
-type ReleaseDeps = Pick<Deps, 'store' | 'clock' | 'ids' | 'images'>
+type ReleaseDeps = Pick<Deps, 'store' | 'clock' | 'ids' | 'images' | 'installation'>
 
 const SHOWN_MAX = 100
 /** A lost wake must not last. */
@@ -37,11 +38,12 @@ export function releaseHandlers(
   Handlers,
   'createRelease' | 'createRollback' | 'listReleases' | 'getRelease' | 'followRelease'
 > {
-  const { store, clock, images } = deps
+  const { store, clock } = deps
   return {
     async createRelease({ params, body, caller, signal }) {
       const app = params.app as AppName
       await store.read((reader) => appOr404(reader, app))
+      const images = imagesFor(deps, app, caller)
       // Before the store is asked to wait: the registry may be slow.
       const { config, ...digests } = await resolveImages(images, machineConfig(body.config), signal)
       const first = groupOf(config)
@@ -85,7 +87,7 @@ export function releaseHandlers(
       const { target, serving } = await store.read((reader) =>
         rollbackTarget(reader, app, body.version ?? null),
       )
-      await images.resolve(target.image, signal).catch((error: unknown) => {
+      await deps.images.resolve(target.image, signal).catch((error: unknown) => {
         if (!(error instanceof PlatformError) || error.code !== 'image_not_found') throw error
         throw new PlatformError(
           'image_not_found',
@@ -215,7 +217,7 @@ async function appOr404(reader: Parameters<typeof getApp>[0], app: AppName): Pro
 
 /** Their names are said by their keys, whatever their metadata says, and their image is that of the default group. */
 async function otherGroups(
-  images: Deps['images'],
+  images: Pick<Deps['images'], 'resolve'>,
   groups: z.output<typeof createReleaseBody>['groups'],
   first: { readonly name: string; readonly image: string; readonly digest: string },
   signal: AbortSignal,

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ReleaseReply, RollbackReply, RouteName } from '@roost/api'
 import { PlatformError } from '@roost/base'
-import { type AppName, RELEASES_RETURNABLE } from '@roost/core'
+import { type AppName, deployRole, RELEASES_RETURNABLE } from '@roost/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type ControlPlane, createControlPlane, memoryDeps } from '../control-plane.ts'
 import type { Deps } from '../deps.ts'
@@ -141,6 +141,16 @@ test('brings back image, configuration and secrets of then, as a new release tha
   // What the next deploy brings is what was brought back.
   expect(await deps.store.read((reader) => secretVersions(reader, shop))).toEqual(then)
   expect((await list()).filter((r) => r.serving).map((r) => r.version)).toEqual([3])
+})
+
+test('a token of the app goes back to the image of another app that an administrator released', async () => {
+  await deploy('1', { config: { image: 'registry.internal/blog:v3' } })
+  await ended(1)
+  await deploy('2')
+  await ended(2)
+  const caller = { name: 'ci', policy: deployRole(shop) }
+  await server.call('createRollback', { params: { app: shop }, body: {}, caller })
+  expect(await ended(3)).toMatchObject({ status: 'complete', rollback_of: 1 })
 })
 
 test('without a version goes to what served before, and again farther back', async () => {
