@@ -41,6 +41,7 @@ export async function raiseImageStore(dir: string, address: string): Promise<Ima
       const url = new URL(request.url ?? '/', 'https://api')
       const deps = {
         tokens,
+        clock: systemClock,
         authenticate: async (token: string) => {
           if (token === ADMIN) return { name: 'admin', may: () => true }
           if (token === SHOP_OWNER)

@@ -41,6 +41,7 @@ export function imageHandlers(deps: Deps): Pick<Handlers, 'createBuild' | 'regis
       const reply = await registryToken(
         {
           tokens: deps.registryTokens,
+          clock,
           authenticate: async (token) => {
             const now = clock.now()
             const owner = await store.read((reader) => authenticate(reader, [token], now))

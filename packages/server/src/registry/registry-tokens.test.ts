@@ -24,7 +24,7 @@ test('tokens carry the certificate that is in the bundle, and outlive a restart'
   const [certificate] = decodeProtectedHeader(token).x5c ?? []
   expect(readFileSync(join(dir, 'bundle.pem'), 'utf8').replaceAll('\n', '')).toContain(certificate)
   expect(statSync(join(dir, 'registry-token.pem')).mode & 0o777).toBe(0o600)
-  expect(await (await open()).verify(token)).toEqual({ subject: 'me', access })
+  expect(await (await open()).verify(token)).toMatchObject({ subject: 'me', access })
 })
 
 test('an old token, a changed one and one of another installation are nothing', async () => {
@@ -42,6 +42,7 @@ test('the token service knows Roost tokens and its own, and refuses all others',
   const tokens = await open()
   const deps = {
     tokens,
+    clock: systemClock,
     authenticate: async (token: string) =>
       token === 'good' ? { name: 'ann', may: (_: unknown, app: unknown) => app === 'shop' } : null,
   }
@@ -59,6 +60,28 @@ test('the token service knows Roost tokens and its own, and refuses all others',
   const { token } = await tokens.issue({ subject: 'agent/1', access })
   expect(await grants(token, 'repository:shop:pull,push repository:other:pull')).toEqual(access)
   expect(await ask(`${token.slice(0, -4)}AAAA`, '')).toBeNull()
+})
+
+test('what is given for a registry token ends no later than that one does', async () => {
+  let now = Date.now()
+  const clock = { ...systemClock, now: () => now }
+  const tokens = await open(clock)
+  let revoked = false
+  const person = { name: 'ann', may: () => true }
+  const deps = { tokens, clock, authenticate: async () => (revoked ? null : person) }
+  const ask = (password: string) => {
+    const authorization = `Basic ${Buffer.from(`anyone:${password}`).toString('base64')}`
+    return registryToken(deps, { authorization, scope: 'repository:shop:pull' })
+  }
+  const first = (await ask('good'))?.token ?? ''
+  const { expiresAt = 0 } = (await tokens.verify(first)) ?? {}
+  revoked = true
+  now += 200_000
+  const second = await ask(first)
+  expect(second?.expires_in).toBeLessThanOrEqual(100)
+  expect(await tokens.verify(second?.token ?? '')).toMatchObject({ access, expiresAt })
+  now = expiresAt
+  expect(await ask(second?.token ?? '')).toBeNull()
 })
 
 test('agents pull anything; only builders push, and never to the mirror', async () => {

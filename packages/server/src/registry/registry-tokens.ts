@@ -19,6 +19,12 @@ export interface RegistryToken {
   readonly expiresAt: number
 }
 
+export interface VerifiedToken {
+  readonly subject: string
+  readonly access: readonly RegistryAccess[]
+  readonly expiresAt: number
+}
+
 /** Signs what the image store believes. Each token is for the repositories that it names and short-lived. */
 export interface RegistryTokens {
   issue(request: {
@@ -29,7 +35,7 @@ export interface RegistryTokens {
     readonly ttlMs?: number
   }): Promise<RegistryToken>
   /** What one of our own tokens lets its bearer do; null when it is not ours or has expired. */
-  verify(token: string): Promise<{ subject: string; access: readonly RegistryAccess[] } | null>
+  verify(token: string): Promise<VerifiedToken | null>
 }
 
 const ISSUER = 'roost'
@@ -92,6 +98,7 @@ export async function openRegistryTokens(options: {
         }[]
         return {
           subject: payload.sub ?? '',
+          expiresAt: (payload.exp ?? 0) * 1000,
           access: access.map(({ name, actions }) => ({ repository: name, actions })),
         }
       } catch (error) {
