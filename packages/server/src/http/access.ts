@@ -169,7 +169,8 @@ export function accessHandlers(deps: Deps, sessions: SessionLog): Pick<Handlers,
     listSessions: ({ params, query }) =>
       store.read(async (reader) => {
         const app = await appOrThrow(reader, params.app)
-        const found = await listSessions(reader, { app: app.name, ...query })
+        const asked = { ...query, app: app.name, since: app.createdAt }
+        const found = await listSessions(reader, asked)
         return found.map(sessionReplyOf)
       }),
   }

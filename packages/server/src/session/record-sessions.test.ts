@@ -32,7 +32,7 @@ beforeEach(() => {
 })
 afterEach(() => store.close())
 
-const all = () => store.read((reader) => listSessions(reader, { app, limit: 1000 }))
+const all = () => store.read((reader) => listSessions(reader, { app, since: 0, limit: 1000 }))
 
 test('a session is there from its beginning, and says how it ended', async () => {
   const log = createSessionLog({ ...made, log: silentLogger })

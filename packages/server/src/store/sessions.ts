@@ -17,15 +17,21 @@ export async function putSession(tx: Tx, session: SessionRecord): Promise<void> 
     .execute()
 }
 
-/** Newest first. */
+/** Newest first. An earlier app of that name is another one, perhaps of other people: what was there before `since` is not told. */
 export async function listSessions(
   reader: Reader,
-  asked: { readonly app: AppName; readonly limit: number; readonly machine?: string | undefined },
+  asked: {
+    readonly app: AppName
+    readonly since: Instant
+    readonly limit: number
+    readonly machine?: string | undefined
+  },
 ): Promise<readonly SessionRecord[]> {
   let query = reader.db
     .selectFrom('sessions')
     .select('value')
     .where('app', '=', asked.app)
+    .where('begun_at', '>=', asked.since)
     .orderBy('begun_at', 'desc')
     .limit(asked.limit)
   if (asked.machine !== undefined) query = query.where('machine', '=', asked.machine)
