@@ -11,6 +11,7 @@ import {
   decide,
   joinCommand,
   type MachineId,
+  namedMachines,
   type SessionEnd,
   type SessionRecord,
   splitCommand,
@@ -134,11 +135,8 @@ export function accessHandlers(deps: Deps, sessions: SessionLog): Pick<Handlers,
           const { message, value } = await firstFrame(messages)
           const start = portStart.parse(value)
           const find = async () => {
-            const found = await store.read((reader) =>
-              namedTarget(reader, { app: params.app, ...start }),
-            )
-            refuseOtherApp(caller, found, params.app, clock.now())
-            return found
+            refuseOtherApp(caller, start.host, params.app, clock.now())
+            return store.read((reader) => namedTarget(reader, { app: params.app, ...start }))
           }
           const first = await find()
           const session: NewSession = {
@@ -233,11 +231,12 @@ function sessionOf(
   }
 }
 
-/** A name may belong to another app than the one that the route was asked for. */
-function refuseOtherApp(caller: Caller, { machine }: Target, app: string, now: number): void {
-  const other = machine.assignment.app
-  if (other === app) return
-  const decision = decide(caller.policy, { action: 'machine:connect', app: other }, now)
+/** A name may be of another app than the one that the route was asked for. Whether that is there, only who may go there learns. */
+function refuseOtherApp(caller: Caller, host: string | undefined, app: string, now: number): void {
+  const other = host === undefined ? null : (namedMachines(host)?.app ?? null)
+  if (other === null || other === app) return
+  const wish = { action: 'machine:connect', app: other as AppName } as const
+  const decision = decide(caller.policy, wish, now)
   if (decision.kind === 'denied') throw new PlatformError('forbidden', decision.why)
 }
 
