@@ -6,6 +6,7 @@ import type { Action, Policy } from './policy.ts'
 import { ADMIN, deployRole, READ_ONLY } from './roles.ts'
 import {
   isLive,
+  lineOf,
   mintToken,
   revokeToken,
   TOKEN_KINDS,
@@ -166,6 +167,24 @@ describe('revokeToken', () => {
 
   test('of two that were made with each other there is an end', () => {
     expect(ids(tokenAndMade([token('x', 'y'), token('y', 'x')], 'x' as TokenId))).toBe('xy')
+  })
+
+  test('its line begins with the first that is no administrator', () => {
+    const deploy = (id: string, parent: string) => token(id, parent, { policy: deployRole(shop) })
+    const all = [
+      a,
+      token('b', 'a'),
+      deploy('c', 'b'),
+      deploy('d', 'c'),
+      deploy('e', 'd'),
+      deploy('f', 'a'),
+      deploy('g', 'gone'),
+    ]
+    const line = (id: string) => lineOf(all, id as TokenId)
+    expect(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'gone'].map(line).join(' ')).toBe(
+      'a b c c c f g gone',
+    )
+    expect(lineOf([deploy('x', 'y'), deploy('y', 'x')], 'x' as TokenId)).toBe('y')
   })
 
   test('who may not do everything sees the own and what was made with it', () => {

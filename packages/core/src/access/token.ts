@@ -106,6 +106,23 @@ export function tokenAndMade(tokens: readonly Token[], id: TokenId): Token[] {
   return found
 }
 
+/**
+ * The token by which places are counted: the first of its line that is no administrator's, so that a token gains none by making
+ * others. An administrator's counts by itself: most come from the first one, and would take each other's places.
+ */
+export function lineOf(tokens: readonly Token[], id: TokenId): TokenId {
+  const known = new Map(tokens.map((token) => [token.id, token]))
+  const seen = new Set([id])
+  let first = id
+  for (;;) {
+    const parent = known.get(known.get(first)?.parent ?? first)
+    if (parent === undefined || seen.has(parent.id) || parent.policy.actions.includes('*'))
+      return first
+    first = parent.id
+    seen.add(first)
+  }
+}
+
 /** Which tokens the bearer of one hears of: an administrator of all, anybody else of the own and what was made with it. */
 export function tokensInSight(
   tokens: readonly Token[],

@@ -1,7 +1,8 @@
 import { decodeFrame, encodeFrame, type SessionReply } from '@roost/api'
-import type { MessageSocket } from '@roost/base'
-import { type AppName, deployRole } from '@roost/core'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type MessageSocket, SESSIONS_PER_MACHINE } from '@roost/base'
+import { ADMIN, type AppName, deployRole } from '@roost/core'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { insertToken, tokenId } from '../access/tokens.ts'
 import { createSessionLog } from '../session/record-sessions.ts'
 import type { Caller } from './handler.ts'
 import { openTrialApi, type TrialApi } from './trial-api.ts'
@@ -12,8 +13,8 @@ beforeEach(async () => {
 })
 afterEach(() => api.close())
 
-/** What a client is told first that asks for a port of that name. */
-async function proxy(caller: Caller, host: string): Promise<unknown> {
+/** What a client is told first that asks for a port of that name, once it has. */
+async function proxy(caller: Caller, host: string, asks = Promise.resolve()): Promise<unknown> {
   const said: unknown[] = []
   const closed = new AbortController()
   const socket: MessageSocket = {
@@ -22,6 +23,7 @@ async function proxy(caller: Caller, host: string): Promise<unknown> {
       said.push(frame?.kind === 'control' ? frame.value : frame)
     },
     messages: (async function* () {
+      await asks
       yield encodeFrame({ kind: 'control', value: { host, port: 80 } })
     })(),
     close: () => closed.abort(),
@@ -48,6 +50,39 @@ test('a token of one app is told of no other whether it exists', async () => {
   expect(await proxy(ci, 'shop.internal')).toMatchObject({
     error: { code: 'not_found', message: expect.stringContaining('no machine of shop') },
   })
+})
+
+test("places of proxies are a token's with all that were made with it, whatever they are called", async () => {
+  const policy = deployRole('shop' as AppName)
+  const make = async (secret: string, name: string, parent: Caller): Promise<Caller> => {
+    const owner = { kind: 'deploy', name, policy, parent: parent.token ?? null } as const
+    await api.deps.store.transaction((tx) => insertToken(tx, secret, owner, api.clock.now()))
+    return { name, policy, token: tokenId(secret) }
+  }
+  const administrator = { name: 'administrator', policy: ADMIN, token: tokenId('admin') }
+  const ci = await make('1', 'ci', administrator)
+  const made = await make('2', 'anna', ci)
+  const madeOfMade = await make('3', 'other', made)
+  const anna = await make('4', 'anna', administrator)
+
+  let ask = () => {}
+  const asking = new Promise<void>((resolve) => {
+    ask = resolve
+  })
+  const line = [ci, made, madeOfMade]
+  const held = Array.from({ length: SESSIONS_PER_MACHINE }, (_, n) =>
+    proxy(line[n % line.length] ?? ci, 'shop.internal', asking),
+  )
+  const code = async (caller: Caller) =>
+    ((await proxy(caller, 'shop.internal')) as { error: { code: string } }).error.code
+  // Once one more is refused, all are held.
+  await vi.waitFor(async () => expect(await code(ci)).toBe('too_many'))
+  for (const one of line) expect(await code(one)).toBe('too_many')
+  // There is a place, but no machine.
+  for (const one of [anna, administrator]) expect(await code(one)).toBe('not_found')
+  ask()
+  await Promise.all(held)
+  for (const one of line) expect(await code(one)).toBe('not_found')
 })
 
 test('who was in an earlier app of the same name is not told', async () => {

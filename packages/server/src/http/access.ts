@@ -10,6 +10,7 @@ import {
   type AppName,
   decide,
   joinCommand,
+  lineOf,
   type MachineId,
   namedMachines,
   type SessionEnd,
@@ -23,6 +24,7 @@ import { relayConnections } from '../session/relay-port.ts'
 import { firstFrame, parseStart, relay, tellError } from '../session/relay-program.ts'
 import { namedTarget, runningTarget, type Target } from '../session/target.ts'
 import { listSessions } from '../store/sessions.ts'
+import { listTokens } from '../store/tokens.ts'
 import { appOrThrow } from './apps.ts'
 import type { Call, Caller, Handlers } from './handler.ts'
 import { machineOrThrow } from './machines.ts'
@@ -128,9 +130,12 @@ export function accessHandlers(deps: Deps, sessions: SessionLog): Pick<Handlers,
     },
 
     openPort: async ({ params, caller }) => {
-      await store.read((reader) => appOrThrow(reader, params.app))
+      const line = await store.read(async (reader) => {
+        await appOrThrow(reader, params.app)
+        return caller.token === undefined ? null : lineOf(await listTokens(reader), caller.token)
+      })
       return ended((client) =>
-        places.use(`proxy ${caller.name}`, `token ${caller.name}`, async () => {
+        places.use(`proxy ${line}`, `token ${caller.name}, with those of its line,`, async () => {
           const messages = client.messages[Symbol.asyncIterator]()
           const { message, value } = await firstFrame(messages)
           const start = portStart.parse(value)
