@@ -327,6 +327,26 @@ test.each<[string, Record<string, string>, string]>([
   expect(failureOf(await build(folderOf(files)))).toContain(message)
 })
 
+test('images of another app that the builder has are not there for this one', async () => {
+  const secret = folderOf({ Dockerfile: 'FROM debian:bookworm-slim\nRUN echo hidden > /file\n' })
+  const { end } = await build(secret, { app: 'secret' })
+  const image = end?.kind === 'done' ? end.image : ''
+  const own = folderOf({ Dockerfile: `FROM ${image}\nRUN cat /file\n` })
+  expect((await build(own, { app: 'secret' })).text).toContain('hidden')
+
+  const images = join(dir, 'builder/storage/overlay-images/images.json')
+  const ids = (JSON.parse(readFileSync(images, 'utf8')) as { id: string }[]).map(({ id }) => id)
+  for (const from of [image, ...ids.slice(-2), ...ids.slice(-2).map((id) => id.slice(0, 4))])
+    for (const lines of [
+      `FROM ${from}\nRUN cat /file`,
+      `FROM debian:bookworm-slim\nCOPY --from=${from} /file /\nRUN cat /file`,
+      `FROM debian:bookworm-slim\nRUN --mount=type=bind,from=${from},target=/of cat /of/file`,
+    ])
+      expect(failureOf(await build(folderOf({ Dockerfile: `${lines}\n` })))).toContain(
+        'build_failed',
+      )
+})
+
 test('a build that takes more memory than builds may is ended alone, and told so', async () => {
   const folder = folderOf({
     Dockerfile: 'FROM debian:bookworm-slim\nRUN head -c 3000m /dev/zero | tail > /dev/null\n',

@@ -280,6 +280,8 @@ export function createBuilder(options: BuilderOptions): Builder {
         '--network=host',
         '--format=docker',
         '--layers',
+        // The images of all apps lie in one store: whether this one may have an image, only the registry says.
+        '--pull-always',
         '--force-rm',
         '--retry=1',
         '--retry-delay=1s',
@@ -355,7 +357,7 @@ export function createBuilder(options: BuilderOptions): Builder {
   ): Promise<BaseImage> {
     const rest = { signal, tmpDir, authFile: authFileOf(folder), timeoutMs: QUERY_MS_MAX }
     const pulled = await buildah.query(
-      ['pull', ...trust(), '--quiet', '--policy=missing', reference],
+      ['pull', ...trust(), '--quiet', '--policy=always', reference],
       rest,
     )
     const image = pulled.split('\n').at(-1) ?? reference
