@@ -170,6 +170,8 @@ export async function sendLines(
   }
   raw.on('close', leave)
   raw.on('error', leave)
+  // Who left while the handler was still busy has had its `close`.
+  if (raw.destroyed) leave()
   try {
     raw.writeHead(200, {
       ...options.headers,
@@ -213,6 +215,8 @@ export async function acceptSocket(reply: FastifyReply): Promise<MessageSocket> 
   const closing = Reflect.get(reply.server, CLOSING) as AbortSignal | undefined
   const headers = Object.entries(reply.getHeaders()).map(([name, value]) => `${name}: ${value}`)
   reply.hijack()
+  // Its `close` may have been before this, and then there is no other.
+  if (upgrade.socket.destroyed) throw new PlatformError('unavailable', 'the client left')
   reply.raw.detachSocket(upgrade.socket)
   const server = new WebSocketServer({
     noServer: true,

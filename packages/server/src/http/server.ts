@@ -69,7 +69,9 @@ export function createApiListener(
         const caller =
           token === null ? null : { name: token.name, policy: token.policy, token: token.id }
         const ended = token === null ? await store.read((reader) => endOf(reader, tokens)) : null
-        const hold = token !== null && isLong(spec) ? watch.hold(token.id) : null
+        // Who left meanwhile holds nothing: its `close` was before this.
+        const stays = token !== null && isLong(spec) && !reply.raw.destroyed
+        const hold = stays ? watch.hold(token.id) : null
         reply.raw.on('close', () => hold?.release())
         const signal = hold === null ? gone.signal : AbortSignal.any([gone.signal, hold.signal])
         const raw = { params, query, body, headers, signal, caller, ended }
@@ -83,7 +85,12 @@ export function createApiListener(
           if (!wantsSocket(request))
             throw new PlatformError('invalid', 'this is a WebSocket: ask for an upgrade to one')
           const serve = answer as (socket: MessageSocket) => Promise<void>
-          await serveSocket(await acceptSocket(reply), serve, hold)
+          const socket = await acceptSocket(reply).catch((error) => {
+            // The reply hears no `close` any more.
+            hold?.release()
+            throw error
+          })
+          await serveSocket(socket, serve, hold)
           return reply
         }
         if (spec.reply === 'lines') {

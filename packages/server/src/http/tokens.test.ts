@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import { connect } from 'node:net'
 import { newTokenReply, tokenReply } from '@roost/api'
 import { silentLogger } from '@roost/base'
 import { ADMIN, TOKEN_KEPT_MS } from '@roost/core'
@@ -223,5 +226,62 @@ describe('what a token holds open', () => {
     await revoke(id)
     await expect(reading).rejects.toThrow()
     await expect.poll(() => watch.count()).toBe(0)
+  })
+
+  async function askOf(parts: Parameters<typeof createApiListener>, path: string, headers = '') {
+    await listener.close(0)
+    listener = createApiListener(...parts)
+    const raws: ServerResponse[] = []
+    listener.app.addHook('onRequest', async (_request, reply) => void raws.push(reply.raw))
+    const [at] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
+    const client = connect(at?.port ?? 0, '127.0.0.1')
+    client.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin\r\n${headers}\r\n`)
+    return { client, raws }
+  }
+
+  test('a client that left while the store was asked holds nothing', async () => {
+    const counts: number[] = []
+    const left = new AbortController()
+    const read: Deps['store']['read'] = async (look) => {
+      if (!left.signal.aborted) await once(left.signal, 'abort')
+      return deps.store.read(look)
+    }
+    const appLogs = async () => {
+      counts.push(watch.count())
+      return async function* () {
+        yield* []
+      }
+    }
+    const { client, raws } = await askOf(
+      [
+        { ...deps, store: { ...deps.store, read }, tokens: watch, log: silentLogger },
+        { ...control.handlers, appLogs },
+      ],
+      '/api/v1/apps/shop/logs?follow=true',
+    )
+    await expect.poll(() => raws).toHaveLength(1)
+    client.destroy()
+    await expect.poll(() => raws[0]?.destroyed).toBe(true)
+    left.abort()
+    await expect.poll(() => counts).toEqual([0])
+  })
+
+  test('a WebSocket that does not come about holds nothing', async () => {
+    const counts: number[] = []
+    const openPort = async () => {
+      counts.push(watch.count())
+      return async () => {}
+    }
+    const { client } = await askOf(
+      [
+        { ...deps, tokens: watch, log: silentLogger },
+        { ...control.handlers, openPort },
+      ],
+      '/api/v1/apps/shop/proxy',
+      'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: none\r\n',
+    )
+    await expect.poll(() => counts).toEqual([1])
+    await expect.poll(() => watch.count()).toBe(0)
+    client.destroy()
   })
 })
