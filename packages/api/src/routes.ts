@@ -89,7 +89,10 @@ export interface RouteSpec {
   readonly query?: z.ZodType
   /** `stream`: the raw body. */
   readonly body?: z.ZodType | 'stream'
-  /** `lines`: newline-delimited JSON for as long as it takes. `none`: no body. `socket`: a WebSocket, see `session/frames.ts`. */
+  /**
+   * `lines`: newline-delimited JSON for as long as it takes, with empty lines in silence (`SIGNS_HEADER`). `none`: no body.
+   * `socket`: a WebSocket, see `session/frames.ts`.
+   */
   readonly reply: z.ZodType | 'lines' | 'none' | 'socket'
   /** What each line is, where the reply is `lines`. */
   readonly line?: z.ZodType

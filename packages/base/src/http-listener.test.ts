@@ -68,3 +68,25 @@ test('a WebSocket whose client left before it was accepted is refused', async ()
     message: 'the client left',
   })
 })
+
+test('a quiet line stream writes empty lines where it is asked to, and only between lines', async () => {
+  const gone: boolean[] = []
+  const port = await listen((reply) =>
+    sendLines(
+      reply,
+      async function* (signal) {
+        yield { n: 1 }
+        await once(signal, 'abort')
+        gone.push(true)
+      },
+      { signMs: 20 },
+    ),
+  )
+  const client = ask(port)
+  let text = ''
+  for await (const chunk of client) {
+    text += chunk
+    if (/\{"n":1\}\n\r\n(1\r\n\n\r\n){3}/.test(text)) break
+  }
+  await expect.poll(() => gone).toEqual([true])
+})

@@ -147,11 +147,14 @@ export function createHttpListener(options: ListenerOptions): HttpListener {
  * Answers with newline-delimited JSON until the source ends, the client goes or the listener closes; `signal` says the latter two.
  * A slow reader slows the source down. When the source throws, the connection is cut, so that the reader
  * can tell it from an ending: say what went wrong in a last line, or throw before calling this.
+ *
+ * A client that vanished without a word is known only by what is written to it. Where the source may be silent for long, `signMs`
+ * is after how much silence an empty line is written; what is not acknowledged the kernel gives up after some 15 min.
  */
 export async function sendLines(
   reply: FastifyReply,
   source: (signal: AbortSignal) => AsyncIterable<unknown>,
-  options: { log?: Logger; headers?: Readonly<Record<string, string>> } = {},
+  options: { log?: Logger; headers?: Readonly<Record<string, string>>; signMs?: number } = {},
 ): Promise<void> {
   const gone = new AbortController()
   const closing = Reflect.get(reply.server, CLOSING) as AbortSignal | undefined
@@ -167,7 +170,12 @@ export async function sendLines(
     flushing = null
     if (waiting !== '' && !raw.destroyed) raw.write(waiting)
     waiting = ''
+    signs?.refresh()
   }
+  const sign = () => {
+    if (!raw.destroyed && !raw.writableNeedDrain) raw.write('\n')
+  }
+  const signs = options.signMs === undefined ? null : setInterval(sign, options.signMs).unref()
   raw.on('close', leave)
   raw.on('error', leave)
   // Who left while the handler was still busy has had its `close`.
@@ -196,6 +204,7 @@ export async function sendLines(
     raw.destroy()
   } finally {
     if (flushing) clearImmediate(flushing)
+    if (signs) clearInterval(signs)
     raw.off('close', leave)
     gone.abort()
   }

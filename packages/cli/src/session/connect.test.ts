@@ -1,8 +1,10 @@
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { checkedUrl, chosenServer } from './connect.ts'
+import { createHttpListener, sendLines, silentLogger } from '@roost/base'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { checkedUrl, chosenServer, clientFor } from './connect.ts'
 import { contextsFile, readContexts, removeContext, saveContext } from './contexts.ts'
 
 let folder = ''
@@ -78,4 +80,54 @@ test('a broken file of contexts is told, not taken for an empty one', () => {
   saveContext(one, env)
   writeFileSync(contextsFile(env), '{')
   expect(() => chosenServer({ env })).toThrow(/config\.json can't be read/)
+})
+
+describe('a server that falls silent in the middle of its lines', () => {
+  const line = { timestamp: '2026-01-01T00:00:00.000Z', notice: 'hello' }
+
+  /** How reading ends, at the latest after a second: after one line there is nothing more but signs. */
+  async function read(how: { headers?: Record<string, string>; signMs?: number }) {
+    const listener = createHttpListener({ log: silentLogger, errors: {} })
+    listener.app.get('/api/v1/apps/shop/access-logs', (_request, reply) =>
+      sendLines(
+        reply,
+        async function* (signal) {
+          yield line
+          await once(signal, 'abort')
+        },
+        how,
+      ),
+    )
+    const [at] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
+    const client = clientFor({ url: `http://127.0.0.1:${at?.port}`, ca: null, token: 't' })
+    const signal = AbortSignal.timeout(1000)
+    const heard: unknown[] = []
+    try {
+      const lines = client.appAccessLogs({ params: { app: 'shop' } }, { signal })
+      for await (const event of lines) heard.push(event)
+    } catch (error) {
+      heard.push(signal.aborted ? 'left' : error)
+    } finally {
+      await listener.close(100)
+    }
+    return heard
+  }
+
+  test('is unreached once three signs that it promised are missing', async () => {
+    expect(await read({ headers: { 'roost-signs': '0.03' } })).toEqual([
+      line,
+      expect.objectContaining({
+        name: 'ServerUnreached',
+        cause: expect.objectContaining({ message: 'the server has said nothing for 0.09 s' }),
+      }),
+    ])
+  })
+
+  test('is listened to for as long as its signs come', async () => {
+    expect(await read({ headers: { 'roost-signs': '0.15' }, signMs: 20 })).toEqual([line, 'left'])
+  })
+
+  test('is listened to when it is older and promises none', async () => {
+    expect(await read({})).toEqual([line, 'left'])
+  })
 })

@@ -7,6 +7,7 @@ import {
   createApiClient,
   type Fetch,
   type FetchReply,
+  SIGNS_HEADER,
   VERSION,
   VERSION_HEADER,
   versionDifference,
@@ -129,6 +130,8 @@ const CONNECT_TIMEOUT_MS = 10_000
 const TIME_TIMEOUT_MS = 3_000
 /** A build may be silent for long, and so may a log. Both are resumed or told when this is over. */
 const SILENCE_MS_MAX = 30 * 60_000
+/** Signs of life that a server promised and that don't come, before it is taken for gone. */
+const SIGNS_MISSED_MAX = 3
 
 function fetchFrom(server: Known, heard: (version: string | null) => void): Fetch {
   const { url: serverUrl, ca } = server
@@ -226,14 +229,17 @@ function replyOf(
   signal: AbortSignal | undefined,
 ): FetchReply {
   const lost = (cause: unknown) => (signal?.aborted ? cause : unreached(cause))
+  const header = (name: string) => {
+    const value = reply.headers[name.toLowerCase()]
+    return Array.isArray(value) ? (value[0] ?? null) : (value ?? null)
+  }
+  // Servers before these signs say nothing of them: their silence means nothing.
+  const silenceMs = Number(header(SIGNS_HEADER) ?? 0) * 1000 * SIGNS_MISSED_MAX
+  const giveUp = () =>
+    reply.body.destroy(new Error(`the server has said nothing for ${silenceMs / 1000} s`))
   return {
     status: reply.statusCode,
-    headers: {
-      get: (name) => {
-        const value = reply.headers[name.toLowerCase()]
-        return Array.isArray(value) ? (value[0] ?? null) : (value ?? null)
-      },
-    },
+    headers: { get: header },
     text: () =>
       reply.body.text().catch((cause) => {
         throw lost(cause)
@@ -243,11 +249,14 @@ function replyOf(
         const chunks = reply.body[Symbol.asyncIterator]()
         return {
           read: async () => {
+            const silence = silenceMs > 0 ? setTimeout(giveUp, silenceMs) : undefined
             try {
               const { done, value } = await chunks.next()
               return done ? { done: true } : { done: false, value: value as Uint8Array }
             } catch (cause) {
               throw lost(cause)
+            } finally {
+              clearTimeout(silence)
             }
           },
           cancel: async () => {

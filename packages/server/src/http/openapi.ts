@@ -97,7 +97,7 @@ function success(spec: RouteSpec): unknown {
   if (spec.reply === 'socket') return { description: 'A WebSocket of the frames of a session' }
   if (spec.reply === 'lines')
     return {
-      description: 'A JSON value a line',
+      description: 'A JSON value a line; after 15 s without one an empty line',
       content: {
         'application/x-ndjson': { schema: spec.line ? schemaOf(spec.line, 'output') : {} },
       },

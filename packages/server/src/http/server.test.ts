@@ -1,7 +1,7 @@
-import { ERRORS, errorReply, machineReply, type RouteSpec, routes } from '@roost/api'
+import { ERRORS, errorReply, machineReply, type RouteSpec, routes, SIGNS_HEADER } from '@roost/api'
 import { silentLogger } from '@roost/base'
 import { ADMIN, type AppName, deployRole, type HostId, type MachineStatus } from '@roost/core'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { insertToken } from '../access/tokens.ts'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
 import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.ts'
@@ -698,4 +698,22 @@ test('anybody may ask whether it is well, and what it understands', async () => 
 
 test('every code of an error has a status', () => {
   for (const { status } of Object.values(ERRORS)) expect(status).toBeGreaterThanOrEqual(400)
+})
+
+test('a quiet log gives signs of life as often as it says', async () => {
+  await call('POST', '/v1/apps', { name: 'shop' })
+  const [at] = await listener.listen([{ address: '127.0.0.1', port: 0 }])
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  try {
+    const reply = await fetch(`http://127.0.0.1:${at?.port}/api/v1/apps/shop/logs?follow=true`, {
+      headers: { authorization: 'Bearer admin' },
+    })
+    const reader = reply.body?.getReader()
+    const first = reader?.read()
+    vi.advanceTimersByTime(Number(reply.headers.get(SIGNS_HEADER)) * 1000)
+    expect(Buffer.from((await first)?.value ?? []).toString()).toBe('\n')
+    await reader?.cancel()
+  } finally {
+    vi.useRealTimers()
+  }
 })

@@ -4,6 +4,7 @@ import {
   type RouteName,
   type RouteSpec,
   routes,
+  SIGNS_HEADER,
   VERSION_HEADER,
   versionDifference,
 } from '@roost/api'
@@ -28,6 +29,8 @@ import { invoke } from './invoke.ts'
 
 const BASIC = 'Basic realm="roost"'
 const BEARER = 'Bearer realm="roost"'
+/** Of lines: a quiet app says nothing for hours. */
+const SIGN_MS = 15_000
 
 /** The HTTP API for people and scripts: every route of the table, and nothing else. */
 export function createApiListener(
@@ -97,7 +100,8 @@ export function createApiListener(
           const lines = answer as Parameters<typeof sendLines>[1]
           await sendLines(reply, untilTokenEnds(lines, hold), {
             log,
-            headers: { [VERSION_HEADER]: version },
+            headers: { [VERSION_HEADER]: version, [SIGNS_HEADER]: String(SIGN_MS / 1000) },
+            signMs: SIGN_MS,
           })
           return reply
         }
