@@ -262,7 +262,8 @@ function routeUpgrade(
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(socket)
-  response.on('finish', () => socket.end())
+  // Not `end`: HTTP watches this socket no longer, and who never closes its side would keep it for ever.
+  response.on('finish', () => socket.destroySoon())
   app.routing(request, response)
 }
 

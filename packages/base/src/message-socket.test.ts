@@ -1,4 +1,4 @@
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { afterEach, expect, test, vi } from 'vitest'
 import {
   acceptSocket,
@@ -10,7 +10,10 @@ import { silentLogger } from './log.ts'
 import { type MessageSocket, openMessageSocket } from './message-socket.ts'
 import { PlatformError } from './platform-error.ts'
 
-const open: { listener: HttpListener | null } = { listener: null }
+const open: { listener: HttpListener | null; refused: Socket | null } = {
+  listener: null,
+  refused: null,
+}
 afterEach(async () => {
   await open.listener?.close(100)
 })
@@ -24,7 +27,8 @@ async function listen(serve: (socket: MessageSocket) => Promise<void>): Promise<
     await serve(await acceptSocket(reply))
     return reply
   })
-  listener.app.get('/refused', async () => {
+  listener.app.get('/refused', async (request) => {
+    open.refused = request.raw.socket
     throw new PlatformError('forbidden', 'this token may not')
   })
   listener.app.get('/plain', async (request) => ({ wanted: wantsSocket(request) }))
@@ -90,4 +94,17 @@ test('a listener that closes says goodbye to its sockets', async () => {
   await open.listener?.close(100)
   await reading
   expect(socket.closed.reason).toMatchObject({ message: 'the server is going away' })
+})
+
+test('who asked for a WebSocket, was refused and never hangs up keeps no connection', async () => {
+  const url = new URL(await listen(echo))
+  const socket = connect({ port: Number(url.port), host: '127.0.0.1', allowHalfOpen: true })
+  socket.write(
+    'GET /refused HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  )
+  let text = ''
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) text += chunk
+  expect(text).toMatch(/^HTTP\/1.1 403 [\s\S]*this token may not/)
+  await expect.poll(() => open.refused?.destroyed).toBe(true)
+  socket.destroy()
 })
