@@ -121,6 +121,8 @@ function accessText(line: AccessLine, dim: (text: string) => string): string {
 /** How long a follower waits for a server that went away: it is started again within seconds, or somebody has to look. */
 const AWAY_MS_MAX = 5 * 60_000
 const RETRY_MS = 1000
+/** A call that took longer had reached the server, which was there until it broke. */
+const CONNECT_MS_MAX = 15_000
 const REPEATED_MAX = 10_000
 const LINES = 100
 const LINES_MAX = 10_000
@@ -142,7 +144,8 @@ export async function readLogs(
   const clock = run.clock ?? systemClock
   /** The last lines that were printed, so that those told again after a break are known. */
   const printed = new Set<string>()
-  let heardAt = clock.now()
+  /** When the server was last known to be there. */
+  let thereAt = clock.now()
   let broken = false
   for (;;) {
     const lines = broken ? Math.max(options.lines, 1000) : options.lines
@@ -154,9 +157,10 @@ export async function readLogs(
       ...(options.region === undefined ? {} : { region: options.region }),
       ...(options.since === undefined ? {} : { since: options.since }),
     }
+    const beganAt = clock.now()
     try {
       for await (const line of client.appLogs({ params: { app }, query }, { signal: run.signal })) {
-        heardAt = clock.now()
+        thereAt = clock.now()
         const id = `${line.timestamp} ${line.machine} ${line.message}`
         if (broken && printed.has(id)) continue
         if (options.follow) {
@@ -166,13 +170,16 @@ export async function readLogs(
         print(line)
       }
       if (!options.follow) return
+      thereAt = clock.now()
     } catch (error) {
       if (run.signal.aborted) return
+      const now = clock.now()
+      if (now - beganAt > CONNECT_MS_MAX) thereAt = now
       const away =
         error instanceof ApiError ? error.status >= 500 : nameOf(error) === 'ServerUnreached'
-      if (!options.follow || !away || clock.now() - heardAt > AWAY_MS_MAX) throw error
+      if (!options.follow || !away || now - thereAt > AWAY_MS_MAX) throw error
       // A first connection that fails is no break.
-      if (!broken && printed.size === 0 && clock.now() - heardAt < RETRY_MS) throw error
+      if (!broken && printed.size === 0 && now - beganAt < RETRY_MS) throw error
     }
     if (run.signal.aborted) return
     if (!broken) run.warn('the connection broke; going on as soon as the server answers')
