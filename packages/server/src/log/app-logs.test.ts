@@ -1,5 +1,11 @@
 import type { LogLine } from '@roost/api'
-import { createLineQueue, type PeerClient, PlatformError, systemClock } from '@roost/base'
+import {
+  type Clock,
+  createLineQueue,
+  type PeerClient,
+  PlatformError,
+  systemClock,
+} from '@roost/base'
 import type { AppName, Host, HostId, MachineConfig, MachineId, RegionCode } from '@roost/core'
 import { afterEach, expect, test, vi } from 'vitest'
 import { createIds } from '../ids.ts'
@@ -60,6 +66,7 @@ async function open() {
   const live = new Map<string, ReturnType<typeof createLineQueue<LogLine | null>>>()
   const streams = new Set<string>()
   const dead = new Set<HostId>()
+  const hanging = new Set<MachineId>()
   const asked: string[] = []
 
   const agent = (of: Host): PeerClient => ({
@@ -69,9 +76,12 @@ async function open() {
     close: async () => {},
     async *lines<T>(_method: string, path: string, options: { signal?: AbortSignal } = {}) {
       asked.push(path)
-      if (dead.has(of.id)) throw new PlatformError('unavailable', 'GET', { retry: 'later' })
       const url = new URL(path, 'http://agent')
       const machine = url.pathname.split('/')[4] ?? ''
+      const { signal } = options
+      if (hanging.has(machine as MachineId) && signal?.aborted === false)
+        await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      if (dead.has(of.id)) throw new PlatformError('unavailable', 'GET', { retry: 'later' })
       const { follow, lines, after } = Object.fromEntries(url.searchParams)
       const told = (past.get(machine) ?? []).filter((l) => l.timestamp > (after ?? ''))
       for (const line of told.slice(Math.max(0, told.length - Number(lines)))) yield line as T
@@ -124,9 +134,13 @@ async function open() {
   const stop = new AbortController()
   ends.push(async () => stop.abort())
   const hub = createLogHub({ clock: systemClock, agent })
-  const logs = (request: Partial<Parameters<typeof appLogs>[1]> = {}, signal = stop.signal) =>
+  const logs = (
+    request: Partial<Parameters<typeof appLogs>[1]> = {},
+    signal = stop.signal,
+    clock = systemClock,
+  ) =>
     appLogs(
-      { store, clock: systemClock, agent, hub },
+      { store, clock, agent, hub },
       { app: shop, lines: 100, follow: false, ...request },
       signal,
     )
@@ -139,7 +153,7 @@ async function open() {
       if (queue === undefined) throw new Error('nobody follows it')
       return queue
     })
-  return { machine, line, past, destroy, followed, dead, logs, asked, stop, hub, streams }
+  return { machine, line, past, destroy, followed, dead, hanging, logs, asked, stop, hub, streams }
 }
 
 async function all(lines: AsyncIterable<LogLine>): Promise<string[]> {
@@ -182,6 +196,24 @@ test('a host that does not answer is named once, and the others are told', async
   expect(found).toHaveLength(2)
   expect(found[0]).toBe('a1')
   expect(found[1]).toContain('host iad-1 in iad does not answer')
+})
+
+test('a host that hangs is named once as well, and not waited for', async () => {
+  const { machine, line, past, dead, hanging, logs, stop } = await open()
+  const [a, b, c] = [await machine(AMS), await machine(IAD), await machine(IAD)]
+  past.set(a, [line(a, AMS, 1, 'a1')])
+  const quick: Clock = { ...systemClock, sleep: (ms, end) => systemClock.sleep(ms / 10, end) }
+  const told = async () => {
+    const found = await all(logs({}, stop.signal, quick))
+    return found.map((message) => message.replace(/;.*/, ''))
+  }
+  const both = ['a1', 'roost: host iad-1 in iad does not answer']
+  hanging.add(b).add(c)
+  expect(await told()).toEqual(both)
+  // One of its machines fails at once, the other one hangs.
+  dead.add(IAD.id)
+  hanging.delete(b)
+  expect(await told()).toEqual(both)
 })
 
 test('a follower hears what is said later, also by machines that appear, and by hosts that come back', async () => {

@@ -41,7 +41,8 @@ const PAUSE_MS = 1_000
 const LAST_WORDS_MS = 5_000
 
 type Item =
-  | { readonly kind: 'line'; readonly line: LogLine }
+  /** `silent`: it is of this host that it does not answer. */
+  | { readonly kind: 'line'; readonly line: LogLine; readonly silent?: HostId }
   /** This machine has told its past, or can't. */
   | { readonly kind: 'past'; readonly machine: MachineId }
   | { readonly kind: 'late' }
@@ -70,7 +71,7 @@ export async function* appLogs(
     for (const machine of first)
       if (!readers.add(machine, request.lines))
         void queue.push({ kind: 'past', machine: machine.id })
-    yield* readPast(deps.clock, queue, new Set(first.map((m) => m.id)), request.lines, either)
+    yield* readPast(deps.clock, queue, first, request, either)
     if (!request.follow) return
     void lookForMachines(deps, request, readers, either)
     for (let item = await queue.pull(); item !== null; item = await queue.pull()) {
@@ -105,14 +106,20 @@ function createLeftOut(clock: Clock) {
   }
 }
 
-/** Until every machine has told its past, sorted, and only the newest of it. */
+/**
+ * Until every machine has told its past, sorted, and only the newest of it. Where nobody stays to hear them later, hosts that are
+ * late are named: they may hang for longer than anybody waits.
+ */
 async function* readPast(
   clock: Clock,
   queue: LineQueue<Item>,
-  open: Set<MachineId>,
-  count: number,
+  machines: readonly LoggedMachine[],
+  { lines: count, follow }: AppLogsRequest,
   signal: AbortSignal,
 ): AsyncGenerator<LogLine> {
+  const open = new Map(machines.map((machine) => [machine.id, machine]))
+  const silent = new Set<HostId>()
+  let late = false
   const waited = new AbortController()
   void clock
     .sleep(PAST_MS, AbortSignal.any([signal, waited.signal]))
@@ -128,9 +135,11 @@ async function* readPast(
   }
   while (open.size > 0) {
     const item = await queue.pull()
+    late = item?.kind === 'late'
     if (item === null || item.kind === 'late') break
     if (item.kind === 'past') open.delete(item.machine)
     else {
+      if (item.silent !== undefined) silent.add(item.silent)
       lines.push(item.line)
       chars += item.line.message.length
     }
@@ -139,6 +148,12 @@ async function* readPast(
   }
   waited.abort()
   yield* newest(PAST_CHARS_MAX)
+  if (!late || follow) return
+  for (const { id, host } of open.values()) {
+    if (silent.has(host.id)) continue
+    silent.add(host.id)
+    yield silenceOf(clock, id, host)
+  }
 }
 
 function byTime(a: LogLine, b: LogLine): number {
@@ -250,7 +265,8 @@ async function readMachine(
     const unknown = error instanceof PlatformError && error.code === 'not_found'
     if (!unknown && !silent.has(host.id)) {
       silent.add(host.id)
-      await queue.push({ kind: 'line', line: silenceOf(deps.clock, id, host) })
+      const line = silenceOf(deps.clock, id, host)
+      await queue.push({ kind: 'line', line, silent: host.id })
     }
     await sayPast()
   }
