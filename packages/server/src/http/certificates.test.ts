@@ -85,6 +85,22 @@ describe('names of people’s own', () => {
     expect(shown.body.hostname).toBe('*.example.com')
   })
 
+  test('below a wildcard are its app’s alone, but those that another app had before stay', async () => {
+    await add('old.example.com', 'blog')
+    expect((await add('*.example.com')).status).toBe(201)
+    const taken = await add('login.example.com', 'blog')
+    expect([taken.status, taken.body.code]).toEqual([422, 'name_taken'])
+    expect(taken.body.error).toBe('*.example.com belongs to app shop')
+    expect((await list('blog')).certificates).toMatchObject([{ hostname: 'old.example.com' }])
+    for (const [name, app] of [
+      ['old.example.com', 'blog'],
+      ['login.example.com', 'shop'],
+      ['example.com', 'blog'],
+      ['a.b.example.com', 'blog'],
+    ] as const)
+      expect((await add(name, app)).status).toBe(201)
+  })
+
   test('go with their app', async () => {
     await add('www.example.com')
     await api.call('DELETE', '/v1/apps/shop')

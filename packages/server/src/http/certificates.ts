@@ -20,6 +20,7 @@ import {
   retryAt,
   servingCertificate,
   usableCertificates,
+  wildcardOf,
 } from '@roost/core'
 import { importCertificate } from '../certificate/import-certificate.ts'
 import type { Deps } from '../deps.ts'
@@ -68,9 +69,11 @@ export function certificateHandlers(
   async function claim(tx: Tx, app: string, name: string, caller: Caller): Promise<Hostname> {
     const { name: owner } = await appOrThrow(tx, app)
     const found = await getHostname(tx, name)
-    if (found !== null && found.app !== owner) {
-      const other = maySeeApp(caller.policy, found.app) ? `app ${found.app}` : 'another app'
-      throw new PlatformError('name_taken', `${name} belongs to ${other}`)
+    // Whoever has a wildcard has the names below it, too: its DNS leads here, so anybody could prove one of them.
+    const standing = found ?? (await getHostname(tx, wildcardOf(name)))
+    if (standing !== null && standing.app !== owner) {
+      const other = maySeeApp(caller.policy, standing.app) ? `app ${standing.app}` : 'another app'
+      throw new PlatformError('name_taken', `${standing.name} belongs to ${other}`)
     }
     if (found !== null) return found
     if ((await listHostnames(tx, owner)).length >= HOSTNAMES_MAX)
