@@ -6,7 +6,7 @@ import {
   routes,
 } from '@roost/api'
 import type { Host } from '@roost/core'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import { type ControlPlane, createControlPlane, memoryDeps } from '../control-plane.ts'
 import type { Deps } from '../deps.ts'
@@ -79,9 +79,9 @@ const deploy = (body: object = {}) =>
     body: { config: config(), regions: ['ams', 'iad'], ...body },
   })
 
-async function untilEnded(version: number): Promise<ReleaseReply> {
+async function untilEnded(version: number, app = 'shop'): Promise<ReleaseReply> {
   for (let ms = 0; ms < 60_000; ms += 100) {
-    const release = await call<ReleaseReply>('getRelease', { params: { ...shop, version } })
+    const release = await call<ReleaseReply>('getRelease', { params: { app, version } })
     if (['complete', 'failed'].includes(release.status)) return release
     await world.tick()
     await clock.advance(100)
@@ -252,4 +252,53 @@ test('process groups have machines, numbers and sizes of their own', async () =>
   ] as const)
     await expect(deploy(body)).rejects.toThrow(text)
   await expect(call('setScale', { params: shop, body: {} })).rejects.toThrow('say how many')
+})
+
+describe('a port that another app has taken', () => {
+  const database = {
+    image: 'registry.internal/shop:v1',
+    services: [{ protocol: 'tcp', internal_port: 5432, ports: [{ port: 5432 }] }],
+  }
+  const taken = 'port 5432 belongs to the app blog: choose another'
+  const release = (app: string, body: object = {}) =>
+    call<ReleaseReply>('createRelease', {
+      params: { app },
+      body: { config: database, regions: ['ams'], ha: false, ...body },
+    })
+  const scale = (count: number, more: object = {}) =>
+    call<ReleaseReply>('setScale', { params: shop, body: { scale: { ams: count }, ...more } })
+  const machines = async () =>
+    (await call<{ state: string }[]>('listMachines', { params: shop })).filter(
+      ({ state }) => state !== 'destroyed',
+    )
+
+  test('while this one had no machines is not taken back by a change of scale', async () => {
+    await call('createApp', { body: { app_name: 'blog' } })
+    await release('shop')
+    await untilEnded(1)
+    await expect(release('blog')).rejects.toMatchObject({ code: 'conflict' })
+    await scale(0)
+    expect(await untilEnded(2)).toMatchObject({ status: 'complete' })
+    await release('blog')
+    expect(await untilEnded(1, 'blog')).toMatchObject({ status: 'complete' })
+
+    const secrets = () => call('setSecrets', { params: shop, body: { values: { A: '1' } } })
+    for (const ask of [() => scale(1), () => scale(1, { plan_only: true }), secrets])
+      await expect(ask()).rejects.toMatchObject({ code: 'conflict', message: taken })
+    expect(await machines()).toEqual([])
+    // What needs no machine needs no port either.
+    await scale(0)
+    expect(await untilEnded(3)).toMatchObject({ status: 'complete' })
+  })
+
+  test('while a release waited makes that release fail, and what serves goes on', async () => {
+    await call('createApp', { body: { app_name: 'blog' } })
+    await deploy({ regions: ['ams'], ha: false })
+    expect(await release('shop')).toMatchObject({ version: 2, status: 'pending' })
+    await release('blog')
+    expect((await untilEnded(1)).status).toBe('complete')
+    expect(await untilEnded(2)).toMatchObject({ status: 'failed', reason: taken })
+    expect(await untilEnded(1, 'blog')).toMatchObject({ status: 'complete' })
+    expect((await machines()).map(({ state }) => state)).toEqual(['started'])
+  })
 })

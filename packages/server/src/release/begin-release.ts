@@ -13,12 +13,19 @@ import {
   type ReleasePlan,
   withConfigs,
 } from '@roost/core'
+import { whyPortsTaken } from '../machine/refuse-taken-ports.ts'
 import { getApp, putApp } from '../store/apps.ts'
 import { listHosts } from '../store/hosts.ts'
 import { listMachines, reservedByHost } from '../store/machines.ts'
 import { addReleaseEvent, getRelease, putRelease } from '../store/releases.ts'
 import { bringSecrets, secretVersions } from '../store/secret-versions.ts'
 import type { Reader, Tx } from '../store/store.ts'
+
+interface PortsTaken {
+  readonly kind: 'refused'
+  readonly code: 'conflict'
+  readonly message: string
+}
 
 /** What a release would do if it began now. Nothing is stored. */
 export async function planNow(
@@ -29,16 +36,17 @@ export async function planNow(
     'cause' | 'ask' | 'primaryRegion' | 'config' | 'groups' | 'strategy' | 'maxUnavailable'
   >,
   newId: () => MachineId,
-): Promise<ReleasePlan> {
+): Promise<ReleasePlan | PortsTaken> {
   const machines = await listMachines(reader, { app: app.name })
   const serving = app.release === 0 ? null : await getRelease(reader, app.name, app.release)
-  return planRelease({
+  const groups = [...groupsOf(release)]
+  const plan = planRelease({
     cause: release.cause,
     ask: release.ask,
     strategy: release.strategy,
     maxUnavailable: release.maxUnavailable,
     primaryRegion: release.primaryRegion ?? app.primaryRegion,
-    groups: [...groupsOf(release)].map(([name, { config }]) => ({
+    groups: groups.map(([name, { config }]) => ({
       name,
       guest: config.guest,
       served: config.services.length > 0,
@@ -58,6 +66,12 @@ export async function planNow(
     used: await reservedByHost(reader),
     newId,
   })
+  if (plan.kind === 'refused') return plan
+  // An app without machines has no ports, and another may have taken them meanwhile. Who only gives up machines needs none.
+  const coming = new Set(plan.replacements.flatMap((r) => (r.target === null ? [] : r.group)))
+  const configs = groups.flatMap(([name, { config }]) => (coming.has(name) ? config : []))
+  const why = await whyPortsTaken(reader, app.name, configs)
+  return why === null ? plan : { kind: 'refused', code: 'conflict', message: why }
 }
 
 /**
