@@ -152,17 +152,17 @@ export function accessHandlers(deps: Deps, sessions: SessionLog): Pick<Handlers,
             const { id, region } = first.machine.assignment
             const started = { started: { machine: id, region } }
             await client.send(encodeFrame({ kind: 'control', value: started }))
-            const agents = new Map<MachineId, MessageSocket>()
-            return relayConnections(client, messages, async (begin) => {
+            return relayConnections(client, messages, async () => {
               const found = await find()
-              const known = agents.get(found.machine.assignment.id)
-              if (known !== undefined && !known.closed.aborted) return known
-              const path = agentPath(found, 'port')
-              const agent = await deps.agentSocket(found.host, path, client.closed)
-              agents.set(found.machine.assignment.id, agent)
-              begin(agent)
-              await agent.send(message)
-              return agent
+              return {
+                machine: found.machine.assignment.id,
+                open: async () => {
+                  const path = agentPath(found, 'port')
+                  const agent = await deps.agentSocket(found.host, path, client.closed)
+                  await agent.send(message)
+                  return agent
+                },
+              }
             })
           })
         }),
