@@ -125,6 +125,44 @@ test('remove asks for the name, and takes nothing away without it', async () => 
   expect(server?.of('deleteCustomCertificate')).toHaveLength(1)
 })
 
+const WHOLE = `Take ${name} away from shop: nobody is answered under it any more`
+test.each([
+  ['--acme', true, [], WHOLE, 'all'],
+  ['--acme', true, ['fly'], WHOLE, 'all'],
+  ['--acme', true, ['fly', 'custom'], `Order no certificates for ${name} any more`, 'acme'],
+  ['--custom', false, ['custom'], WHOLE, 'all'],
+  ['--custom', true, ['custom'], `Take the imported certificate of ${name} away`, 'custom'],
+] as const)(
+  'remove %s, where it is ordered: %s, and there is %j: %s',
+  async (option, ordered, sources, asked, removed) => {
+    const certificates = sources.map((source) => ({
+      ...{ source, status: 'active', issuer: 'CN=x', created_at: AT, expires_at: AT },
+      ...{ renews_at: null, fingerprint: 'f', issued: [] },
+    }))
+    const gone = () => ({ value: null })
+    const terminal = await terminalOn({
+      getCertificate: () => ({ value: reply({ acme_requested: ordered, certificates }) }),
+      deleteCertificate: gone,
+      deleteAcmeCertificate: gone,
+      deleteCustomCertificate: gone,
+    })
+    const unasked = await terminal.run('certs', 'remove', name, option)
+    expect(unasked.err).toContain(`${asked} needs a confirmation`)
+    const { out } = await terminal.run('certs', 'remove', name, option, '--yes', '--json')
+    expect(JSON.parse(out)).toEqual({ hostname: name, removed })
+    const routes = {
+      all: 'deleteCertificate',
+      acme: 'deleteAcmeCertificate',
+      custom: 'deleteCustomCertificate',
+    } as const
+    expect(server?.calls.map(({ route }) => route)).toEqual([
+      'getCertificate',
+      'getCertificate',
+      routes[removed],
+    ])
+  },
+)
+
 test('a name that another app has is refused with the command that makes it free', async () => {
   const error = `${name} belongs to app blog`
   const terminal = await terminalOn({

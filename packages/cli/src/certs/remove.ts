@@ -20,8 +20,11 @@ export function register(parent: Command, context: CliContext): void {
       .description('Take a name and its certificates away from an app; asks for the name first')
       .argument('<hostname>', 'as roost certs list shows it'),
   )
-    .option('--acme', 'only order no more; an imported certificate stays')
-    .option('--custom', 'only take away the imported certificate; what was ordered stays')
+    .option('--acme', 'only order no more; without an imported certificate, the whole name goes')
+    .option(
+      '--custom',
+      'only take away the imported certificate; when none is ordered, the whole name goes',
+    )
     .option('-y, --yes', 'do not ask')
   explained(command, {
     examples: [
@@ -36,8 +39,15 @@ export function register(parent: Command, context: CliContext): void {
     await withApp(context, options, async ({ client, app }) => {
       const hostname = typedHostname(typed)
       const params = { app, hostname }
-      await client.getCertificate({ params })
-      const removed = options.acme ? 'acme' : options.custom ? 'custom' : 'all'
+      const { certificates, acme_requested: ordered } = await client.getCertificate({ params })
+      const imported = certificates.some(({ source }) => source === 'custom')
+      // A name of which nothing else would be left goes with it.
+      const removed =
+        options.acme && imported
+          ? 'acme'
+          : options.custom && (ordered || !imported)
+            ? 'custom'
+            : 'all'
       const what = {
         all: `Take ${hostname} away from ${app}: nobody is answered under it any more`,
         acme: `Order no certificates for ${hostname} any more`,
