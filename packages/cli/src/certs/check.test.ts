@@ -163,13 +163,19 @@ test.each([
   },
 )
 
-test('a name that another app has is refused with the command that makes it free', async () => {
-  const error = `${name} belongs to app blog`
-  const terminal = await terminalOn({
-    addAcmeCertificate: () => ({ refusal: { status: 422, code: 'name_taken', error } }),
-  })
-  const { code, err } = await terminal.run('certs', 'add', name)
-  expect(code).toBe(1)
-  expect(err).toContain('www.example.com leads to another app')
-  expect(err).toContain('roost certs remove www.example.com -a blog')
-})
+test.each([
+  [name, name],
+  ['*.example.com', "'*.example.com'"],
+])(
+  'a name that another app has is refused with the command that makes it free: %s',
+  async (taken, typed) => {
+    const error = `${taken} belongs to app blog`
+    const terminal = await terminalOn({
+      addAcmeCertificate: () => ({ refusal: { status: 422, code: 'name_taken', error } }),
+    })
+    const { code, err } = await terminal.run('certs', 'add', name)
+    expect(code).toBe(1)
+    expect(err).toContain('www.example.com leads to another app')
+    expect(err).toContain(`roost certs remove ${typed} -a blog`)
+  },
+)

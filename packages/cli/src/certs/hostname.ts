@@ -21,16 +21,15 @@ export function typedHostname(text: string): string {
 /** The same error, or one that says how a name that another app has becomes free. */
 export function takenName(error: unknown, hostname: string): unknown {
   if (!(error instanceof ApiError) || error.code !== 'name_taken') return error
-  const owner = /belongs to app ([a-z0-9-]+)$/.exec(error.message)?.[1]
+  // What belongs to it may be the wildcard that stands for the name.
+  const [, taken = '', owner] = /(\S+) belongs to app ([a-z0-9-]+)$/.exec(error.message) ?? []
+  const name = taken.startsWith('*.') ? `'${taken}'` : taken
   return new Failure(`${hostname} leads to another app`, {
     why: error.message,
     fix:
       owner === undefined
         ? 'ask who keeps that app to take it away'
-        : [
-            `roost certs remove ${hostname} -a ${owner}`,
-            `roost certs show ${hostname} -a ${owner}`,
-          ],
+        : [`roost certs remove ${name} -a ${owner}`, `roost certs show ${name} -a ${owner}`],
     code: error.code,
     cause: error,
   })
