@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -250,6 +251,12 @@ test('files go there and back, folders too; nothing here is overwritten, and no 
   const folder = person()
   expect(await folder.run('sftp', 'get', '/home/app/site', 'other')).toBe(1)
   expect(existsSync(join(open.dir, 'other'))).toBe(false)
+  const both = ['one', 'one'].map((local) =>
+    person().run('sftp', 'get', '/home/app/site/inner/big', local),
+  )
+  expect((await Promise.all(both)).sort()).toEqual([0, 1])
+  expect(readFileSync(join(open.dir, 'one')).equals(bytes)).toBe(true)
+  expect(readdirSync(open.dir).sort()).toEqual(['back', 'one', 'site'])
   const missing = person()
   expect(await missing.run('sftp', 'get', '/no/such', 'other')).toBe(1)
   expect(missing.err()).toContain('No such file')

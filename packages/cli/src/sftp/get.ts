@@ -1,5 +1,5 @@
-import { existsSync, rmSync, statSync } from 'node:fs'
-import { join, posix, resolve } from 'node:path'
+import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { dirname, join, posix, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { CliContext } from '../cli-context.ts'
 import { explained, printJson } from '../command-options.ts'
@@ -8,7 +8,7 @@ import { withApp } from '../session/app-session.ts'
 import { progressOn } from '../terminal/progress.ts'
 import { sizeText } from '../terminal/size.ts'
 import { type RemoteOptions, remoteOptions, remoteProgram, withProgram } from './remote-files.ts'
-import { refuseExisting, type Unpacked, unpackFiles } from './unpack-files.ts'
+import { makeWhole, refuseExisting, type Unpacked, unpackFiles } from './unpack-files.ts'
 
 interface Options extends RemoteOptions {
   readonly recursive?: boolean
@@ -36,23 +36,23 @@ export function register(parent: Command, context: CliContext): void {
       const progress = progressOn(context, context.stderr)
       const words = tarWords(remote, options.recursive === true)
       const program = await remoteProgram(context, session, options, words)
+      const folders = options.recursive === true
       const state: { unpacked: Unpacked | null } = { unpacked: null }
       try {
-        await withProgram(context, program, async ({ stdin, stdout }) => {
-          await stdin.end()
-          state.unpacked = await unpackFiles(stdout.bytes, target, {
-            folders: options.recursive === true,
-            heard: (bytes, of) =>
-              progress.passing(
-                'get',
-                `${name}: ${sizeText(bytes)}${of === null ? '' : ` of ${sizeText(of)}`}`,
-              ),
-          })
-        })
-      } catch (error) {
-        // Half of it would look like all of it. It was not there before us.
-        rmSync(target, { recursive: true, force: true })
-        throw error
+        if (folders) mkdirSync(dirname(target), { recursive: true })
+        await makeWhole(target, (draft) =>
+          withProgram(context, program, async ({ stdin, stdout }) => {
+            await stdin.end()
+            state.unpacked = await unpackFiles(stdout.bytes, draft, {
+              folders,
+              heard: (bytes, of) =>
+                progress.passing(
+                  'get',
+                  `${name}: ${sizeText(bytes)}${of === null ? '' : ` of ${sizeText(of)}`}`,
+                ),
+            })
+          }),
+        )
       } finally {
         progress.stop()
       }

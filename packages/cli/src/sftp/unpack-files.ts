@@ -1,6 +1,14 @@
-import { constants, existsSync, lstatSync, mkdirSync } from 'node:fs'
+import {
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import { open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { extract, type Header } from 'tar-stream'
 import { Failure } from '../failure/failure.ts'
 
@@ -81,6 +89,27 @@ function placeOf({ name }: Header, target: string): string {
   if (parts.includes('..') || name.includes('\0'))
     throw new Failure(`the machine sent a path that leads elsewhere: ${name}`)
   return join(target, ...parts.slice(1))
+}
+
+/**
+ * `make` writes to a place beside `target`, and what it made goes there when all of it is made: half of it would look like all of
+ * it. What somebody else puts at `target` meanwhile is neither written to nor taken away.
+ */
+export async function makeWhole<T>(
+  target: string,
+  make: (draft: string) => Promise<T>,
+): Promise<T> {
+  const folder = mkdtempSync(join(dirname(target), '.roost-get-'))
+  try {
+    const draft = join(folder, basename(target))
+    const made = await make(draft)
+    refuseExisting(target)
+    // Of a link nothing is made.
+    if (existsSync(draft)) renameSync(draft, target)
+    return made
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 export function refuseExisting(target: string): void {
