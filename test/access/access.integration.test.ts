@@ -274,8 +274,11 @@ test('a port here is one of the machine: many at once, each direction by itself,
     for await (const chunk of socket) text += chunk
     return text
   }
-  const answers = await Promise.all(Array.from({ length: 50 }, fetchOnce))
-  for (const text of answers) expect(text).toMatch(/200 OK[\s\S]*\r\n\r\nhello\n$/)
+  // The httpd of busybox lets nine wait, and resets some of a greater burst.
+  for (let round = 0; round < 7; round++) {
+    const answers = await Promise.all(Array.from({ length: 8 }, fetchOnce))
+    for (const text of answers) expect(text).toMatch(/200 OK[\s\S]*\r\n\r\nhello\n$/)
+  }
   one.interrupt()
   expect(await running).toBe(0)
 
