@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { silentLogger } from '@roost/base'
 import { afterEach, expect, test } from 'vitest'
-import { type DnsServer, startDnsServer } from './dns-server.ts'
+import { type DnsServer, serveDatagram, startDnsServer } from './dns-server.ts'
 
 const servers: DnsServer[] = []
 afterEach(async () => {
@@ -39,6 +39,28 @@ test('over UDP garbage gets no answer and what comes after it does', async () =>
   const [reply] = await once(client, 'message')
   expect(String(reply)).toBe('hello 127.0.0.1 udp')
   client.close()
+})
+
+test('a packet that nothing can be sent back to ends nothing', async () => {
+  const udp = createSocket('udp4')
+  const asked: string[] = []
+  const from = (port: number) =>
+    serveDatagram(
+      udp,
+      (message) => {
+        asked.push(String(message))
+        return message
+      },
+      silentLogger,
+      Buffer.from(`from ${port}`),
+      { address: '127.0.0.1', port },
+    )
+  from(0)
+  expect(asked).toEqual([])
+  udp.close()
+  // What is closed throws.
+  from(53)
+  expect(asked).toEqual(['from 53'])
 })
 
 test('over TCP several questions, in whatever pieces; too long a one ends it', async () => {

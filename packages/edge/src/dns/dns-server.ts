@@ -1,4 +1,4 @@
-import { createSocket } from 'node:dgram'
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { type AddressInfo, createServer as createTcpServer, isIPv6, type Socket } from 'node:net'
 import type { Logger } from '@roost/base'
@@ -44,11 +44,7 @@ async function bind(options: Parameters<typeof startDnsServer>[0]): Promise<DnsS
   }
 
   const udp = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
-  udp.on('message', (message, from) => {
-    const reply = answer(message, from.address, 'udp')
-    // A reply that the kernel does not take is lost as on any way; the client asks again.
-    if (reply !== null) udp.send(reply, from.port, from.address, () => {})
-  })
+  udp.on('message', (message, from) => serveDatagram(udp, answer, log, message, from))
   udp.bind(options.port, address)
   await once(udp, 'listening')
   udp.on('error', (error) => log.warn('dns over udp', { error }))
@@ -79,6 +75,26 @@ async function bind(options: Parameters<typeof startDnsServer>[0]): Promise<DnsS
   }
   tcp.on('error', (error) => log.warn('dns over tcp', { error }))
   return { port: (tcp.address() as AddressInfo).port, close }
+}
+
+/** Throws for nothing that a packet can say. */
+export function serveDatagram(
+  udp: Pick<UdpSocket, 'send'>,
+  answer: (message: Buffer, source: string, transport: 'udp') => Buffer | null,
+  log: Logger,
+  message: Buffer,
+  from: { readonly address: string; readonly port: number },
+): void {
+  // Anybody can write this into a packet, and nothing can be sent there.
+  if (from.port === 0) return
+  const reply = answer(message, from.address, 'udp')
+  if (reply === null) return
+  try {
+    // A reply that the kernel does not take is lost as on any way; the client asks again.
+    udp.send(reply, from.port, from.address, () => {})
+  } catch (error) {
+    log.warn('an answer could not be sent', { error, source: from.address })
+  }
 }
 
 function serve(
