@@ -1,6 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import { readdir } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { silentLogger } from '@roost/base'
 import { afterEach, expect, test } from 'vitest'
 import { type DnsServer, serveDatagram, startDnsServer } from './dns-server.ts'
@@ -61,6 +62,22 @@ test('a packet that nothing can be sent back to ends nothing', async () => {
   // What is closed throws.
   from(53)
   expect(asked).toEqual(['from 53'])
+})
+
+test.each(['udp', 'tcp'])('where %s is taken, nothing is kept open', async (taken) => {
+  const udp = createSocket('udp4')
+  const tcp = createServer()
+  if (taken === 'udp') udp.bind(0, '127.0.0.1')
+  else tcp.listen(0, '127.0.0.1')
+  await once(taken === 'udp' ? udp : tcp, 'listening')
+  const { port } = (taken === 'udp' ? udp : tcp).address() as AddressInfo
+  const descriptors = async () => (await readdir('/proc/self/fd')).length
+  const before = await descriptors()
+  const options = { address: '127.0.0.1', port, answer: () => null, log: silentLogger }
+  for (let n = 0; n < 50; n++) await expect(startDnsServer(options)).rejects.toThrow('EADDRINUSE')
+  expect(await descriptors()).toBeLessThan(before + 25)
+  udp.close()
+  tcp.close()
 })
 
 test('over TCP several questions, in whatever pieces; too long a one ends it', async () => {

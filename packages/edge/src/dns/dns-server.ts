@@ -45,8 +45,13 @@ async function bind(options: Parameters<typeof startDnsServer>[0]): Promise<DnsS
 
   const udp = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
   udp.on('message', (message, from) => serveDatagram(udp, answer, log, message, from))
-  udp.bind(options.port, address)
-  await once(udp, 'listening')
+  try {
+    udp.bind(options.port, address)
+    await once(udp, 'listening')
+  } catch (error) {
+    udp.close()
+    throw error
+  }
   udp.on('error', (error) => log.warn('dns over udp', { error }))
   const { port } = udp.address()
 
