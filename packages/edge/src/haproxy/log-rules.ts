@@ -20,10 +20,13 @@ export function logRing(socket: string): string[] {
   ]
 }
 
-/** Of a frontend that ends TLS: how long the handshake took, with the first request of a connection alone, and one that failed. */
+/**
+ * Of a frontend that ends TLS: how long the handshake took, with the first request of a connection alone, and one that failed. Unlike all that is
+ * of HTTP, the name that a client asks for there may have line feeds in it, so that it would write lines of its own.
+ */
 const handshake = (secure: boolean) => (secure ? '/%Th/%sslv' : '')
 const failures = (secure: boolean) =>
-  secure ? ['  error-log-format "failed %[fc_err_str]|%[ssl_fc_sni]"'] : []
+  secure ? ['  error-log-format "failed %[fc_err_str]|%[ssl_fc_sni,url_enc]"'] : []
 
 /** For a frontend; read by `numbers/log-line.ts`. The host name comes last, since a client may write anything into it. */
 export function logRules(at: 'edge' | 'detour', secure = false): string[] {

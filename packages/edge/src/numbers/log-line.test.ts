@@ -103,8 +103,13 @@ test('how TLS began, with the first request of a connection', () => {
 })
 
 test('TLS that did not come about', () => {
-  expect(parseFailedHandshake('failed SSL handshake failure|a|b.example')).toBe('a|b.example')
+  expect(parseFailedHandshake('failed SSL handshake failure|B.example')).toBe('B.example')
   expect(parseFailedHandshake('failed Timeout during SSL handshake|-')).toBe('-')
-  for (const other of ['failed Received something which does not look like a PROXY header|-', ''])
+  for (const other of [
+    'failed Received something which does not look like a PROXY header|-',
+    'failed SSL handshake failure|a|b.example',
+    'failed SSL handshake failure|a%0Aedge%201',
+    '',
+  ])
     expect(parseFailedHandshake(other)).toBeNull()
 })

@@ -78,9 +78,9 @@ function handshakeOf(ms: string | undefined, version: string | undefined): Hands
   return version === undefined || Number(ms) === 0 ? null : { ms: Number(ms), version }
 }
 
-/** The name that a client asked for whose TLS did not come about, as it wrote it; null for what is no such line. */
+/** The name that a client asked for whose TLS did not come about; null for what is no such line, or no name of a host. */
 export function parseFailedHandshake(line: string): string | null {
-  return /^failed [^|]*\bSSL\b[^|]*\|(.*)$/.exec(line)?.[1] ?? null
+  return /^failed [^|]*\bSSL\b[^|]*\|([\w.-]*)$/.exec(line)?.[1] ?? null
 }
 
 function accessOf(text: string, answered: string): Access | null {
