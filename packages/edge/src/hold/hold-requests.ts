@@ -37,6 +37,8 @@ const KNOCKS_MAX_APP = 4
 const KNOCKS_MAX = 64
 const LINE_CHARS_MAX = 400
 const ASK_MS_MAX = 5000
+/** Clients write it. HAProxy is asked about all names at once, and one that is more than a name would be in the way of all. */
+const ASKABLE = /^[a-z0-9*@._:-]+$/
 
 interface Waiter {
   readonly socket: Socket
@@ -84,6 +86,10 @@ export function createHoldRequests(options: {
   let timer: NodeJS.Timeout | null = null
 
   function ask(hostname: string, waitedMs: number, socket: Socket): void {
+    if (!ASKABLE.test(hostname)) {
+      answer(socket, 'no 1 No app answers under this name.')
+      return
+    }
     const now = performance.now()
     const app: App = apps.get(hostname) ?? { waiters: new Set(), since: now, most: 0, refused: '' }
     if (held >= HELD_MAX || app.waiters.size >= HELD_MAX_APP) {
