@@ -1,7 +1,8 @@
-import type { MachineId } from '@roost/core'
+import { HELD_MAX, type MachineId } from '@roost/core'
 import { describe, expect, test } from 'vitest'
 import { type Entry, entryName, parseEntryName } from './entry.ts'
 import { countsOfMark, type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
+import { FILES_MAX, REPLAYED_MAX } from './steer-config.ts'
 
 const shape: ProxyShape = {
   region: 'ams',
@@ -45,6 +46,22 @@ const entry: Entry = {
   maxConnections: 25,
   far: false,
 }
+const file = (name: string) => `/run/files/${name}`
+const services: NonNullable<ProxyShape['services']> = {
+  ports: { http: 4284, https: 4285, tcp: 4286, tls: 4287, pg_tls: 4288, passthrough: 4289 },
+  pools: { o: 1, c: 1, t: 2 },
+  files: {
+    names: file('services.map'),
+    ports: file('ports.map'),
+    options: file('options.map'),
+    statics: file('statics.map'),
+    script: file('services.lua'),
+    httpsList: file('https.list'),
+    tlsList: file('tls.list'),
+    tlsSocket: 'roost-tls',
+    httpsSocket: 'roost-https',
+  },
+}
 
 describe('the configuration', () => {
   test('holds the servers of each slot, and its mark does not depend on them', () => {
@@ -77,22 +94,6 @@ describe('the configuration', () => {
   })
 
   test('what only some apps need is in slots and frontends of its own; without TLS there is none of TLS', () => {
-    const file = (name: string) => `/run/files/${name}`
-    const services: NonNullable<ProxyShape['services']> = {
-      ports: { http: 4284, https: 4285, tcp: 4286, tls: 4287, pg_tls: 4288, passthrough: 4289 },
-      pools: { o: 1, c: 1, t: 2 },
-      files: {
-        names: file('services.map'),
-        ports: file('ports.map'),
-        options: file('options.map'),
-        statics: file('statics.map'),
-        script: file('services.lua'),
-        httpsList: file('https.list'),
-        tlsList: file('tls.list'),
-        tlsSocket: 'roost-tls',
-        httpsSocket: 'roost-https',
-      },
-    }
     const { text, mark } = renderConfig({ ...shape, services }, new Map([['t1', [entry]]]))
     expect(countsOfMark(mark)).toEqual([3, 1, 1, 2])
     const section = (name: string) => {
@@ -128,6 +129,17 @@ describe('the configuration', () => {
     const counted = frontends.filter((part) => part.includes('sc0_conn_cur gt 250 '))
     expect(counted.map((part) => part.split('\n')[0])).toEqual(['frontend http', 'frontend https'])
     expect(frontends.length).toBeGreaterThan(counted.length)
+  })
+
+  test('all that clients may have open may have been held, and as many wait as may', () => {
+    const { text } = renderConfig({ ...shape, services }, new Map())
+    const most = (section: string) =>
+      Number(new RegExp(`^${section}\\n(?: .*\\n)*? {2}maxconn (\\d+)$`, 'm').exec(text)?.[1])
+    for (const frontend of ['hold', 'hold_tcp'])
+      expect(most(`frontend ${frontend}`)).toBe(shape.maxConnections + HELD_MAX)
+    expect(most('global')).toBeGreaterThanOrEqual(
+      most('frontend http') + most('frontend hold') + REPLAYED_MAX + FILES_MAX,
+    )
   })
 
   test('text that is no address never gets into it', () => {

@@ -124,7 +124,7 @@ export function renderConfig(
   const head = (mark: string) => [
     'global',
     `  description ${mark}`,
-    `  maxconn ${shape.maxConnections + HELD_MAX + REPLAYED_MAX + FILES_MAX}`,
+    `  maxconn ${2 * shape.maxConnections + HELD_MAX + REPLAYED_MAX + FILES_MAX}`,
     ...(shape.threads === undefined ? [] : [`  nbthread ${shape.threads}`]),
     `  stats socket ${shape.files.socket} mode 600 level admin expose-fd listeners`,
     '  stats timeout 1h',
@@ -332,11 +332,12 @@ function frontend(
  * A detour for requests that no machine of their app can take, whether they were sent to one or not: held here, then sent to their slot
  * again. Only slots without a server that is up lead here, so that all other requests pay nothing for it.
  */
-function holdFrontend({ files, services }: ProxyShape): string[] {
+function holdFrontend({ files, services, maxConnections }: ProxyShape): string[] {
   return [
     'frontend hold',
     `  bind abns@${files.holdSocket}`,
-    `  maxconn ${HELD_MAX + 500}`,
+    // What was held and is served now stays here for as long as it lives, and must not keep others from waiting.
+    `  maxconn ${maxConnections + HELD_MAX}`,
     `  timeout client ${SERVER_TIMEOUT}`,
     '  option httpclose',
     ...logRules('detour'),

@@ -274,13 +274,13 @@ function tlsFrontends(shape: ProxyShape, services: ServiceShape): string[] {
 }
 
 /** As `hold` for HTTP. The socket is that of the slot: what was said by then says nothing about the app. */
-function holdTcp({ files }: ProxyShape, services: ServiceShape): string[] {
+function holdTcp({ files, maxConnections }: ProxyShape, services: ServiceShape): string[] {
   return [
     'frontend hold_tcp',
     ...slotsOf('t', { ...services.pools, s: 0 }).map(
       (slot) => `  bind abns@${files.holdSocket}.${slot} name ${slot} accept-proxy`,
     ),
-    `  maxconn ${HELD_MAX + 500}`,
+    `  maxconn ${maxConnections + HELD_MAX}`,
     '  timeout client 125s',
     ...connectionLogRules('detour'),
     '  tcp-request inspect-delay 70s',
