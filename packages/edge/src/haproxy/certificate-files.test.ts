@@ -160,6 +160,23 @@ test('one that HAProxy refuses is in nobody’s way, and in no file that it star
   expect(await readFile(paths.list, 'utf8')).toBe(`${paths.dir}/good.example.pem good.example\n`)
 })
 
+test('who is told to look again while it brings something looks again', async () => {
+  const { files } = filesOf(() => [served('www.example.com')])
+  const first = trialHaproxy()
+  const { send } = first.api
+  await files.bringThere({
+    ...first.api,
+    send: async (commands) => {
+      // It is the last that it is asked.
+      if (commands.length === 0) files.lookAgain()
+      return send(commands)
+    },
+  })
+  const next = trialHaproxy()
+  await files.bringThere(next.api)
+  expect([...next.certificates.values()]).toEqual(['F-www.example.com'])
+})
+
 test('what an app asks of handshakes under a name holds where it asked for it, and the name is shown all the while', async () => {
   const asked = { https: new Map<string, string>(), tls: new Map<string, string>() }
   const name = 'www.example.com'

@@ -76,6 +76,7 @@ export function createCertificateFiles(options: {
   const { paths, log } = options
   const lists = [paths.list, paths.https, paths.tls]
   let done = ''
+  let asked = 0
   let told = ''
   let queue: Promise<unknown> = Promise.resolve()
 
@@ -160,6 +161,7 @@ export function createCertificateFiles(options: {
   }
 
   async function bring(api: RuntimeApi): Promise<void> {
+    const askedBefore = asked
     const found = await look()
     if (found.mark === done) return
     const { stored, listed, tokens } = await observe(api)
@@ -194,7 +196,8 @@ export function createCertificateFiles(options: {
     tellRefused(refused)
     // What is refused is tried again at the next look.
     if (refused.length > 0) return
-    done = found.mark
+    // What was asked for meanwhile may be about what was seen before.
+    if (asked === askedBefore) done = found.mark
     if (stored.size !== found.wanted.size)
       log.info('certificates of names', { count: found.wanted.size })
   }
@@ -243,6 +246,7 @@ export function createCertificateFiles(options: {
       return next
     },
     lookAgain() {
+      asked += 1
       done = ''
     },
   }
