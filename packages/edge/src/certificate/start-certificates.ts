@@ -99,6 +99,7 @@ export function createCertificates(options: {
           .filter(({ challenge }) => challenge === 'http-01')
           .map(({ token, keyAuthorization }) => [token, keyAuthorization]),
       ),
+    now: () => performance.now(),
     log,
   })
   let keeper: CertificateKeeper | null = null

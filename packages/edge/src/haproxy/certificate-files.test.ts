@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silentLogger } from '@roost/base'
+import { PlatformError, silentLogger } from '@roost/base'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import {
   certificatePaths,
@@ -90,6 +90,7 @@ function filesOf(
     https: new Map(),
     tls: new Map(),
   },
+  now = () => 0,
 ) {
   const paths = certificatePaths(dir)
   const files = createCertificateFiles({
@@ -97,6 +98,7 @@ function filesOf(
     serving: async () => serving(),
     tlsOptions: () => asked,
     tokens: () => tokens,
+    now,
     log: silentLogger,
   })
   return { files, paths }
@@ -158,6 +160,80 @@ test('one that HAProxy refuses is in nobody’s way, and in no file that it star
   expect(haproxy.lines()).toEqual([`${paths.dir}/good.example.pem good.example`])
   expect(haproxy.tokens.size).toBe(1)
   expect(await readFile(paths.list, 'utf8')).toBe(`${paths.dir}/good.example.pem good.example\n`)
+})
+
+test('one that is refused is tried again after a minute, or when it is another, and nothing else is looked at', async () => {
+  let now = 0
+  let serving = [served('bad.example'), served('good.example')]
+  const { files, paths } = filesOf(
+    () => serving,
+    new Map(),
+    { https: new Map(), tls: new Map() },
+    () => now,
+  )
+  let refused = 'bad'
+  const haproxy = trialHaproxy((pem) => pem.includes(refused))
+  const asked: string[] = []
+  const api: RuntimeApi = {
+    ...haproxy.api,
+    send(commands) {
+      asked.push(...commands)
+      return haproxy.api.send(commands)
+    },
+    sendPayload(command, payload) {
+      asked.push(command)
+      return haproxy.api.sendPayload(command, payload)
+    },
+  }
+  const lap = async () => {
+    asked.length = 0
+    await files.bringThere(api)
+    return asked.filter((command) => command.includes('.pem'))
+  }
+  const [bad, good] = [`${paths.dir}/bad.example.pem`, `${paths.dir}/good.example.pem`]
+  await lap()
+  now = 59_999
+  await lap()
+  expect(asked).toEqual([])
+  // Something else changes: it is not tried for that.
+  serving = [...serving, served('more.example')]
+  expect((await lap()).filter((command) => command.includes(bad))).toEqual([])
+  expect(haproxy.lines()).toHaveLength(2)
+  expect(await readFile(paths.list, 'utf8')).not.toContain('bad')
+
+  now = 60_000
+  expect(await lap()).toEqual([
+    ...[`show ssl cert ${bad}`, `set ssl cert ${bad}`, `commit ssl cert ${bad}`],
+  ])
+  await lap()
+  expect(asked).toEqual([])
+  // Another one for the name is tried at once.
+  serving = [
+    served('bad.example', { pem: 'PEM of renewed', fingerprint: 'F-renewed' }),
+    ...serving.slice(1),
+  ]
+  await lap()
+  expect(haproxy.lines()).toHaveLength(3)
+  expect(await readFile(paths.list, 'utf8')).toContain('bad.example')
+  refused = 'nothing'
+  now = 600_000
+  await lap()
+  expect(asked).toEqual([])
+  expect(haproxy.certificates.get(good)).toBe('F-good.example')
+})
+
+test('what HAProxy said nothing of is tried again at once', async () => {
+  const { files } = filesOf(() => [served('www.example.com')])
+  const haproxy = trialHaproxy()
+  await files.bringThere({
+    ...haproxy.api,
+    async sendPayload() {
+      throw new PlatformError('unavailable', 'ask HAProxy', { retry: 'later' })
+    },
+  })
+  expect(haproxy.lines()).toEqual([])
+  await files.bringThere(haproxy.api)
+  expect(haproxy.lines()).toHaveLength(1)
 })
 
 test('who is told to look again while it brings something looks again', async () => {

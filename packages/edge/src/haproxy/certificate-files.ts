@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describeError, type Logger } from '@roost/base'
+import { describeError, type Logger, PlatformError } from '@roost/base'
 import { parseMap } from './observed-proxy.ts'
 import type { RuntimeApi } from './runtime-api.ts'
 import { parseTlsList, type TlsLine, type TlsLists, tlsLine } from './tls-lists.ts'
@@ -50,6 +50,15 @@ interface Wanted {
   readonly options: ReadonlyMap<string, string>
 }
 
+/** What HAProxy did not take, as it was. */
+interface Refusal {
+  readonly mark: string
+  readonly why: string
+  readonly until: number
+}
+/** It takes no more of it before something is changed, as a rule. */
+const REFUSED_MS = 60_000
+
 type ListedLine = TlsLine & { readonly list: string }
 
 export function certificatePaths(runDir: string): CertificatePaths {
@@ -71,6 +80,8 @@ export function createCertificateFiles(options: {
   /** What apps ask of handshakes under these names. */
   readonly tlsOptions: () => TlsLists
   readonly tokens: () => ReadonlyMap<string, string>
+  /** In milliseconds, from any beginning. */
+  readonly now: () => number
   readonly log: Logger
 }): CertificateFiles {
   const { paths, log } = options
@@ -78,6 +89,7 @@ export function createCertificateFiles(options: {
   let done = ''
   let asked = 0
   let told = ''
+  const refusals = new Map<string, Refusal>()
   let queue: Promise<unknown> = Promise.resolve()
 
   async function look(): Promise<{
@@ -105,7 +117,7 @@ export function createCertificateFiles(options: {
     )
     const tokens = options.tokens()
     const mark = JSON.stringify([
-      [...wanted].map(([file, one]) => [file, one.fingerprint, one.hostname, [...one.options]]),
+      [...wanted].map(([file, one]) => [file, markOf(one)]),
       [...tokens],
     ])
     return { wanted, tokens, mark }
@@ -163,22 +175,35 @@ export function createCertificateFiles(options: {
   async function bring(api: RuntimeApi): Promise<void> {
     const askedBefore = asked
     const found = await look()
-    if (found.mark === done) return
+    const at = options.now()
+    const all = found.mark !== done
+    if (!all && ![...refusals.values()].some(({ until }) => until <= at)) return
+    for (const file of refusals.keys()) if (!found.wanted.has(file)) refusals.delete(file)
     const { stored, listed, tokens } = await observe(api)
     const accepted = new Map(found.wanted)
-    const refused: string[] = []
+    const unanswered: string[] = []
     // What is shown for a name goes before something else is: HAProxy takes the first that it has.
     for (const { list, file, entry } of listed)
       if (!found.wanted.has(file)) await say(api, `del ssl crt-list ${list} ${entry}`, 'deleted')
     for (const [file, wanted] of found.wanted) {
       const lines = listed.filter((line) => line.file === file)
+      const before = refusals.get(file)
+      const mark = markOf(wanted)
+      let isThere = before === undefined
       try {
-        await show(api, file, wanted, { stored: stored.has(file), lines })
+        if (before?.mark === mark ? before.until <= at : all) {
+          await show(api, file, wanted, { stored: stored.has(file), lines })
+          refusals.delete(file)
+          isThere = true
+        }
       } catch (error) {
-        // It must not be in the way of the others, least of all when HAProxy is started from these files.
-        if (lines.length === 0) accepted.delete(file)
-        refused.push(describeError(error))
+        const why = describeError(error)
+        if (error instanceof PlatformError) unanswered.push(why)
+        else refusals.set(file, { mark, why, until: at + REFUSED_MS })
+        isThere = false
       }
+      // It must not be in the way of the others, least of all when HAProxy is started from these files.
+      if (!isThere && lines.length === 0) accepted.delete(file)
     }
     for (const file of stored)
       if (!found.wanted.has(file)) await say(api, `del ssl cert ${file}`, 'deleted')
@@ -193,9 +218,9 @@ export function createCertificateFiles(options: {
     await write(accepted, found.tokens)
     const unsaid = answers.find((answer) => answer !== '')
     if (unsaid !== undefined) throw new Error(`answer an authority: ${unsaid}`)
-    tellRefused(refused)
-    // What is refused is tried again at the next look.
-    if (refused.length > 0) return
+    tellRefused([...[...refusals.values()].map(({ why }) => why), ...unanswered])
+    // What HAProxy said nothing of is tried again at the next look.
+    if (unanswered.length > 0) return
     // What was asked for meanwhile may be about what was seen before.
     if (asked === askedBefore) done = found.mark
     if (stored.size !== found.wanted.size)
@@ -251,6 +276,9 @@ export function createCertificateFiles(options: {
     },
   }
 }
+
+const markOf = ({ fingerprint, hostname, options }: Wanted): string =>
+  JSON.stringify([fingerprint, hostname, [...options]])
 
 /** One name has one file, whatever is in it; no host name has a `_`. */
 function fileOf(dir: string, { hostname, challenge, pem }: ServedCertificate): string {
