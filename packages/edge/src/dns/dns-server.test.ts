@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { readdir } from 'node:fs/promises'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { silentLogger } from '@roost/base'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { type DnsServer, serveDatagram, startDnsServer } from './dns-server.ts'
 
 const servers: DnsServer[] = []
@@ -90,4 +90,44 @@ test('over TCP several questions, in whatever pieces; too long a one ends it', a
   expect(text).toContain('one 127.0.0.1 tcp')
   client.write(Buffer.from([0xff, 0xff, 1]))
   await once(client, 'close')
+})
+
+test('over TCP one address has ten connections, which keeps no other address out', async () => {
+  const { port } = await echo()
+  const silent = Array.from({ length: 10 }, () => connect(port, '127.0.0.1'))
+  await Promise.all(silent.map((socket) => once(socket, 'connect')))
+  const answered = async (localAddress: string) => {
+    const client = connect({ port, host: '127.0.0.1', localAddress })
+    client.write(framed('hello'))
+    const heard = await new Promise<boolean>((resolve) => {
+      client.once('data', () => resolve(true))
+      client.on('error', () => {})
+      client.once('close', () => resolve(false))
+    })
+    client.destroy()
+    return heard
+  }
+  expect(await answered('127.0.0.1')).toBe(false)
+  expect(await answered('127.0.0.2')).toBe(true)
+  silent.pop()?.destroy()
+  const until = Date.now() + 2000
+  while (!(await answered('127.0.0.1'))) expect(Date.now()).toBeLessThan(until)
+  for (const socket of silent) socket.destroy()
+})
+
+test('over TCP a connection ends after ten seconds, however much it says', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const { port } = await echo()
+    const client = connect(port, '127.0.0.1')
+    client.write(framed('hello'))
+    await once(client, 'data')
+    vi.advanceTimersByTime(9999)
+    client.write(framed('again'))
+    await once(client, 'data')
+    vi.advanceTimersByTime(1)
+    await once(client, 'close', { signal: AbortSignal.timeout(2000) })
+  } finally {
+    vi.useRealTimers()
+  }
 })

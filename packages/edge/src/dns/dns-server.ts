@@ -10,7 +10,11 @@ export interface DnsServer {
 }
 
 const TCP_CONNECTIONS_MAX = 100
+/** Of one address, so that ten who say nothing are needed to keep all others out. */
+const TCP_CONNECTIONS_MAX_SOURCE = 10
 const TCP_IDLE_MS = 5000
+/** However much is said. */
+const TCP_MS_MAX = 10_000
 const TCP_QUERIES_MAX = 50
 /** A question is small; who sends more wants something else. */
 const TCP_QUERY_BYTES_MAX = 2048
@@ -55,17 +59,27 @@ async function bind(options: Parameters<typeof startDnsServer>[0]): Promise<DnsS
   udp.on('error', (error) => log.warn('dns over udp', { error }))
   const { port } = udp.address()
 
-  const sockets = new Set<Socket>()
+  const sockets = new Map<Socket, string>()
   const tcp = createTcpServer((socket) => {
-    sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket))
+    const source = socket.remoteAddress ?? ''
+    const same = [...sockets.values()].filter((other) => other === source).length
+    if (same >= TCP_CONNECTIONS_MAX_SOURCE) {
+      socket.destroy()
+      return
+    }
+    sockets.set(socket, source)
+    const late = setTimeout(() => socket.destroy(), TCP_MS_MAX)
+    socket.on('close', () => {
+      clearTimeout(late)
+      sockets.delete(socket)
+    })
     socket.on('error', () => socket.destroy())
     socket.setTimeout(TCP_IDLE_MS, () => socket.destroy())
     serve(socket, answer)
   })
   tcp.maxConnections = TCP_CONNECTIONS_MAX
   const close = async () => {
-    for (const socket of sockets) socket.destroy()
+    for (const socket of sockets.keys()) socket.destroy()
     await Promise.all([
       new Promise<void>((resolve) => udp.close(() => resolve())),
       new Promise((resolve) => tcp.close(resolve)),
