@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
@@ -55,6 +57,35 @@ describe('HAProxy', () => {
     const servers = stat.split('\n').filter((line) => /^s\d+,[0-9a-f]{14}\./.test(line))
     expect(servers.length).toBeGreaterThan(20)
     expect(servers.filter((line) => line.includes('no check'))).toEqual([])
+  })
+
+  test('a machine that calls its processes as ours are called is not taken for them', async () => {
+    const one = await backend(1)
+    const { server, applied, masterPid, edge, files, start } = await raise()
+    await applied(server.put('machine', one.machine, view(one)))
+    const calledSo = 'exec sh -c "echo up; read _; :" roost-haproxy-keeper -f "$CONFIG"'
+    const fake = spawn('unshare', ['--pid', '--fork', '--kill-child', 'sh', '-c', calledSo], {
+      env: { ...process.env, CONFIG: files.config },
+    })
+    trial.closers.push(async () => {
+      const ended = once(fake, 'exit')
+      if (fake.kill('SIGKILL')) await ended
+    })
+    await once(fake.stdout, 'data')
+    await edge.current.close()
+    const before = await masterPid()
+    const status = await readFile(`/proc/${before}/status`, 'utf8')
+    const keeper = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1])
+    for (const pid of [keeper, before]) process.kill(pid, 'SIGKILL')
+    edge.current = await start()
+    const served = () =>
+      get().then(
+        ({ machine }) => machine === one.machine,
+        () => false,
+      )
+    await until('it serves again', served)
+    expect(await masterPid()).not.toBe(before)
+    expect([fake.exitCode, fake.signalCode]).toEqual([null, null])
   })
 
   test('killed under load: who was connected is cut, nobody else notices', async () => {

@@ -289,7 +289,10 @@ function isKeeper(args: Args, config: string): boolean {
   return args.includes(KEEPER_NAME) && args.includes(config)
 }
 
+/** Empty for a process of a machine, which may call itself anything: it lives among processes of its own. */
 async function argsOf(pid: number): Promise<Args> {
+  const home = (of: number | 'self') => readlink(`/proc/${of}/ns/pid`).catch(() => '')
+  if ((await home(pid)) !== (await home('self'))) return []
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   return text.split('\0').slice(0, -1)
 }
