@@ -44,7 +44,7 @@ export interface Access {
 /** null for what is no such line. */
 export function parseLogLine(line: string): LogLine | null {
   const match =
-    /^(edge|detour)(?:\/(\d+)\/(\S+))? (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+) (\S+) (.*)$/.exec(
+    /^(edge|detour)(?:\/(\d+)\/(\S+))? (\S+) (-?\d+) (\d+) (\d+) (-?\d+) (-?\d+) (-?\d+) \+?(-?\d+) (\S+) (\S+) (.*)$/s.exec(
       line,
     )
   if (match === null) return null

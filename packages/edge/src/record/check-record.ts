@@ -180,8 +180,8 @@ function isPort(value: unknown): boolean {
     Array.isArray(replay_cache) &&
     replay_cache.every(isReplayCacheRule) &&
     isObject(response) &&
-    isObject(response['headers'] ?? {}) &&
-    Object.values((response['headers'] ?? {}) as object).every(isHeader)
+    (response['headers'] === undefined ||
+      (isObject(response['headers']) && Object.values(response['headers']).every(isHeader)))
   )
 }
 
