@@ -78,8 +78,9 @@ export function createStaticFolders({ dir }: { readonly dir: string }): StaticFo
       }
     },
     async keepOnly(digests) {
-      const busy = copying.size > 0
       const found = await readdir(dir).catch(() => [])
+      // Asked afterwards, so that a copy which began meanwhile counts.
+      const busy = copying.size > 0
       if (found.length === 0) return
       const names = new Set([...(await digests())].map((digest) => digest.replace(':', '-')))
       for (const name of found)
