@@ -1,9 +1,15 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { silentLogger } from '@roost/base'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createReplayingApps } from './replaying-apps.ts'
+
+vi.mock('node:fs/promises', async (load) => {
+  const real = await load<typeof import('node:fs/promises')>()
+  return { ...real, writeFile: vi.fn(real.writeFile) }
+})
 
 const HOUR = 3_600_000
 const at = { dir: '', now: 0 }
@@ -39,6 +45,15 @@ test('what was found out is known once, and after a restart; what is no app is n
   await vi.waitFor(() => expect(written()).toContain('"shop"'))
   expect([...create().apps.all()]).toEqual(['shop'])
   expect([...create(['blog']).apps.all()]).toEqual([])
+})
+
+test('many that are heard at once are written down together, the last of them as well', async () => {
+  const names = Array.from({ length: 500 }, (_, n) => `app-${n}`)
+  const { apps } = create(names)
+  vi.mocked(writeFile).mockClear()
+  apps.heard(names.map((app) => ({ app, at: at.now })))
+  await vi.waitFor(() => expect(JSON.parse(written())).toHaveLength(500))
+  expect(vi.mocked(writeFile).mock.calls.length).toBeLessThanOrEqual(2)
 })
 
 test('it is forgotten after a day without a replay', () => {

@@ -35,9 +35,20 @@ export function createReplayingApps(options: {
 }): ReplayingApps {
   const { file, exists, now, log } = options
   const apps = new Map(read(file).map((one) => [one.app, one] as const))
-  let writing: Promise<void> = Promise.resolve()
+  let writing = false
+  /** Something came while it was being written. */
+  let again = false
 
   async function write(): Promise<void> {
+    again = writing
+    if (writing) return
+    writing = true
+    await writeNow()
+    writing = false
+    if (again) void write()
+  }
+
+  async function writeNow(): Promise<void> {
     try {
       await writeFile(`${file}.part`, JSON.stringify([...apps.values()]), { mode: 0o600 })
       await rename(`${file}.part`, file)
@@ -56,7 +67,7 @@ export function createReplayingApps(options: {
     for (const other of apps.values()) if (!holds(other)) apps.delete(other.app)
     if (apps.size >= APPS_MAX && !isKnown) return
     apps.set(one.app, one)
-    writing = writing.then(write)
+    void write()
     if (!isKnown) options.onChange()
   }
 
