@@ -17,6 +17,8 @@ export interface PortForwarder {
 /** How often all is looked at without a reason: rules that somebody flushed come back. */
 const MEND_MS = 30_000
 const LAP_MS = 1000
+/** A flow has about 170 bytes, a table of the kernel usually 262,144 of them. */
+const FLOWS_BYTES_MAX = 64_000_000
 
 export function startPortForwarder(options: {
   readonly table: string
@@ -118,14 +120,23 @@ export function startPortForwarder(options: {
   }
 
   async function forgetStale(routes: readonly Route[]): Promise<void> {
-    const { stdout } = await runCommand(['conntrack', '-L', '-p', 'udp', '--orig-dst', address])
-    for (const flow of staleFlows(parseFlows(stdout), routes, address))
+    const { stdout } = await runCommand(['conntrack', '-L', '-p', 'udp', '--orig-dst', address], {
+      outputBytesMax: FLOWS_BYTES_MAX,
+    })
+    // All conversations of a port with one receiver at once: there may be thousands, and they are stale together.
+    const pairs = new Map(
+      staleFlows(parseFlows(stdout), routes, address).map((flow) => [
+        `${flow.port} ${flow.receiver}`,
+        flow,
+      ]),
+    )
+    for (const { port, receiver } of pairs.values())
       await runCommand([
         'conntrack',
-        ...['-D', '-p', 'udp', '--orig-src', flow.source, '--orig-dst', address],
-        ...['--sport', `${flow.sourcePort}`, '--dport', `${flow.port}`],
+        ...['-D', '-p', 'udp', '--orig-dst', address],
+        ...['--dport', `${port}`, '--reply-src', receiver],
       ]).catch(() => {
-        // It ended by itself.
+        // They ended by themselves.
       })
   }
 
