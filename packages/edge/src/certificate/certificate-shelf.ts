@@ -41,22 +41,29 @@ interface Shelved {
   readonly byName: ReadonlyMap<string, readonly Certificate[]>
 }
 
+/** A host whose sealing key is none is told to `onFailure` and left out: the others get it. */
 export async function sealKeyFor(
   certificate: Certificate,
   key: string,
   hosts: readonly { readonly id: HostId; readonly sealingKey: string }[],
+  onFailure: (host: HostId, error: unknown) => void,
 ): Promise<Certificate> {
   const sealed = await Promise.all(
     hosts
       .filter(({ sealingKey }) => sealingKey !== '')
-      .map(async ({ id, sealingKey }) => [
-        id,
-        await seal(key, sealingKey, keySealing(certificate)),
-      ]),
+      .map(async ({ id, sealingKey }) =>
+        seal(key, sealingKey, keySealing(certificate)).then(
+          (text) => [[id, text] as const],
+          (error) => {
+            onFailure(id, error)
+            return []
+          },
+        ),
+      ),
   )
   return {
     ...certificate,
-    sealedKeys: { ...certificate.sealedKeys, ...Object.fromEntries(sealed) },
+    sealedKeys: { ...certificate.sealedKeys, ...Object.fromEntries(sealed.flat()) },
   }
 }
 

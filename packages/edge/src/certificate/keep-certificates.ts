@@ -85,6 +85,8 @@ export function startCertificateKeeper(options: {
   const failures = new Map<string, OrderFailure | null>()
   const unreported = new Set<string>()
   const told = new Map<HostId, Set<string>>()
+  /** Sealing keys of hosts that nothing can be sealed with. */
+  const badKeys = new Map<HostId, string>()
   let tellAt = Number.NEGATIVE_INFINITY
   const stopping = new AbortController()
 
@@ -97,7 +99,8 @@ export function startCertificateKeeper(options: {
   const turnHosts = () =>
     options.hosts().map(({ id, sealingKey }) => ({
       id,
-      sealingKey,
+      // As one that has none: it would be tried at each look.
+      sealingKey: badKeys.get(id) === sealingKey ? '' : sealingKey,
       alive: id === self || options.isAlive(id),
     }))
   const stepFor = (
@@ -158,9 +161,22 @@ export function startCertificateKeeper(options: {
   async function sealForOthers(certificate: Certificate, to: readonly HostId[]): Promise<void> {
     const key = await shelf.keyOf(certificate)
     if (key === null) return
-    const hosts = options.hosts().filter(({ id }) => to.includes(id))
-    shelf.put(await sealKeyFor(certificate, key, hosts))
+    shelf.put(await sealNow(certificate, key, to))
     tellAt = Number.NEGATIVE_INFINITY
+  }
+
+  function sealNow(
+    certificate: Certificate,
+    key: string,
+    to: readonly HostId[],
+  ): Promise<Certificate> {
+    const hosts = options.hosts().filter(({ id }) => to.includes(id))
+    return sealKeyFor(certificate, key, hosts, (id, error) => {
+      const host = hosts.find((one) => one.id === id)
+      if (host === undefined || badKeys.get(id) === host.sealingKey) return
+      badKeys.set(id, host.sealingKey)
+      log.error('no certificate can be sealed for a host', { host: host.name, error })
+    })
   }
 
   /** Never throws: what went wrong is for people to read, and for the next look. */
@@ -279,7 +295,15 @@ export function startCertificateKeeper(options: {
       gotAt: gotAfter(known, clock.now()),
       sealedKeys: {},
     }
-    if (!shelf.put(await sealKeyFor(certificate, key, options.hosts())))
+    if (
+      !shelf.put(
+        await sealNow(
+          certificate,
+          key,
+          options.hosts().map(({ id }) => id),
+        ),
+      )
+    )
       throw new PlatformError('internal', 'there is no room for another certificate at this edge')
     log.info('a certificate was ordered', { hostname: name, until: own.validTo })
     options.onChange()

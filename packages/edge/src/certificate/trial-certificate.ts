@@ -57,7 +57,9 @@ export async function makeCertificate(options: {
         gotAt: Date.now(),
         sealedKeys: {},
       }
-      return sealKeyFor(certificate, key.slice(key.indexOf('-----BEGIN')), hosts)
+      return sealKeyFor(certificate, key.slice(key.indexOf('-----BEGIN')), hosts, (_, error) => {
+        throw error
+      })
     },
   }
 }
