@@ -16,6 +16,9 @@ export default defineConfig({
           ],
           exclude: ['**/*.integration.test.ts', '**/*.soak.test.ts', '**/node_modules/**'],
           testTimeout: 30_000,
+          // Files share what they import, which is most of the time otherwise: nothing here has state of its own.
+          isolate: false,
+          maxWorkers: '100%',
         },
       },
       {
