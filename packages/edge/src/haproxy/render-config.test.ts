@@ -131,6 +131,14 @@ describe('the configuration', () => {
     expect(frontends.length).toBeGreaterThan(counted.length)
   })
 
+  test('what one app has of the longer ways is counted there, and nowhere else', () => {
+    const { text } = renderConfig({ ...shape, services }, new Map())
+    const counted = text.split(/^(?=\w)/m).filter((part) => part.includes('sc2'))
+    expect(counted.map((part) => part.split('\n')[0])).toEqual(['backend replay', 'backend files'])
+    for (const [n, all] of [REPLAYED_MAX, FILES_MAX].entries())
+      expect(counted[n]).toContain(`{ sc2_conn_cur gt ${all / 4} }`)
+  })
+
   test('all that clients may have open may have been held, and as many wait as may', () => {
     const { text } = renderConfig({ ...shape, services }, new Map())
     const most = (section: string) =>

@@ -1,3 +1,4 @@
+import { shareOf } from '../share.ts'
 import { nameRules } from './hostname-rules.ts'
 import { logRules } from './log-rules.ts'
 import type { ProxyFiles } from './render-config.ts'
@@ -32,10 +33,12 @@ const FILES_BACKEND = 'files'
 /** Their servers: our program, and the way around it. */
 const REPLAYERS = ['replayer', 'direct']
 export const isReplayer = (server: string): boolean => REPLAYERS.includes(server)
-/** Requests on the longer way at once; others queue. */
+/** Requests on the longer way at once; others queue. Of one slot, no more than its share is let in. */
 export const REPLAYED_MAX = 2000
 /** Of what may be files, so that slow readers of these keep no replays waiting. */
 export const FILES_MAX = 1000
+/** Slots that are told apart there; the longest idle is forgotten first. */
+const COUNTED_MAX = 10_000
 
 /** Before a slot is chosen. */
 export function steerRules(files: SteerFiles, staticsMap: string | undefined): string[] {
@@ -85,12 +88,11 @@ export function namedRules(): string[] {
 export function againConfig(files: SteerFiles, timeout: string): string[] {
   return [
     `backend ${REPLAY_BACKEND}`,
-    // As it was found: host name, and port where that is no usual one.
-    '  http-request set-header roost-host %[var(txn.host)]',
+    ...entranceRules(REPLAYED_MAX),
     ...replayers(files, `maxconn ${REPLAYED_MAX} pool-max-conn 0`),
     '',
     `backend ${FILES_BACKEND}`,
-    '  http-request set-header roost-host %[var(txn.host)]',
+    ...entranceRules(FILES_MAX),
     '  http-request set-header roost-files 1',
     // No machine did.
     '  http-response set-var(txn.answered) str(file) if { res.hdr(roost-answered) -m str file }',
@@ -114,6 +116,19 @@ export function againConfig(files: SteerFiles, timeout: string): string[] {
     '  http-response set-header roost-answered %[srv_name] unless { srv_name -m beg hold. }',
     '  use_backend %[var(txn.slot)]',
     '',
+  ]
+}
+
+/** Counted here and not where requests come in, so that those which go the short way pay nothing for it. */
+function entranceRules(all: number): string[] {
+  return [
+    `  stick-table type string len 16 size ${COUNTED_MAX} expire 60s store conn_cur`,
+    '  http-request track-sc2 var(txn.slot)',
+    `  http-request return status 503 content-type text/plain hdr retry-after 1 string "Too many requests of this app are under way.\\n" if { sc2_conn_cur gt ${shareOf(all)} }`,
+    // As it was found: host name, and port where that is no usual one.
+    '  http-request set-header roost-host %[var(txn.host)]',
+    // An app may have many names.
+    '  http-request set-header roost-owner %[var(txn.slot)]',
   ]
 }
 
