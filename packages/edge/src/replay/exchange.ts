@@ -36,10 +36,11 @@ export function exchangeOf(
   request: IncomingMessage,
   response: ServerResponse,
   joined: { readonly socket: Duplex; readonly head: Buffer } | null,
-  room: BodyRoom,
+  roomOf: (app: string) => BodyRoom,
 ): Exchange {
   const gone = new AbortController()
-  const body = hasBody(request) ? keepBody(request, room) : null
+  const owner = `${request.headers['roost-owner'] ?? ''}`
+  const body = hasBody(request) ? keepBody(request, roomOf(owner)) : null
   let hints = 0
   response.sendDate = false
   response.on('close', () => {

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { REPLAY_BODY_BYTES_MAX } from '@roost/core'
 import { afterEach, expect, test } from 'vitest'
-import { createBodyRoom } from './body-room.ts'
+import { createBodyRooms } from './body-room.ts'
 import { keepBody } from './kept-body.ts'
 
 function later<T>() {
@@ -14,6 +14,8 @@ function later<T>() {
   return { promise, resolve: (value: T) => resolve(value) }
 }
 const closers: (() => void)[] = []
+/** Of one app, that many bytes. */
+const roomWith = (bytes: number) => createBodyRooms(4 * bytes)('shop')
 afterEach(() => {
   for (const close of closers.splice(0)) close()
 })
@@ -56,7 +58,7 @@ async function open() {
 
 test('a body passes through as it comes, and can be had again, also before its end', async () => {
   const { client, source, target } = await open()
-  const room = createBodyRoom(100)
+  const room = roomWith(100)
   const body = keepBody(source, room)
   const [first, second, third] = [await target(), await target(), await target()]
   client.write('one ')
@@ -81,7 +83,7 @@ test('one that is too large, or for which there is no room, is had once', async 
     [1000, 999, 'crowded'],
   ] as const) {
     const { client, source, target } = await open()
-    const left = createBodyRoom(room)
+    const left = roomWith(room)
     const body = keepBody(source, left)
     const [first, second] = [await target(), await target()]
     expect(body.sendTo(first.made)).toBe(true)
@@ -96,7 +98,7 @@ test('one that is too large, or for which there is no room, is had once', async 
 
 test('pieces of a byte cost no more than one piece', async () => {
   const { client, source, target } = await open()
-  const body = keepBody(source, createBodyRoom(32_768))
+  const body = keepBody(source, roomWith(32_768))
   const first = await target()
   body.sendTo(first.made)
   for (let n = 0; n < 16_384; n++) client.write('x')
@@ -106,7 +108,7 @@ test('pieces of a byte cost no more than one piece', async () => {
 
 test('whoever waits for the end of one whose client goes is told so', async () => {
   const { client, source, target } = await open()
-  const body = keepBody(source, createBodyRoom(100))
+  const body = keepBody(source, roomWith(100))
   const first = await target()
   body.sendTo(first.made)
   client.write('one')

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { createServeStatic, FILES_HEADER } from '../statics/serve-static.ts'
-import { createBodyRoom } from './body-room.ts'
+import { createBodyRooms } from './body-room.ts'
 import { carry } from './carry.ts'
 import { type Exchange, exchangeOf, hasBody, responseOn } from './exchange.ts'
 import { createReplayStore } from './replay-store.ts'
@@ -49,7 +49,7 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   const { statics, steerSocket } = options
   const serveStatic =
     statics && createServeStatic({ steerSocket, dir: statics.dir, port: statics.listen.port })
-  const room = createBodyRoom(BODIES_BYTES_MAX)
+  const roomOf = createBodyRooms(BODIES_BYTES_MAX)
   const server: Server = createServer({
     maxHeaderSize: HEADER_BYTES_MAX,
     requestTimeout: 0,
@@ -73,7 +73,9 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
   }
   server.on('request', (request, response) => {
     if (request.headers[ATTACH_HEADER] === undefined)
-      return take(exchangeOf(request, response, null, room), (done) => response.once('close', done))
+      return take(exchangeOf(request, response, null, roomOf), (done) =>
+        response.once('close', done),
+      )
     attached += 1
     response.once('close', () => {
       attached -= 1
@@ -83,7 +85,7 @@ export function startReplayer(options: ReplayerOptions): Promise<Replayer> {
     response.flushHeaders()
   })
   server.on('upgrade', (request, socket, head) => {
-    const exchange = exchangeOf(request, responseOn(request, socket), { socket, head }, room)
+    const exchange = exchangeOf(request, responseOn(request, socket), { socket, head }, roomOf)
     take(exchange, (done) => socket.once('close', done))
   })
   server.on('clientError', (_, socket) => refuse(socket))
