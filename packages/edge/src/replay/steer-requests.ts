@@ -15,6 +15,7 @@ import {
 import { abstractPath } from '../haproxy/abstract-path.ts'
 import { type ObservedEntry, parseServers } from '../haproxy/observed-proxy.ts'
 import type { RuntimeApi } from '../haproxy/runtime-api.ts'
+import { shareOf } from '../share.ts'
 import {
   aimOfHeaders,
   type FilesAnswer,
@@ -33,7 +34,7 @@ export interface SteerRequests {
 const LOOK_MS = 50
 const LINE_CHARS_MAX = 12_000
 const LINE_MS_MAX = 5000
-const ASKING_MAX = 2500
+export const ASKING_MAX = 2500
 
 interface Chosen {
   readonly slot: string
@@ -61,6 +62,9 @@ export function createSteerRequests(options: {
 }): SteerRequests {
   const { api, log } = options
   const looking = new Map<string, Promise<readonly ObservedEntry[]>>()
+  const pausing = new Map<string, Promise<void>>()
+  /** Questions of each app that are under way. */
+  const asking = new Map<string, number>()
 
   function look(slot: string): Promise<readonly ObservedEntry[]> {
     const now = looking.get(slot)
@@ -71,6 +75,37 @@ export function createSteerRequests(options: {
       .finally(() => looking.delete(slot))
     looking.set(slot, made)
     return made
+  }
+
+  /** All who wait for the same app look again at the same time, so that it is one look. */
+  function pause(key: string): Promise<void> {
+    const now = pausing.get(key)
+    if (now !== undefined) return now
+    const made = new Promise<void>((resolve) => {
+      setTimeout(() => {
+        pausing.delete(key)
+        resolve()
+      }, LOOK_MS)
+    })
+    pausing.set(key, made)
+    return made
+  }
+
+  /** Whose app has its share of those who ask does not wait: the answer is what there is now. */
+  async function counted(
+    host: string,
+    answer: (mayWait: boolean) => Promise<string>,
+  ): Promise<string> {
+    const app = byHost(host)?.app ?? ''
+    const before = asking.get(app) ?? 0
+    asking.set(app, before + 1)
+    try {
+      return await answer(before < shareOf(ASKING_MAX))
+    } finally {
+      const left = (asking.get(app) ?? 0) - 1
+      if (left > 0) asking.set(app, left)
+      else asking.delete(app)
+    }
   }
 
   async function chooseNow(route: Route, aim: ReplayAim): Promise<Chosen | null> {
@@ -114,26 +149,34 @@ export function createSteerRequests(options: {
       const hoped = [...route.targets, ...route.coming].some((target) => isAimedAt(aim, target))
       if (!hoped) return 'no_candidate'
       if (performance.now() - from >= limitMs || signal.aborted) return 'timeout'
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+      await pause(route.key)
     }
   }
 
   const byHost = (host: string) => options.routeOf(host.toLowerCase())
 
-  async function steer(words: readonly string[], signal: AbortSignal): Promise<string> {
+  async function steer(
+    words: readonly string[],
+    mayWait: boolean,
+    signal: AbortSignal,
+  ): Promise<string> {
     const [host = '', forceRegion = '', forceInstance = ''] = words
     const [, , , preferRegion = '', preferInstance = ''] = words
     const { aim, forced } = aimOfHeaders({
       ...{ forceRegion, forceInstance },
       ...{ preferRegion, preferInstance },
     })
-    const chosen = await choose(() => byHost(host), aim, forced ? HOLD_MS : 0, signal)
+    const chosen = await choose(() => byHost(host), aim, forced && mayWait ? HOLD_MS : 0, signal)
     if (typeof chosen !== 'string') return `to ${chosen.server} ${forced ? 'forced' : 'preferred'}`
     if (!forced) return 'any'
     return `no ${chosen === 'timeout' ? 5 : 1} The machine or region that was asked for can not answer now.`
   }
 
-  async function replay(question: ReplayQuestion, signal: AbortSignal): Promise<ReplayAnswer> {
+  async function replay(
+    question: ReplayQuestion,
+    mayWait: boolean,
+    signal: AbortSignal,
+  ): Promise<ReplayAnswer> {
     const fromRegion = options.regionOf(question.from ?? '') ?? ''
     const no = (reason: 'timeout' | 'no_candidate', why: string): ReplayAnswer => ({
       ...{ kind: 'no', reason, why, fromRegion },
@@ -152,7 +195,7 @@ export function createSteerRequests(options: {
       target === source
         ? byHost(question.host)
         : options.routes().find(({ key }) => key === `${target.name}/http`)
-    const limitMs = Math.min(question.timeoutMs ?? HOLD_MS, HOLD_REPLACED_MS)
+    const limitMs = mayWait ? Math.min(question.timeoutMs ?? HOLD_MS, HOLD_REPLACED_MS) : 0
     const chosen = await choose(routeNow, question.aim, limitMs, signal)
     if (typeof chosen !== 'string')
       return { kind: 'to', ...chosen, fromRegion, sessions: own.http?.replay_cache ?? [] }
@@ -177,11 +220,16 @@ export function createSteerRequests(options: {
 
   async function answerTo(line: string, signal: AbortSignal): Promise<string> {
     const [verb = '', ...words] = line.split('\t')
-    if (verb === 'steer') return steer(words, signal)
-    if (verb === 'learn') return learn(words[0] ?? '')
-    if (verb === 'replay')
-      return JSON.stringify(await replay(JSON.parse(words.join('\t')) as ReplayQuestion, signal))
-    if (verb === 'files') return JSON.stringify(files(words[0] ?? ''))
+    const [host = ''] = words
+    if (verb === 'steer') return counted(host, (mayWait) => steer(words, mayWait, signal))
+    if (verb === 'learn') return counted(host, async (mayWait) => (mayWait ? learn(host) : 'no'))
+    if (verb === 'replay') {
+      const question = JSON.parse(words.join('\t')) as ReplayQuestion
+      return counted(question.host, async (mayWait) =>
+        JSON.stringify(await replay(question, mayWait, signal)),
+      )
+    }
+    if (verb === 'files') return JSON.stringify(files(host))
     throw new Error(`no such question: ${verb.slice(0, 20)}`)
   }
 
