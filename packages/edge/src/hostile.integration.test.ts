@@ -728,7 +728,7 @@ describe('clients of one app that take their time', () => {
   test('have its share of the longer ways, and those of another are answered at once', async () => {
     const { slow, asked, crowd, isServed, files } = await twoApps()
     const raws = [
-      ...crowd(REPLAYED_MAX + 50, get(named('slow'), SLOW)),
+      ...crowd(shareOf(REPLAYED_MAX) + 50, get(named('slow'), SLOW)),
       ...crowd(FILES_MAX + 50, get(named('slow'), NO_FILE)),
     ]
     const refused = () => raws.filter((raw) => raw.closed())

@@ -34,7 +34,7 @@ const FILES_BACKEND = 'files'
 const REPLAYERS = ['replayer', 'direct']
 export const isReplayer = (server: string): boolean => REPLAYERS.includes(server)
 /** Requests on the longer way at once; others queue. Of one slot, no more than its share is let in. */
-export const REPLAYED_MAX = 2000
+export const REPLAYED_MAX = 4000
 /** Of what may be files, so that slow readers of these keep no replays waiting. */
 export const FILES_MAX = 1000
 /** Slots that are told apart there; the longest idle is forgotten first. */
