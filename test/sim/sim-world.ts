@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { RouteName } from '../../packages/api/src/index.ts'
 import { type Clock, type Logger, PlatformError } from '../../packages/base/src/index.ts'
 import type { Instant, MachineId, MachineStatus } from '../../packages/core/src/index.ts'
+import { trialHost } from '../../packages/server/src/http/trial-host.ts'
 import type { Deed } from './deed.ts'
 import { CALM, FAULTS, type Fault, type FaultPlan } from './faults.ts'
 import { createInvariants, type Invariants } from './invariants.ts'
@@ -605,16 +606,8 @@ function hasSuspended({ fake }: SimHost): boolean {
 }
 
 function joining(spec: HostSpec) {
-  return {
-    name: spec.name,
-    region: spec.region,
-    public_address: '198.18.1.1',
-    wireguard: { endpoint: '198.18.1.1:51820', public_key: spec.name },
-    sealing_key: '',
-    cpus: spec.cpus,
-    memory_mb: spec.memoryMb,
-    builder: spec.builder ?? false,
-  }
+  const { name, region, cpus, memoryMb, builder = false } = spec
+  return trialHost(name, { region, cpus, memory_mb: memoryMb, builder })
 }
 
 /** One that runs and that nobody knows, as after a restored backup of the server. */

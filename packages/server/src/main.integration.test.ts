@@ -20,6 +20,7 @@ import * as x509 from '@peculiar/x509'
 import type { WatchEvent } from '@roost/api'
 import { createPeerClient, type PeerClient } from '@roost/base'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { trialHost } from './http/trial-host.ts'
 
 /** The real server, its data on a file system of its own that is full for real. */
 const MAIN = join(import.meta.dirname, 'main.ts')
@@ -144,15 +145,8 @@ async function joined(at: LogLine): Promise<{ agent(internal: string): PeerClien
   const { token } = (await call(at.api[0], 'POST', '/api/v1/hosts/join-tokens')).body
   const [agent, edge] = [await keyAndRequest(), await keyAndRequest()]
   const { status, body } = await call(at.api[0], 'POST', '/api/v1/hosts/join', {
+    ...trialHost(),
     token,
-    name: 'ams-1',
-    region: 'ams',
-    public_address: '198.51.100.7',
-    wireguard: { endpoint: '198.51.100.7:51820', public_key: 'k' },
-    sealing_key: 'k',
-    cpus: 2,
-    memory_mb: 2048,
-    builder: false,
     agent_csr: agent.csr,
     edge_csr: edge.csr,
   })

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { createControlPlane, memoryDeps } from '../control-plane.ts'
 import type { Deps } from '../deps.ts'
 import { createSteppedClock } from '../laps/simulated-hosts.ts'
+import { trialHost } from './trial-host.ts'
 
 const usage = agentUsageReply.parse({
   host: 'x',
@@ -58,16 +59,7 @@ async function open(change: Partial<Deps> = {}, acme: AcmeSettings | null = null
     acme,
   })
   const join = (name: string, region: string, n: number) =>
-    control.addHost({
-      name,
-      region,
-      public_address: `198.51.100.${n}`,
-      wireguard: { endpoint: `198.51.100.${n}:51820`, public_key: `k${n}` },
-      sealing_key: 's',
-      cpus: 2,
-      memory_mb: 4096,
-      builder: false,
-    })
+    control.addHost(trialHost(name, { region, public_address: `198.51.100.${n}` }))
   const beat = async (
     host: HostId,
     program: 'agent' | 'edge',

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import type { joinBody } from '@roost/api'
-import { PlatformError } from '@roost/base'
+import { PlatformError, SEALING_KEY_BYTES } from '@roost/base'
 import {
   type Host,
   type HostDisk,
@@ -130,6 +130,12 @@ export async function addHost(
 ): Promise<Host> {
   if (isIP(body.public_address) !== 4)
     throw new PlatformError('invalid', `public_address: ${body.public_address} is no IPv4 address`)
+  // What can't be sealed for one host would be sealed for none.
+  if (Buffer.from(body.sealing_key, 'base64').length !== SEALING_KEY_BYTES)
+    throw new PlatformError(
+      'invalid',
+      `sealing_key: not the base64 of an X25519 key of ${SEALING_KEY_BYTES} bytes`,
+    )
   const hosts = await listHosts(tx)
   const before = hosts.find((host) => host.wireguard.publicKey === body.wireguard.public_key)
   const sameName = hosts.find((host) => host.name === body.name)

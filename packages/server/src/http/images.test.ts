@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { createControlPlane, memoryDeps } from '../control-plane.ts'
 import { createSteppedClock } from '../laps/simulated-hosts.ts'
 import type { ImageKeeper } from '../registry/image-keeper.ts'
+import { trialHost } from './trial-host.ts'
 
 const space = (freeBytes: number): DiskSpace => ({
   path: '/images',
@@ -55,16 +56,7 @@ async function open(options: {
     clientNetworks: [],
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
-  await control.addHost({
-    name: 'ams-1',
-    region: 'ams',
-    public_address: '198.51.100.1',
-    wireguard: { endpoint: '198.51.100.1:51820', public_key: 'k' },
-    sealing_key: 's',
-    cpus: 2,
-    memory_mb: 4096,
-    builder: true,
-  })
+  await control.addHost(trialHost('ams-1', { builder: true }))
   await control.call('createApp', { body: { app_name: 'shop', org_slug: 'personal' } })
   const build = async () => {
     const run = (await control.call('createBuild', {

@@ -18,6 +18,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openAuthority } from '../authority/authority.ts'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
 import { createInternalListener } from './internal.ts'
+import { trialHost } from './trial-host.ts'
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 
@@ -78,15 +79,8 @@ async function joinHost(name: string) {
   const joined = (await control.call('joinHost', {
     caller: null,
     body: {
+      ...trialHost(name),
       token,
-      name,
-      region: 'ams',
-      public_address: '192.0.2.1',
-      wireguard: { endpoint: '192.0.2.1:51820', public_key: name },
-      sealing_key: '',
-      cpus: 1,
-      memory_mb: 1024,
-      builder: false,
       agent_csr: agent.csr,
       edge_csr: edge.csr,
     },

@@ -8,6 +8,7 @@ import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.t
 import { commandMachine } from '../machine/command.ts'
 import { getMachine } from '../store/machines.ts'
 import { createApiListener } from './server.ts'
+import { trialHost } from './trial-host.ts'
 
 const START = Date.UTC(2026, 0, 1)
 let clock: SteppedClock
@@ -30,16 +31,7 @@ beforeEach(async () => {
     await insertToken(tx, 'alice', { name: 'alice', policy: ADMIN }, START)
     await insertToken(tx, 'bob', { name: 'bob', policy: ADMIN }, START)
   })
-  await control.addHost({
-    name: 'ams-1',
-    region: 'ams',
-    public_address: '192.0.2.1',
-    wireguard: { endpoint: '192.0.2.1:51820', public_key: 'k' },
-    sealing_key: '',
-    cpus: 2,
-    memory_mb: 1024,
-    builder: true,
-  })
+  await control.addHost(trialHost('ams-1', { memory_mb: 1024 }))
   listener = createApiListener({ ...deps, log: silentLogger }, control.handlers)
   await listener.app.ready()
   await call('alice', 'POST', '/v1/apps', { body: { name: 'shop' } })

@@ -12,6 +12,7 @@ import { type ControlPlane, createControlPlane, memoryDeps } from '../control-pl
 import type { Deps } from '../deps.ts'
 import { createSteppedClock, type SimulatedHosts, simulateHosts } from '../laps/simulated-hosts.ts'
 import { listHosts } from '../store/hosts.ts'
+import { trialHost } from './trial-host.ts'
 
 const START = 1_700_000_000_000
 let deps: Deps
@@ -30,16 +31,9 @@ beforeEach(async () => {
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
   for (const [n, region] of ['ams', 'iad'].entries())
-    await server.addHost({
-      name: `${region}-1`,
-      region,
-      public_address: `198.51.100.${n + 1}`,
-      wireguard: { endpoint: `198.51.100.${n + 1}:51820`, public_key: `key-${n}` },
-      sealing_key: '',
-      cpus: 2,
-      memory_mb: 2048,
-      builder: false,
-    })
+    await server.addHost(
+      trialHost(`${region}-1`, { public_address: `198.51.100.${n + 1}`, memory_mb: 2048 }),
+    )
   const hosts: Host[] = await deps.store.read(listHosts)
   world = simulateHosts({
     store: deps.store,

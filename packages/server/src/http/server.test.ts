@@ -6,6 +6,7 @@ import { insertToken } from '../access/tokens.ts'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
 import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.ts'
 import { createApiListener } from './server.ts'
+import { trialHost } from './trial-host.ts'
 
 const START = Date.UTC(2026, 0, 1)
 let clock: SteppedClock
@@ -61,16 +62,7 @@ async function refused(answer: ReturnType<typeof call>) {
 }
 
 const join = (name: string, region: string, memoryMb = 1024) =>
-  control.addHost({
-    name,
-    region,
-    public_address: '192.0.2.1',
-    wireguard: { endpoint: '192.0.2.1:51820', public_key: `key of ${name}` },
-    sealing_key: '',
-    cpus: 2,
-    memory_mb: memoryMb,
-    builder: true,
-  })
+  control.addHost(trialHost(name, { region, memory_mb: memoryMb, builder: true }))
 
 const CONFIG = { image: 'registry.internal/shop:v1' }
 
@@ -590,15 +582,12 @@ describe('machines', () => {
 
 describe('hosts', () => {
   const body = (name: string, token: string, key = name) => ({
+    ...trialHost(name, {
+      region: 'ams',
+      memory_mb: 1024,
+      wireguard: { endpoint: '192.0.2.1:51820', public_key: key },
+    }),
     token,
-    name,
-    region: 'ams',
-    public_address: '192.0.2.1',
-    wireguard: { endpoint: '192.0.2.1:51820', public_key: key },
-    sealing_key: 's',
-    cpus: 2,
-    memory_mb: 1024,
-    builder: false,
     agent_csr: 'a',
     edge_csr: 'e',
   })
@@ -645,6 +634,19 @@ describe('hosts', () => {
       'unauthorized',
       'this join token is not known',
     ])
+  })
+
+  test('do not join with a key that nothing can be sealed with', async () => {
+    const token = await newToken()
+    for (const sealing_key of ['', 's', Buffer.alloc(31).toString('base64')]) {
+      const joining = { ...body('ams-1', token), sealing_key }
+      expect(await refused(call('POST', '/api/v1/hosts/join', joining, ''))).toEqual([
+        400,
+        'invalid',
+        'sealing_key: not the base64 of an X25519 key of 32 bytes',
+      ])
+    }
+    expect((await call('POST', '/api/v1/hosts/join', body('ams-1', token), '')).status).toBe(201)
   })
 
   test('can be removed when they are silent, with what was on them', async () => {

@@ -4,6 +4,7 @@ import { DURATIONS_MS } from '@roost/core'
 import { expect, test } from 'vitest'
 import { createControlPlane, memoryDeps } from '../control-plane.ts'
 import { createSteppedClock } from '../laps/simulated-hosts.ts'
+import { trialHost } from './trial-host.ts'
 
 /** Ten answers of one machine, all in the bucket up to that end. */
 const source = (machine: string | null, status: number, endMs: number) => ({
@@ -42,16 +43,7 @@ test('what all edges have counted is summed up; one that does not answer is name
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
   for (const [n, name] of ['ams-1', 'iad-1', 'syd-1'].entries())
-    await control.addHost({
-      name,
-      region: name.slice(0, 3),
-      public_address: `198.51.100.${n}`,
-      wireguard: { endpoint: `198.51.100.${n}:51820`, public_key: `k${n}` },
-      sealing_key: 's',
-      cpus: 2,
-      memory_mb: 4096,
-      builder: false,
-    })
+    await control.addHost(trialHost(name, { public_address: `198.51.100.${n}` }))
   const traffic = () =>
     control.call('appTraffic', { params: { app: 'shop' } }) as Promise<AppTrafficReply>
   await expect(traffic()).rejects.toMatchObject({ code: 'not_found' })

@@ -1,4 +1,3 @@
-import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,6 +10,7 @@ import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.t
 import { openMasterKey } from '../secret/master-key.ts'
 import { createSecrets } from '../secret/secrets.ts'
 import { createApiListener } from './server.ts'
+import { trialHost } from './trial-host.ts'
 
 export type TrialMethod = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
@@ -82,16 +82,15 @@ export async function openTrialApi(
     ['fra-1', 'fra'],
   ]
   for (const [n, [name, region]] of places.entries())
-    await control.addHost({
-      name,
-      region,
-      public_address: `192.0.2.${n + 1}`,
-      wireguard: { endpoint: `192.0.2.${n + 1}:51820`, public_key: `key of ${name}` },
-      sealing_key: sealingKey(),
-      cpus: 4,
-      memory_mb: 2048,
-      builder: true,
-    })
+    await control.addHost(
+      trialHost(name, {
+        region,
+        public_address: `192.0.2.${n + 1}`,
+        cpus: 4,
+        memory_mb: 2048,
+        builder: true,
+      }),
+    )
   const listener = createApiListener({ ...deps, log: silentLogger }, control.handlers)
   await listener.app.ready()
   let sequence = 0
@@ -164,9 +163,4 @@ export async function openTrialApi(
   }
   await trial.call('POST', '/v1/apps', { app_name: 'shop' })
   return trial
-}
-
-function sealingKey(): string {
-  const { x = '' } = generateKeyPairSync('x25519').publicKey.export({ format: 'jwk' })
-  return Buffer.from(x, 'base64url').toString('base64')
 }

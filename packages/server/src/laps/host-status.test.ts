@@ -1,6 +1,7 @@
 import type { HostId } from '@roost/core'
 import { beforeEach, expect, test } from 'vitest'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
+import { trialHost } from '../http/trial-host.ts'
 import { listHosts } from '../store/hosts.ts'
 import { createPresence } from '../watch/presence.ts'
 import { markHosts } from './host-status.ts'
@@ -17,18 +18,7 @@ beforeEach(async () => {
   control = createControlPlane(deps)
   // The server has been there for long when the host joins.
   await clock.advance(60_000)
-  host = (
-    await control.addHost({
-      name: 'ams-1',
-      region: 'ams',
-      public_address: '192.0.2.1',
-      wireguard: { endpoint: '', public_key: 'k' },
-      sealing_key: '',
-      cpus: 1,
-      memory_mb: 1024,
-      builder: false,
-    })
-  ).id
+  host = (await control.addHost(trialHost())).id
 })
 
 const status = async () => (await deps.store.read(listHosts))[0]?.status

@@ -3,6 +3,7 @@ import { createLineQueue, type LineQueue, type PeerClient, PlatformError } from 
 import { ACCESS_LINES_PER_SECOND } from '@roost/core'
 import { expect, test } from 'vitest'
 import { createControlPlane, memoryDeps } from '../control-plane.ts'
+import { trialHost } from '../http/trial-host.ts'
 import { createSteppedClock } from '../laps/simulated-hosts.ts'
 
 const request = (host: string, n = 0): AccessLine => ({
@@ -53,16 +54,7 @@ async function open(names: readonly string[] = ['ams-1', 'iad-1']) {
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
   const join = (name: string, n: number) =>
-    control.addHost({
-      name,
-      region: name.slice(0, 3),
-      public_address: `198.51.100.${n}`,
-      wireguard: { endpoint: `198.51.100.${n}:51820`, public_key: `k${n}` },
-      sealing_key: 's',
-      cpus: 2,
-      memory_mb: 4096,
-      builder: false,
-    })
+    control.addHost(trialHost(name, { public_address: `198.51.100.${n}` }))
   for (const [n, name] of names.entries()) await join(name, n)
   await control.call('createApp', { body: { app_name: 'shop', org_slug: 'personal' } })
   const listen = async (query: Record<string, string> = {}) => {

@@ -7,6 +7,7 @@ import { type AppName, deployRole, RELEASES_RETURNABLE } from '@roost/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type ControlPlane, createControlPlane, memoryDeps } from '../control-plane.ts'
 import type { Deps } from '../deps.ts'
+import { trialHost } from '../http/trial-host.ts'
 import {
   createSteppedClock,
   type Fate,
@@ -56,16 +57,7 @@ beforeEach(async () => {
     clientNetworks: [],
     registry: { name: 'registry.internal', url: 'https://10.210.4.1:5000' },
   })
-  await server.addHost({
-    name: 'ams-1',
-    region: 'ams',
-    public_address: '198.51.100.1',
-    wireguard: { endpoint: '198.51.100.1:51820', public_key: 'key' },
-    sealing_key: '',
-    cpus: 2,
-    memory_mb: 8192,
-    builder: false,
-  })
+  await server.addHost(trialHost('ams-1', { memory_mb: 8192 }))
   world = simulateHosts({
     store: deps.store,
     clock,

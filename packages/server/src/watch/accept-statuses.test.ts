@@ -10,6 +10,7 @@ import {
 } from '@roost/core'
 import { beforeEach, expect, test } from 'vitest'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
+import { trialHost } from '../http/trial-host.ts'
 import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.ts'
 import { commandMachine } from '../machine/command.ts'
 import { listEvents } from '../machine/events.ts'
@@ -30,16 +31,7 @@ beforeEach(async () => {
     clientNetworks: [],
     registry: { name: 'registry.internal', url: '' },
   })
-  const joined = await control.addHost({
-    name: 'ams-1',
-    region: 'ams',
-    public_address: '192.0.2.1',
-    wireguard: { endpoint: '', public_key: 'k' },
-    sealing_key: '',
-    cpus: 1,
-    memory_mb: 4096,
-    builder: false,
-  })
+  const joined = await control.addHost(trialHost())
   host = joined.id
   await control.call('createApp', { body: { name: 'shop' } })
   id = await create()
@@ -107,16 +99,7 @@ test('what is older than what was heard, or was heard already, changes nothing',
 })
 
 test('another host can not speak for it, and nobody for what does not exist', async () => {
-  const other = await control.addHost({
-    name: 'ams-2',
-    region: 'ams',
-    public_address: '192.0.2.2',
-    wireguard: { endpoint: '', public_key: 'k2' },
-    sealing_key: '',
-    cpus: 1,
-    memory_mb: 1024,
-    builder: false,
-  })
+  const other = await control.addHost(trialHost('ams-2'))
   await control.report(other.id, [await status({})])
   expect((await stored()).status).toBeNull()
   await control.report(host, [{ ...(await status({})), id: '00000000000000' as MachineId }])
