@@ -43,6 +43,8 @@ function isOurs(pid: number, marks: ProcessMarks, spaces: ReadonlySet<bigint>): 
   const cgroups = (read(pid, 'cgroup') ?? '').split('\n').map((line) => line.split(':')[2] ?? '')
   if (cgroups.some((path) => path === marks.cgroup || path.startsWith(`${marks.cgroup}/`)))
     return true
+  // What lives among processes of its own is a machine's or a build's, which may set any variable.
+  if (inode(`/proc/${pid}/ns/pid`) !== inode('/proc/self/ns/pid')) return false
   const owner = environmentOf(pid)[OWNER_VARIABLE]
   return owner === marks.owner || owner?.startsWith(`${marks.owner}/`) === true
 }

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -26,6 +28,7 @@ const program = (...argv: [string, ...string[]]) => ({
   logFile: join(folder, 'it.out'),
   owner: `${owner}/host`,
 })
+const SAYS_SO = 'ROOST_OWNER=$OWNER exec sh -c "echo up; read _; :"'
 const running = () => expect.poll(() => pidOf(folder, 'it'), { timeout: 5000 })
 
 test('a program is started again after kill -9, and only once at a time', async () => {
@@ -172,4 +175,19 @@ test('processes that detached themselves are found by what they inherited', asyn
   await killProcesses(marks())
   expect(processesOf(marks())).toEqual([])
   expect(processesOf({ ...marks(), owner: `${owner}/ho` })).toEqual([])
+})
+
+test('a process of a machine that says it is ours is not believed', async () => {
+  const machine = spawn('unshare', ['--pid', '--fork', '--kill-child', 'sh', '-c', SAYS_SO], {
+    env: { ...process.env, OWNER: `${owner}/host` },
+  })
+  try {
+    await once(machine.stdout, 'data')
+    expect(processesOf(marks())).toEqual([])
+    await killProcesses(marks())
+    expect([machine.exitCode, machine.signalCode]).toEqual([null, null])
+  } finally {
+    const ended = once(machine, 'exit')
+    if (machine.kill('SIGKILL')) await ended
+  }
 })
