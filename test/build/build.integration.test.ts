@@ -254,6 +254,24 @@ RUN --mount=type=cache,target=/var/cache/words echo "there: $(ls /var/cache/word
   expect((await build(folder, { app: 'other', no_cache: true })).text).toContain('there: 0')
 })
 
+test('another app does not take results of steps that this one could make what it likes', async () => {
+  const folderWith = (word: string) =>
+    folderOf({
+      Dockerfile: `FROM debian:bookworm-slim
+COPY main.txt .
+RUN --mount=type=cache,target=/var/cache/words cat /var/cache/words/y; echo ${word} > /var/cache/words/y
+`,
+      'main.txt': '1',
+    })
+  await build(folderWith('evil'))
+  expect((await build(folderWith('good'))).text).toContain('evil')
+  expect((await build(folderWith('good'))).text).toContain('Using cache')
+  const other = await build(folderWith('good'), { app: 'third' })
+  expect(other.end?.kind, failureOf(other)).toBe('done')
+  expect(other.text).not.toContain('Using cache')
+  expect(other.events.filter(({ kind }) => kind === 'step').join()).not.toContain('LABEL')
+})
+
 test('target and build arguments', async () => {
   const folder = folderOf({
     'docker/web': `FROM debian:bookworm-slim AS one

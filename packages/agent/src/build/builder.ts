@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { lstat, mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
@@ -246,6 +247,7 @@ export function createBuilder(options: BuilderOptions): Builder {
     const { folder, request, say } = build
     const source = await readDockerfile(join(folder, 'context'), request.dockerfile)
     const rewritten = await rewriteDockerfile(source, {
+      cacheKey: createHmac('sha256', cacheSecret()).update(build.app).digest('hex'),
       args: request.args,
       platform,
       baseImage: (reference) => inspectBase(reference, build, tmpDir),
@@ -259,6 +261,16 @@ export function createBuilder(options: BuilderOptions): Builder {
       await writeFile(join(files, path), content, { mode })
     }
     return rewritten
+  }
+
+  /** Lost, it costs a build from the beginning. Half of one, as a full disk leaves it, could be guessed. */
+  function cacheSecret(): Buffer {
+    const file = join(dataDir, 'cache-secret')
+    if (!existsSync(file)) {
+      writeFileSync(`${file}.next`, randomBytes(32), { mode: 0o600 })
+      renameSync(`${file}.next`, file)
+    }
+    return readFileSync(file)
   }
 
   async function buildImage(build: Running, rewritten: Rewritten, tmpDir: string): Promise<string> {

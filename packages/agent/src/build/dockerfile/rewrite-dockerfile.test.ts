@@ -9,13 +9,19 @@ const IMAGES: Record<string, BaseImage> = {
 const asked: string[] = []
 const options: RewriteOptions = {
   args: { GIVEN: 'from outside' },
+  cacheKey: '5e4f',
   platform: 'linux/amd64',
   baseImage: async (reference) => {
     asked.push(reference)
     return IMAGES[reference] ?? { env: {}, shell: null }
   },
 }
-const rewrite = (text: string) => rewriteDockerfile(text, options)
+const LABEL = '\nLABEL roost.cache=5e4f'
+/** Without what each stage gets. */
+const rewrite = async (text: string) => {
+  const rewritten = await rewriteDockerfile(text, options)
+  return { ...rewritten, text: rewritten.text.replaceAll(LABEL, '') }
+}
 /** The lines that are left, by number. */
 const linesOf = async (text: string) =>
   (await rewrite(text)).text
@@ -229,4 +235,9 @@ test('what is left out harmlessly is told', async () => {
   )
   expect(text).toContain('HEALTHCHECK --retries=3 CMD x')
   expect(notes).toEqual(['Dockerfile line 2: HEALTHCHECK --start-interval=1s is left out'])
+})
+
+test('whatever follows a FROM shares results with builds of the same key alone', async () => {
+  const { text } = await rewriteDockerfile('FROM a AS one\nFROM one\nRUN x\n', options)
+  expect(text).toContain(`FROM a AS one${LABEL}\nFROM one${LABEL}\nRUN x\n`)
 })

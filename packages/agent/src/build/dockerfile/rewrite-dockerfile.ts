@@ -19,12 +19,14 @@ import { expand } from './words.ts'
 
 /**
  * Dockerfiles are written for BuildKit; Debian's buildah knows an older dialect. What it can't parse is turned into what means
- * the same to it, and what can't be is refused with its line and the reason. Lines keep their numbers, so that
- * errors of the build name the right ones.
+ * the same to it, and what can't be is refused with its line and the reason. Lines keep their numbers within a stage; steps say
+ * which line of the file they were.
  */
 export interface RewriteOptions {
   /** Build arguments as given with the build. */
   readonly args: Readonly<Record<string, string>>
+  /** Only builds that give the same one share results of steps. */
+  readonly cacheKey: string
   /** `linux/amd64`. */
   readonly platform: string
   /** Asked only where a here-document depends on the image that a stage starts from. */
@@ -55,6 +57,11 @@ export interface Step {
 }
 
 export const HEREDOC_CONTEXT = 'roost-heredocs'
+/**
+ * A label after each FROM. buildah takes for the result of a step whatever image has the same history, also one that somebody pushed
+ * with a history of his choice, and does not look at what the mounts of a RUN held: who knows the history can leave others what he likes.
+ */
+export const CACHE_LABEL = 'roost.cache'
 /** Linux takes at most 128 KB as one argument, and scripts are handed over as one. */
 const SCRIPT_BYTES_MAX = 120_000
 /** Longer lines are broken up: the parser of buildah reads at most 64 KB. */
@@ -107,6 +114,7 @@ export async function rewriteDockerfile(
         fail(`${instruction.keyword}: ${text.length} characters without a place to break the line`)
       for (const [k, part] of parts.entries()) lines[start + n + k] = part
     })
+    if (instruction.keyword === 'FROM') lines[start] += `\nLABEL ${CACHE_LABEL}=${options.cacheKey}`
     for (const text of result.lines)
       steps.push({ line: instruction.line, rewritten: text, original: describe(instruction) })
     try {
