@@ -65,7 +65,10 @@ test('files of an image are copied before its machine is made, and nothing of th
   expect(readdirSync(host.staticsDir).filter((name) => name.startsWith('part-'))).toEqual([])
 
   for (const [path, why] of [
-    ['/app/none', 'is no folder of it'],
+    [
+      '/app/none',
+      '"/app/none" is no folder of it: name another guest_path under [[statics]] in fly',
+    ],
     ['/app/no-folder', 'is no folder of it'],
   ] as const) {
     const refused = await agent.runtime

@@ -100,7 +100,9 @@ function explained(cause: unknown, image: string, guestPath: string): unknown {
   const said = describeError(cause)
   if (said === 'absent' || said === 'large')
     return new PlatformError('image_unusable', `image ${image}`, {
-      cause: new Error(`"${guestPath}" ${REFUSED[said]}, and its files are to be served (statics)`),
+      cause: new Error(
+        `"${guestPath}" ${REFUSED[said]}: name another guest_path under [[statics]] in fly.toml, and deploy`,
+      ),
     })
   const doing = `copy "${guestPath}" of image ${image}`
   return isNoSpace(cause)
