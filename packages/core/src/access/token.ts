@@ -139,7 +139,9 @@ export type Revocation =
 
 /**
  * What ends when a token is revoked: also what was made with it, since whoever stole it may have made those, unless
- * `keepMade`. The last token that may do everything stays: without it nobody could make another.
+ * `keepMade`. What is kept stays what was made with it, whoever revoked it, itself too: it may do no more than before, counts to the
+ * same line, ends with each token further up, and ends when this one is revoked again without `keepMade`. The last token that may do
+ * everything stays: without it nobody could make another.
  */
 export function revokeToken(
   tokens: readonly Token[],

@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { newTokenReply, tokenReply } from '@roost/api'
 import { silentLogger } from '@roost/base'
-import { ADMIN, TOKEN_KEPT_MS } from '@roost/core'
+import { ADMIN, lineOf, TOKEN_KEPT_MS } from '@roost/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { createTokenWatch, type TokenWatch } from '../access/token-watch.ts'
@@ -11,6 +11,7 @@ import { insertToken, tokenId } from '../access/tokens.ts'
 import { type ControlPlane, createControlPlane, type Deps, memoryDeps } from '../control-plane.ts'
 import { purge } from '../laps/purge-lap.ts'
 import { createSteppedClock, type SteppedClock } from '../laps/simulated-hosts.ts'
+import { listTokens } from '../store/tokens.ts'
 import { createApiListener } from './server.ts'
 
 const START = Date.UTC(2026, 0, 1)
@@ -172,6 +173,25 @@ describe('tokens', () => {
       409,
       'it is the last administrator token that does not expire: make another one first',
     ])
+  })
+
+  test('that revoke themselves and keep what they made give it no line of its own', async () => {
+    const wish = { kind: 'deploy', app: 'shop', expires_in: null }
+    const ci = await make(wish)
+    const second = await make(wish, ci.token)
+    const third = await make(wish, second.token)
+    const kept = await make(wish, third.token)
+    for (const { id, token } of [ci, second, third]) await revoke(id, token, '?keep_made=true')
+    const line = async () => lineOf(await deps.store.read(listTokens), kept.id as never)
+    expect(await line()).toBe(ci.id)
+    await purge(deps.store, START + 2 * TOKEN_KEPT_MS)
+    expect(await line()).toBe(ci.id)
+    expect(await names('admin', '?all=true')).toHaveLength(3)
+    const { revoked } = (await revoke(ci.id)).body
+    expect(revoked.map(({ id }: { id: string }) => id)).toEqual([kept.id])
+    for (const _ of ['what was kept', 'what made it'])
+      await purge(deps.store, START + 4 * TOKEN_KEPT_MS)
+    expect(await names('admin', '?all=true')).toEqual(['administrator'])
   })
 
   test('for an app end with it: the next app of that name is another', async () => {

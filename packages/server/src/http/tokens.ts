@@ -14,7 +14,7 @@ import {
 } from '@roost/core'
 import { insertToken, tokenId } from '../access/tokens.ts'
 import type { Deps } from '../deps.ts'
-import { getToken, listTokens, markRevoked, moveMade } from '../store/tokens.ts'
+import { getToken, listTokens, markRevoked } from '../store/tokens.ts'
 import { appOrThrow } from './apps.ts'
 import type { Handlers } from './handler.ts'
 
@@ -65,13 +65,12 @@ export function tokenHandlers(
       const revoked = await store.transaction(async (tx) => {
         const now = clock.now()
         const seen = tokensInSight(await listTokens(tx), caller.policy, caller.token ?? null)
-        const token = seen.find((one) => one.id === id)
-        if (token === undefined) throw new PlatformError('not_found', `token ${id} not found`)
+        if (!seen.some((one) => one.id === id))
+          throw new PlatformError('not_found', `token ${id} not found`)
         const keepMade = query.keep_made === 'true'
         const decision = revokeToken(await listTokens(tx), id, { keepMade }, now)
         if (decision.kind === 'refused') throw new PlatformError('conflict', decision.why)
         await markRevoked(tx, decision.ids, now)
-        if (keepMade) await moveMade(tx, id, token.parent)
         const all = await listTokens(tx)
         return decision.ids.flatMap((one) =>
           all.filter((row) => row.id === one).map((row) => tokenReply(row, all, now)),

@@ -1,5 +1,5 @@
 import { type Clock, type Logger, type Loop, startLoop } from '@roost/base'
-import { type Instant, TOKEN_KEPT_MS } from '@roost/core'
+import { type Instant, lineOf, TOKEN_KEPT_MS } from '@roost/core'
 import { DEFAULT_NETWORK } from '../http/apps.ts'
 import { listApps, listNetworks } from '../store/apps.ts'
 import { purgeLeases } from '../store/leases.ts'
@@ -7,7 +7,7 @@ import { purgeReleases } from '../store/releases.ts'
 import { purgeSessions } from '../store/sessions.ts'
 import { publishSettings } from '../store/settings.ts'
 import type { Store, Tx } from '../store/store.ts'
-import { listTokens, moveMade } from '../store/tokens.ts'
+import { handOverMade, listTokens } from '../store/tokens.ts'
 
 const PERIOD_MS = 600_000
 const DAY_MS = 86_400_000
@@ -86,15 +86,20 @@ async function purgeMachines(store: Store, now: Instant, kept: number): Promise<
   }
 }
 
-/** What was made with one that goes counts as made with its maker, so that it still ends with that. */
+/**
+ * What was made with one that goes counts as made with its maker, so that it still ends with that. The first of a line stays as long as
+ * anything that was made with it, which would begin lines of its own without it.
+ */
 async function purgeTokens(tx: Tx, now: Instant): Promise<void> {
-  for (const { id, parent, policy, revokedAt } of await listTokens(tx)) {
+  const tokens = await listTokens(tx)
+  for (const { id, policy, revokedAt } of tokens) {
     const ended = Math.min(
       revokedAt ?? Number.POSITIVE_INFINITY,
       policy.expiresAt ?? Number.POSITIVE_INFINITY,
     )
     if (ended > now - TOKEN_KEPT_MS) continue
-    await moveMade(tx, id, parent)
+    if (lineOf(tokens, id) === id && tokens.some((token) => token.parent === id)) continue
+    await handOverMade(tx, id)
     await tx.db.deleteFrom('tokens').where('id', '=', id).execute()
   }
 }

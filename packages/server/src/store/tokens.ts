@@ -50,9 +50,10 @@ export async function markRevoked(tx: Tx, ids: readonly TokenId[], now: Instant)
   }
 }
 
-/** Those that were made with `from` count from now on as made with `to`. */
-export async function moveMade(tx: Tx, from: TokenId, to: TokenId | null): Promise<void> {
-  await tx.db.updateTable('tokens').set({ parent: to }).where('parent', '=', from).execute()
+/** Those that were made with `from` count from now on as made with its maker, as it is known now. */
+export async function handOverMade(tx: Tx, from: TokenId): Promise<void> {
+  const maker = (await getToken(tx, from))?.parent ?? null
+  await tx.db.updateTable('tokens').set({ parent: maker }).where('parent', '=', from).execute()
 }
 
 export async function markUsed(tx: Tx, id: TokenId, now: Instant): Promise<void> {
