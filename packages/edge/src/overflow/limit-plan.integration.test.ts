@@ -1,8 +1,9 @@
-import { Agent, request } from 'node:http'
+import { type Agent, request } from 'node:http'
 import type { Host } from '@roost/core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { raiseEdges, type TrialEdges } from '../certificate/trial-edges.ts'
 import { app, type Backend, DOMAIN, openTrial, until } from '../trial-edge.ts'
+import { type Crowd, startCrowd } from './trial-crowd.ts'
 
 /** Two edges of a region that tell each other what they have at work, and one machine behind both. */
 const HARD = 10
@@ -46,31 +47,13 @@ function get(to: Host, agent: Agent): Promise<number> {
   })
 }
 
-/** So many requests at once by one edge, each followed by the next, until told otherwise. */
-function crowd(letter: string, size: number) {
+function crowd(letter: string, size: number): Crowd {
   const to = edges.edges.find((edge) => edge.letter === letter)?.host as Host
-  const going = { on: true }
-  const agent = new Agent({ keepAlive: true })
-  const failures: string[] = []
-  let done = 0
-  const clients = Array.from({ length: size }, async () => {
-    while (going.on) {
-      const status = await get(to, agent).catch((error: Error) => error.message)
-      done += 1
-      if (status !== 200) failures.push(`${letter}: ${status}`)
-    }
+  return startCrowd(size, async (agent) => {
+    const status = await get(to, agent)
+    return status === 200 ? null : `${letter}: ${status}`
   })
-  return {
-    failures,
-    done: () => done,
-    async stop() {
-      going.on = false
-      await Promise.all(clients)
-      agent.destroy()
-    },
-  }
 }
-type Crowd = ReturnType<typeof crowd>
 
 /** The most at once while so many are answered. */
 async function mostDuring(answers: number, crowds: readonly Crowd[]): Promise<number> {

@@ -1,36 +1,17 @@
-import { Agent } from 'node:http'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { openTrial, until } from '../trial-edge.ts'
+import { startCrowd } from './trial-crowd.ts'
 
 const trial = await openTrial(3)
 const { backend, get, load, raise, view } = trial
 afterEach(() => trial.cleanUp())
 afterAll(() => trial.close())
 
-/** So many requests at once, each followed by the next, until told otherwise. */
-function crowd(size: number, path = '/?ms=40') {
-  const going = { on: true }
-  const failures: string[] = []
-  const agent = new Agent({ keepAlive: true })
-  let done = 0
-  const clients = Array.from({ length: size }, async () => {
-    while (going.on) {
-      const reply = await get({ agent, path }).catch((error: Error) => error)
-      done += 1
-      if (reply instanceof Error) failures.push(reply.message)
-      else if (reply.status !== 200) failures.push(`${reply.status} ${reply.text}`)
-    }
+const crowd = (size: number, path = '/?ms=40') =>
+  startCrowd(size, async (agent) => {
+    const { status, text } = await get({ agent, path })
+    return status === 200 ? null : `${status} ${text}`
   })
-  return {
-    failures,
-    done: () => done,
-    async stop() {
-      going.on = false
-      await Promise.all(clients)
-      agent.destroy()
-    },
-  }
-}
 
 describe('limits of machines', () => {
   test('the own region serves alone below its soft limit, the next one takes the excess, and lets go of it', async () => {
