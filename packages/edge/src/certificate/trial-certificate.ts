@@ -32,11 +32,13 @@ export async function makeCertificate(options: {
   readonly ca: string
   readonly caKey: string
   readonly names: readonly string[]
+  readonly curve?: string
 }): Promise<TrialCertificate> {
   const alternatives = options.names.map((name) => `DNS:${name}`).join(',')
   const { stdout } = await runCommand([
     'openssl',
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt'],
+    `ec_paramgen_curve:${options.curve ?? 'prime256v1'}`,
     ...['-nodes', '-days', '2', '-subj', '/CN=own', '-addext', `subjectAltName=${alternatives}`],
     ...['-addext', 'basicConstraints=critical,CA:FALSE'],
     ...['-CA', options.ca, '-CAkey', options.caKey, '-keyout', '-'],

@@ -162,6 +162,25 @@ test('one that HAProxy refuses is in nobody’s way, and in no file that it star
   expect(await readFile(paths.list, 'utf8')).toBe(`${paths.dir}/good.example.pem good.example\n`)
 })
 
+test('where a renewal is refused, HAProxy starts from what it took before, and an edge that begins adds nothing', async () => {
+  let serving = [served('www.example.com')]
+  const { files, paths } = filesOf(() => serving)
+  const haproxy = trialHaproxy((pem) => pem.includes('bad'))
+  await files.bringThere(haproxy.api)
+  const written = async () => [
+    await readFile(paths.list, 'utf8'),
+    await readFile(join(paths.dir, 'www.example.com.pem'), 'utf8'),
+  ]
+  const before = await written()
+  expect(before[1]).toBe('PEM of www.example.com')
+  serving = [served('www.example.com', { pem: 'PEM of bad', fingerprint: 'F-bad' })]
+  await files.bringThere(haproxy.api)
+  expect(await written()).toEqual(before)
+  await filesOf(() => [...serving, served('new.example.com')]).files.prepare()
+  expect(await written()).toEqual(before)
+  expect((await readdir(paths.dir)).filter((name) => name.endsWith('.pem'))).toHaveLength(1)
+})
+
 test('one that is refused is tried again after a minute, or when it is another, and nothing else is looked at', async () => {
   let now = 0
   let serving = [served('bad.example'), served('good.example')]

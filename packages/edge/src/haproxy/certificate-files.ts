@@ -9,10 +9,10 @@ import { parseTlsList, type TlsLine, type TlsLists, tlsLine } from './tls-lists.
 /**
  * Certificates of people's own names and answers to authorities, in HAProxy and in the files that one which starts reads: on tmpfs, since
  * the private keys in them are clear. Brought there by commands, never by a reload. HAProxy is looked at whenever something
- * changed or it was started again.
+ * changed or it was started again. The files hold what it has taken and nothing else: it does not start from one that it refuses.
  */
 export interface CertificateFiles {
-  /** Before HAProxy is started: it reads them. */
+  /** Before HAProxy is started: it reads them. What they lack it is told once it runs. */
   prepare(): Promise<void>
   /** Brings files and HAProxy there, unless they are. */
   bringThere(api: RuntimeApi): Promise<void>
@@ -42,10 +42,15 @@ export interface CertificatePaths {
   readonly tokens: string
 }
 
-interface Wanted {
-  readonly hostname: string
+interface Wanted extends Written {
   readonly pem: string
   readonly fingerprint: string
+}
+
+interface Written {
+  readonly hostname: string
+  /** null: as the file has it. */
+  readonly pem: string | null
   /** List → options in it: in the one of all, or in both others. */
   readonly options: ReadonlyMap<string, string>
 }
@@ -125,11 +130,11 @@ export function createCertificateFiles(options: {
 
   /** What the list names is there before it is named, and goes after it. */
   async function write(
-    wanted: ReadonlyMap<string, Wanted>,
+    wanted: ReadonlyMap<string, Written>,
     tokens: ReadonlyMap<string, string>,
   ): Promise<void> {
     await mkdir(paths.dir, { recursive: true, mode: 0o700 })
-    for (const [file, { pem }] of wanted) await writeUnlessSame(file, pem)
+    for (const [file, { pem }] of wanted) if (pem !== null) await writeUnlessSame(file, pem)
     for (const list of lists)
       await writeUnlessSame(
         list,
@@ -180,7 +185,7 @@ export function createCertificateFiles(options: {
     if (!all && ![...refusals.values()].some(({ until }) => until <= at)) return
     for (const file of refusals.keys()) if (!found.wanted.has(file)) refusals.delete(file)
     const { stored, listed, tokens } = await observe(api)
-    const accepted = new Map(found.wanted)
+    const accepted = new Map<string, Written>(found.wanted)
     const unanswered: string[] = []
     // What is shown for a name goes before something else is: HAProxy takes the first that it has.
     for (const { list, file, entry } of listed)
@@ -202,8 +207,11 @@ export function createCertificateFiles(options: {
         else refusals.set(file, { mark, why, until: at + REFUSED_MS })
         isThere = false
       }
-      // It must not be in the way of the others, least of all when HAProxy is started from these files.
-      if (!isThere && lines.length === 0) accepted.delete(file)
+      if (isThere) continue
+      const { hostname } = wanted
+      const shown = new Map(lines.map(({ list, options }) => [list, options]))
+      if (lines.length === 0) accepted.delete(file)
+      else accepted.set(file, { hostname, pem: null, options: shown })
     }
     for (const file of stored)
       if (!found.wanted.has(file)) await say(api, `del ssl cert ${file}`, 'deleted')
@@ -262,8 +270,9 @@ export function createCertificateFiles(options: {
 
   return {
     async prepare() {
-      const { wanted, tokens } = await look()
-      await write(wanted, tokens)
+      await mkdir(paths.dir, { recursive: true, mode: 0o700 })
+      for (const file of [...lists, paths.tokens])
+        await writeFile(file, '', { mode: 0o600, flag: 'a' })
     },
     bringThere(api) {
       const next = queue.then(() => bring(api))

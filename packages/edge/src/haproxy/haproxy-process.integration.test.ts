@@ -2,7 +2,10 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
+import { join } from 'node:path'
+import type { HostId } from '@roost/core'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { makeCertificate, makeSealingKey, ownName } from '../certificate/trial-certificate.ts'
 import { app, type Backend, openTrial, until } from '../trial-edge.ts'
 import { startLoad } from '../trial-load.ts'
 import type { ProxyFiles } from './render-config.ts'
@@ -17,6 +20,12 @@ afterAll(() => trial.close())
 /** What HAProxy would be started from, if it died. */
 const writtenDown = (files: ProxyFiles, { machine }: Backend) =>
   until('it is written down', async () => (await readFile(files.config, 'utf8')).includes(machine))
+
+async function killWithKeeper(master: number): Promise<void> {
+  const status = await readFile(`/proc/${master}/status`, 'utf8')
+  const keeper = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1])
+  for (const pid of [keeper, master]) process.kill(pid, 'SIGKILL')
+}
 
 describe('HAProxy', () => {
   test('reloads under load of every kind and no request fails', async () => {
@@ -74,9 +83,7 @@ describe('HAProxy', () => {
     await once(fake.stdout, 'data')
     await edge.current.close()
     const before = await masterPid()
-    const status = await readFile(`/proc/${before}/status`, 'utf8')
-    const keeper = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1])
-    for (const pid of [keeper, before]) process.kill(pid, 'SIGKILL')
+    await killWithKeeper(before)
     edge.current = await start()
     const served = () =>
       get().then(
@@ -86,6 +93,35 @@ describe('HAProxy', () => {
     await until('it serves again', served)
     expect(await masterPid()).not.toBe(before)
     expect([fake.exitCode, fake.signalCode]).toEqual([null, null])
+  })
+
+  test('starts though somebody’s certificate is one that it refuses', async () => {
+    const sealing = makeSealingKey()
+    const one = await backend(1)
+    const { server, applied, masterPid, edge, start, config } = await raise({ sealing })
+    const at = { id: config.hostId as HostId, sealingKey: sealing.publicKey }
+    const authority = { ca: join(trial.pki, 'ca.pem'), caKey: join(trial.pki, 'ca.key') }
+    // The key of the second is too short.
+    for (const [name, curve] of [
+      ['good.example', 'prime256v1'],
+      ['weak.example', 'prime192v1'],
+    ] as const) {
+      const made = await makeCertificate({ ...authority, names: [name], curve })
+      server.put('hostname', name, ownName(name, 'shop'))
+      server.put('certificate', `${name}/custom`, await made.recordOf(name, [at]))
+    }
+    await applied(server.put('machine', one.machine, view(one)))
+    const tls = { ca: await readFile(authority.ca, 'utf8'), name: 'good.example' }
+    const served = () =>
+      get({ host: 'good.example', tls }).then(
+        ({ machine }) => machine === one.machine,
+        () => false,
+      )
+    await until('the good one is shown', served)
+    await edge.current.close()
+    await killWithKeeper(await masterPid())
+    edge.current = await start()
+    await until('it is shown again', served)
   })
 
   test('killed under load: who was connected is cut, nobody else notices', async () => {
