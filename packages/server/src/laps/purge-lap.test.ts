@@ -205,7 +205,7 @@ test('ten thousand changes leave a file that is no larger than the first thousan
     await full.close()
     rmSync(folder, { recursive: true })
   }
-})
+}, 120_000)
 
 test('what was sealed for a machine goes with it', async () => {
   await withHost(store)
