@@ -121,15 +121,15 @@ function sameRules(
   const at = (text: string, bind: string) =>
     text.replace(/^ {2}bind abns@.* accept-proxy.*$/m, '').replace(/^ {2}bind fd@\d+.*$/m, bind)
   return [
-    ...['global', 'defaults', 'ring traffic'].map((name) => own(kept(name))),
+    ...['global', 'defaults', 'ring traffic', 'listen relay'].map((name) => own(kept(name))),
     at(own(kept('frontend http')), `  bind ${AT}:${port}`),
     at(
       own(kept('frontend https')),
       `  bind ${AT}:${port + 1} ssl crt ${certificate} alpn h2,http/1.1`,
     ),
     ...[
-      ...['backend sources', 'backend source_requests', 'frontend hold', 'backend replay'],
-      ...['backend files', 'frontend again', 'backend empty'],
+      ...['frontend rest', 'backend sources', 'backend source_requests', 'frontend hold'],
+      ...['backend replay', 'backend files', 'frontend again', 'backend empty'],
     ].map((name) => own(kept(name))),
     own(kept('backend s0'))
       .replace(/^ {2}server hold\..*$/m, '')

@@ -13,7 +13,7 @@ import { type MachineId, NO_TRAFFIC, quantileMs } from '@roost/core'
 import { decode, encode } from 'dns-packet'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { createRuntimeApi } from './haproxy/runtime-api.ts'
+import { askOnce, createRuntimeApi } from './haproxy/runtime-api.ts'
 import { app, DOMAIN, openTrial, settingsWith, until } from './trial-edge.ts'
 
 const run = promisify(execFile)
@@ -401,6 +401,32 @@ describe('an edge with a real HAProxy', () => {
       const [source] = edge.current.numbers().recent('shop')
       return source?.traffic.responses[200] === 600
     })
+  })
+
+  test('counts what it answered while the edge was away, and HAProxy rests until it is back', async () => {
+    const one = await backend(1)
+    const { server, edge, applied, files, start } = await raise()
+    await applied(server.put('machine', one.machine, view(one)))
+    const answers = () =>
+      edge.current
+        .numbers()
+        .recent('shop')
+        .find(({ machine }) => machine === one.machine)?.traffic.responses[200] ?? 0
+    await get()
+    await until('the log is read', () => answers() === 1)
+    await edge.current.close()
+    const work = async () => {
+      const activity = await askOnce(files.socket, 'show activity')
+      return Number(/^stream_calls: (\d+)/m.exec(activity)?.[1])
+    }
+    const before = await work()
+    for (let n = 0; n < 4; n++) await get({ path: '/?ms=250' })
+    // A request takes some three steps. Asking for the reader without a pause took ten thousands a second.
+    expect((await work()) - before).toBeLessThan(200)
+    // More lines than one buffer of HAProxy holds.
+    for (let n = 0; n < 40; n++) await Promise.all(Array.from({ length: 20 }, () => get()))
+    edge.current = await start()
+    await until('all are counted', () => answers() === 804, 2000)
   })
 
   test('requests are told live to who listens and to nobody else, over a reload, with who answered those that were held', async () => {

@@ -101,6 +101,7 @@ export function proxyFiles(config: Pick<EdgeConfig, 'runDir'>): ProxyFiles {
     holdSocket: `roost-hold-${name}`,
     askSocket: `roost-ask-${name}`,
     logSocket: `roost-log-${name}`,
+    relaySocket: `roost-relay-${name}`,
     replayMap: inRun('files/replay.map'),
     accessMap: inRun('files/access.map'),
     // Of another version, requests of the workers before the reload go to the replayer of then.

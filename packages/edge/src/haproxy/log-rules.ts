@@ -1,21 +1,50 @@
 import type { ProxyFiles } from './render-config.ts'
 
-/** Bytes that wait in HAProxy while nobody reads them; the oldest go first. */
+type LogFiles = Pick<ProxyFiles, 'logSocket' | 'relaySocket'>
+
+/** Bytes that wait in HAProxy while nobody reads them. */
 const RING_BYTES = 1_048_576
 const LINE_BYTES_MAX = 1024
+/** HAProxy's longest time. */
+const ALWAYS = '24d'
 /** Of the path of a request that somebody listens to. */
 const PATH_BYTES_MAX = 400
 
-/** A ring of lines, and where it is read. Nothing waits for it. */
-export function logRing(socket: string): string[] {
+/**
+ * A ring of lines, and where it is read. Nothing waits for it. A ring that is refused tries again without a pause, which takes a whole processor: so it
+ * sends to HAProxy itself, where the relay keeps its session and its lines until there is a reader. The relay would try again at once, too, but does so
+ * at another server, which never ends a handshake: the time to connect is its pause. Behind all else that is to be done (`nice`) it hands on many
+ * lines at a time, which costs about what it saves the reader.
+ */
+export function logRing({ relaySocket, logSocket }: LogFiles): string[] {
+  const rest = `abns@${relaySocket}.rest`
   return [
     'ring traffic',
     '  format raw',
     `  maxlen ${LINE_BYTES_MAX}`,
     `  size ${RING_BYTES}`,
     '  timeout connect 5s',
-    '  timeout server 60s',
-    `  server reader abns@${socket}`,
+    `  timeout server ${ALWAYS}`,
+    `  server relay abns@${relaySocket}`,
+    '',
+    'listen relay',
+    '  mode tcp',
+    `  bind abns@${relaySocket} nice 1024`,
+    // For a reader that ends each session at once. What is more waits.
+    '  rate-limit sessions 10',
+    `  timeout client ${ALWAYS}`,
+    `  timeout tunnel ${ALWAYS}`,
+    '  timeout connect 300ms',
+    '  retries 1000000000',
+    '  balance first',
+    `  server reader abns@${logSocket}`,
+    `  server rest ${rest} ssl verify none`,
+    '',
+    'frontend rest',
+    '  mode tcp',
+    `  bind ${rest}`,
+    '  tcp-request inspect-delay 5s',
+    '  tcp-request content reject if WAIT_END',
     '',
   ]
 }

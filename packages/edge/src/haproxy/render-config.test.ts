@@ -29,6 +29,7 @@ const shape: ProxyShape = {
     holdSocket: 'roost-hold',
     askSocket: 'roost-ask',
     logSocket: 'log',
+    relaySocket: 'relay',
     replayMap: '/run/files/replay.map',
     accessMap: '/run/files/access.map',
     replaySocket: 'roost-replay',
@@ -109,7 +110,7 @@ describe('the configuration', () => {
     )
     expect(section('frontend tls')).toContain('bind abns@roost-tls accept-proxy ssl')
     const plain = renderConfig({ ...shape, https: null, services }, new Map())
-    expect(plain.text).not.toMatch(/ ssl |roost-tls|:443/)
+    expect(plain.text).not.toMatch(/ ssl crt |roost-tls|:443/)
     expect(plain.mark).not.toBe(mark)
   })
 

@@ -71,6 +71,8 @@ export interface ProxyFiles {
   readonly askSocket: string
   /** Abstract, too: where HAProxy tells of each answer. */
   readonly logSocket: string
+  /** On the way there: where HAProxy waits for who listens. */
+  readonly relaySocket: string
   /** Slots of apps that replay. */
   readonly replayMap: string
   /** Slots of apps whose requests somebody listens to, and whether with queries. */
@@ -163,7 +165,7 @@ export function renderConfig(
     '  retry-on conn-failure empty-response',
     ...errors(),
     '',
-    ...logRing(shape.files.logSocket),
+    ...logRing(shape.files),
     ...sourceTables(),
     ...frontend(shape, 'http', {
       name: 'http',
