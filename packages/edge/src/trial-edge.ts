@@ -603,14 +603,18 @@ export async function openTrial(number = 0) {
       )
     const edge: { current: Edge } = { current: await start() }
     closers.push(async () => {
-      await edge.current.close()
-      await createHaproxyProcess({
-        binary: config.haproxy.binary,
-        files,
-        binds: [config.http, config.https],
-        clock: systemClock,
-        log: silentLogger,
-      }).stop()
+      try {
+        await edge.current.close()
+      } finally {
+        // Also when a test failed while its edge was away.
+        await createHaproxyProcess({
+          binary: config.haproxy.binary,
+          files,
+          binds: [config.http, config.https],
+          clock: systemClock,
+          log: silentLogger,
+        }).stop()
+      }
       await run('nft', ['delete', 'table', 'ip', portTable(config)]).catch(() => {})
       if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
     })
@@ -642,9 +646,17 @@ export async function openTrial(number = 0) {
     load,
     raise,
     view,
-    /** After each test. */
+    /** After each test. All of it, also when something of it fails. */
     async cleanUp() {
-      for (const closer of closers.splice(0).reverse()) await closer()
+      const failures: unknown[] = []
+      for (const closer of closers.splice(0).reverse()) {
+        try {
+          await closer()
+        } catch (error) {
+          failures.push(error)
+        }
+      }
+      if (failures.length > 0) throw failures[0]
     },
     close: () => rm(pki, { recursive: true, force: true }),
   }
