@@ -244,6 +244,27 @@ RUN echo "runs: $(wc -l < /runs)"
   )
 })
 
+test('a step that reads files by a bind mount is done again when these change, or the stage that they come from', async () => {
+  const folderWith = (bound: string, staged: string) =>
+    folderOf({
+      Dockerfile: `FROM debian:bookworm-slim AS made
+RUN --mount=type=bind,source=staged.txt,target=/in cp /in /out
+FROM debian:bookworm-slim
+RUN --mount=type=bind,source=in/a.txt,target=/a echo "reads $(cat /a)"
+RUN --mount=type=bind,from=made,source=/out,target=/b echo "stage $(cat /b)"
+`,
+      'in/a.txt': bound,
+      'staged.txt': staged,
+    })
+  expect((await build(folderWith('one', 'two'))).text).toMatch(/reads one(.|\n)*stage two/)
+  const same = (await build(folderWith('one', 'two'))).text
+  expect(same).not.toMatch(/reads|stage two/)
+  const other = await build(folderWith('one', 'three'))
+  expect(other.text).not.toContain('reads')
+  expect(other.text).toContain('stage three')
+  expect((await build(folderWith('four', 'three'))).text).toMatch(/reads four(.|\n)*stage three/)
+})
+
 test('another app has cache mounts of its own', async () => {
   const folder = folderOf({
     Dockerfile: `FROM debian:bookworm-slim

@@ -1,5 +1,5 @@
 import type { BuildEvent } from '@roost/api'
-import { CACHE_LABEL, type Step } from './dockerfile/rewrite-dockerfile.ts'
+import { isOwnStep, type Step } from './dockerfile/rewrite-dockerfile.ts'
 
 /** Turns buildah's output into events, bounded, and keeps what is needed to say why a build failed. */
 export interface BuildLog {
@@ -31,7 +31,7 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
     add(raw) {
       const line = withoutControls(raw)
       const started = STEP.exec(line)
-      if (started?.[2]?.startsWith(`LABEL ${CACHE_LABEL}=`)) return null
+      if (isOwnStep(started?.[2] ?? '')) return null
       if (started !== null) {
         const found = written.get(normal(started[2] ?? ''))
         step = { text: found?.original ?? started[2] ?? '', line: found?.line ?? null }

@@ -17,6 +17,7 @@ import { createBuildLog } from './build-log.ts'
 import { createBuildSlots } from './build-slots.ts'
 import { openBuildah, type RegistryPlace } from './buildah.ts'
 import { openBuilderNetwork } from './builder-network.ts'
+import { contextDigest } from './context-digest.ts'
 import { DockerfileError } from './dockerfile/parse-dockerfile.ts'
 import {
   HEREDOC_CONTEXT,
@@ -248,6 +249,7 @@ export function createBuilder(options: BuilderOptions): Builder {
     const source = await readDockerfile(join(folder, 'context'), request.dockerfile)
     const rewritten = await rewriteDockerfile(source, {
       cacheKey: createHmac('sha256', cacheSecret()).update(build.app).digest('hex'),
+      contextDigest: (path) => contextDigest(join(folder, 'context'), path),
       args: request.args,
       platform,
       baseImage: (reference) => inspectBase(reference, build, tmpDir),

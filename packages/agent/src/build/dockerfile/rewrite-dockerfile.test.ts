@@ -7,9 +7,11 @@ const IMAGES: Record<string, BaseImage> = {
   'with-bash': { env: { HOME_OF: '/srv' }, shell: ['/bin/bash', '-o', 'pipefail', '-c'] },
 }
 const asked: string[] = []
+const context = { version: 1 }
 const options: RewriteOptions = {
   args: { GIVEN: 'from outside' },
   cacheKey: '5e4f',
+  contextDigest: async (path) => `${path} ${context.version}`,
   platform: 'linux/amd64',
   baseImage: async (reference) => {
     asked.push(reference)
@@ -20,7 +22,10 @@ const LABEL = '\nLABEL roost.cache=5e4f'
 /** Without what each stage gets. */
 const rewrite = async (text: string) => {
   const rewritten = await rewriteDockerfile(text, options)
-  return { ...rewritten, text: rewritten.text.replaceAll(LABEL, '') }
+  return {
+    ...rewritten,
+    text: rewritten.text.replaceAll(LABEL, '').replace(/LABEL roost\.(bound|done)=.*\n/g, ''),
+  }
 }
 /** The lines that are left, by number. */
 const linesOf = async (text: string) =>
@@ -240,4 +245,56 @@ test('what is left out harmlessly is told', async () => {
 test('whatever follows a FROM shares results with builds of the same key alone', async () => {
   const { text } = await rewriteDockerfile('FROM a AS one\nFROM one\nRUN x\n', options)
   expect(text).toContain(`FROM a AS one${LABEL}\nFROM one${LABEL}\nRUN x\n`)
+})
+
+test('a RUN that binds something has another history when that changes, and only then', async () => {
+  const labels = async (run: string, args = {}) => {
+    const file = `FROM a AS one\nFROM b\n${run}\n`
+    const { text } = await rewriteDockerfile(file, { ...options, args })
+    return text.match(/^LABEL roost\.bound=.*$/gm) ?? []
+  }
+  const [own, some, all] = ['source=x,target=/x', 'src=$X,target=/x', 'target=/x'].map(
+    (rest) => `RUN --mount=type=bind,${rest} make`,
+  ) as [string, string, string]
+  const stage = 'RUN --mount=from=one,target=/x make'
+  const [first, second] = [await labels(own), await labels(own)]
+  expect(first).toHaveLength(1)
+  expect(second).toEqual(first)
+  expect(await labels(some)).toEqual(await labels(all))
+  expect(await labels(stage)).not.toEqual(await labels(stage, { A: '1' }))
+  for (const run of [own, some, all, stage]) {
+    const before = await labels(run)
+    context.version += 1
+    expect(await labels(run)).not.toEqual(before)
+  }
+  for (const run of [
+    'RUN make',
+    'RUN --mount=type=cache,target=/c make',
+    'RUN --mount=from=c:1,target=/x make',
+  ])
+    expect(await labels(run)).toEqual([])
+})
+
+test('a stage that a RUN binds ends with a step of its own in each build, no other does', async () => {
+  const file = 'FROM a AS one\nFROM b AS two\nFROM c\nRUN --mount=from=TWO,target=/x make\n'
+  const [first, second] = [
+    await rewriteDockerfile(file, options),
+    await rewriteDockerfile(file, options),
+  ]
+  expect(
+    first.text
+      .trimEnd()
+      .split('\n')
+      .map((line) => line.replace(/=.*/, '')),
+  ).toEqual([
+    ...[
+      'FROM a AS one',
+      'LABEL roost.cache',
+      'FROM b AS two',
+      'LABEL roost.cache',
+      'LABEL roost.done',
+    ],
+    ...['FROM c', 'LABEL roost.cache', 'LABEL roost.bound', 'RUN --mount'],
+  ])
+  expect(second.text).not.toBe(first.text)
 })

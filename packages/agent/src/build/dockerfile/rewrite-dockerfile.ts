@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
   DockerfileError,
   type Flag,
@@ -27,6 +27,8 @@ export interface RewriteOptions {
   readonly args: Readonly<Record<string, string>>
   /** Only builds that give the same one share results of steps. */
   readonly cacheKey: string
+  /** Of a path in the build context: changes with what can be read there. */
+  readonly contextDigest: (path: string) => Promise<string>
   /** `linux/amd64`. */
   readonly platform: string
   /** Asked only where a here-document depends on the image that a stage starts from. */
@@ -61,7 +63,17 @@ export const HEREDOC_CONTEXT = 'roost-heredocs'
  * A label after each FROM. buildah takes for the result of a step whatever image has the same history, also one that somebody pushed
  * with a history of his choice, and does not look at what the mounts of a RUN held: who knows the history can leave others what he likes.
  */
-export const CACHE_LABEL = 'roost.cache'
+const CACHE_LABEL = 'roost.cache'
+/** A label before each RUN that binds something, at whose contents buildah does not look either. */
+const BOUND_LABEL = 'roost.bound'
+/**
+ * A label that ends each stage which a RUN binds: what buildah binds is what the stage's last step left, and when it took all of them from the
+ * cache it is the stage's base.
+ */
+const DONE_LABEL = 'roost.done'
+/** A step that nobody wrote. */
+export const isOwnStep = (text: string): boolean =>
+  [CACHE_LABEL, BOUND_LABEL, DONE_LABEL].some((label) => text.startsWith(`LABEL ${label}=`))
 /** Linux takes at most 128 KB as one argument, and scripts are handed over as one. */
 const SCRIPT_BYTES_MAX = 120_000
 /** Longer lines are broken up: the parser of buildah reads at most 64 KB. */
@@ -114,6 +126,11 @@ export async function rewriteDockerfile(
         fail(`${instruction.keyword}: ${text.length} characters without a place to break the line`)
       for (const [k, part] of parts.entries()) lines[start + n + k] = part
     })
+    const bound = await boundBy(instruction)
+    if (bound !== null) lines[start] = `LABEL ${BOUND_LABEL}=${bound}\n${lines[start]}`
+    const ended = instruction.keyword === 'FROM' && stages[stages.indexOf(stage as Stage) - 1]
+    if (ended && isBound(ended, stages))
+      lines[start] = `LABEL ${DONE_LABEL}=${randomUUID()}\n${lines[start]}`
     if (instruction.keyword === 'FROM') lines[start] += `\nLABEL ${CACHE_LABEL}=${options.cacheKey}`
     for (const text of result.lines)
       steps.push({ line: instruction.line, rewritten: text, original: describe(instruction) })
@@ -124,6 +141,19 @@ export async function rewriteDockerfile(
     }
   }
   return { text: `${lines.join('\n')}\n`, files: [...files.values()], steps, notes }
+
+  /** A digest of what is bound, or of all that it may come from. */
+  async function boundBy(instruction: Instruction): Promise<string | null> {
+    const digests: string[] = []
+    for (const { from, path } of bindsOf(instruction)) {
+      if (from === null) digests.push(await options.contextDigest(path.includes('$') ? '/' : path))
+      else if (stageCalled(from, stages) !== undefined)
+        digests.push(source, JSON.stringify(options.args), await options.contextDigest('/'))
+    }
+    return digests.length === 0
+      ? null
+      : createHash('sha256').update(JSON.stringify(digests)).digest('hex')
+  }
 
   async function openStage(stage: Stage): Promise<StageScope> {
     const name = baseName(stage)
@@ -180,6 +210,30 @@ function findStages(instructions: readonly Instruction[]): Stage[] {
   }
   if (stages.length === 0) throw new DockerfileError(1, 'there is no FROM')
   return stages
+}
+
+/** What a RUN is shown; `from: null` is the context. */
+function bindsOf({ keyword, flags }: Instruction): { from: string | null; path: string }[] {
+  if (keyword !== 'RUN') return []
+  return flags.flatMap(({ name, value }) => {
+    const mount = new Map(
+      (value ?? '').split(',').map((part) => part.trim().split('=', 2) as [string, string]),
+    )
+    if (name !== 'mount' || (mount.get('type') ?? 'bind') !== 'bind') return []
+    return [
+      { from: mount.get('from') ?? null, path: mount.get('source') ?? mount.get('src') ?? '/' },
+    ]
+  })
+}
+
+function stageCalled(from: string, stages: readonly Stage[]): Stage | undefined {
+  return stages.find((one, n) => one.name === from.toLowerCase() || from === `${n}`)
+}
+
+function isBound(stage: Stage, stages: readonly Stage[]): boolean {
+  return stages
+    .flatMap(({ instructions }) => instructions.flatMap(bindsOf))
+    .some(({ from }) => from !== null && stageCalled(from, stages) === stage)
 }
 
 /** Whether variables or shell of the base image decide what a here-document of this stage (or one that starts from it) means. */
