@@ -15,6 +15,8 @@ test('steps carry the words of the Dockerfile, what buildah says of itself is le
     'STEP 1/2: FROM a',
     'Getting image source signatures',
     'Copying blob sha256:0',
+    'STEP 2/3: LABEL roost.cache=5e4f',
+    '--> Using cache 0123456789abcdef',
     '[1/2] STEP 2/2: RUN ["/bin/sh","-c","x\\n"]',
     'hello',
     '',

@@ -26,12 +26,14 @@ export function createBuildLog(steps: readonly Step[] = []): BuildLog {
   let cut = false
   let step: { readonly text: string; readonly line: number | null } | null = null
   let sinceStep: string[] = []
+  let inOwnStep = false
 
   return {
     add(raw) {
       const line = withoutControls(raw)
       const started = STEP.exec(line)
-      if (isOwnStep(started?.[2] ?? '')) return null
+      if (started !== null) inOwnStep = isOwnStep(started[2] ?? '')
+      if (inOwnStep && (started !== null || line.startsWith('--> '))) return null
       if (started !== null) {
         const found = written.get(normal(started[2] ?? ''))
         step = { text: found?.original ?? started[2] ?? '', line: found?.line ?? null }
