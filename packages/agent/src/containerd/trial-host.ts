@@ -90,6 +90,8 @@ export async function raiseTrialHost(
 ): Promise<TrialHost> {
   const name = `rt${randomBytes(3).toString('hex')}`
   const dir = mkdtempSync(join(tmpdir(), `${name}-`))
+  // In memory: containerd and the registry wait for a disk after each thing that they write down.
+  await runCommand(['mount', '-t', 'tmpfs', '-o', 'mode=700', name, dir])
   const runDir = mkdtempSync(`/dev/shm/${name}-`)
   const disk = join(dir, 'disk')
   mkdirSync(disk)
@@ -131,6 +133,7 @@ export async function raiseTrialHost(
     push: Promise.resolve(),
   }
   const registryUrl = 'http://127.0.0.1:5999'
+  const images = createImagePusher(registryUrl)
   start(['docker-registry', 'serve', join(dir, 'registry.yml')], 'registry.log')
 
   const host: TrialHost = {
@@ -238,7 +241,7 @@ export async function raiseTrialHost(
     },
     push(repository, image) {
       // One after the other: the registry confuses uploads of the same blob.
-      const mine = running.push.then(() => pushImage(registryUrl, repository, image))
+      const mine = running.push.then(() => images.push(repository, image))
       running.push = mine.catch(() => {})
       return mine
     },
@@ -263,6 +266,7 @@ export async function raiseTrialHost(
       // Other mount namespaces may hold the file system for logs, which lies on it, for a while.
       if (diskFile !== null) await runCommand(['umount', '--lazy', disk])
       openCgroups().remove(cgroupParent)
+      await runCommand(['umount', '--lazy', dir])
       rmSync(dir, { recursive: true, force: true })
       rmSync(runDir, { recursive: true, force: true })
     },
@@ -355,47 +359,91 @@ export function busyboxLayers(
   ]
 }
 
-async function pushImage(url: string, repository: string, image: TrialImage): Promise<ImageToPull> {
-  const layers = await Promise.all(image.layers.map(tarOf))
-  const architecture = image.architecture ?? 'amd64'
-  const config = Buffer.from(
-    JSON.stringify({
-      architecture,
-      os: 'linux',
-      config: image.config ?? {},
-      rootfs: { type: 'layers', diff_ids: layers.map(digestOf) },
-    }),
-  )
-  const zipped = layers.map((layer) => gzipSync(layer, { level: 1 }))
-  for (const blob of [config, ...zipped]) await pushBlob(url, repository, blob)
-  const manifestType = 'application/vnd.oci.image.manifest.v1+json'
-  const manifest = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: manifestType,
-      config: descriptor('application/vnd.oci.image.config.v1+json', config),
-      layers: zipped.map((layer) =>
-        descriptor('application/vnd.oci.image.layer.v1.tar+gzip', layer),
-      ),
-    }),
-  )
-  const index = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: 'application/vnd.oci.image.index.v1+json',
-      manifests: [
-        { ...descriptor(manifestType, manifest), platform: { os: 'linux', architecture } },
-      ],
-    }),
-  )
-  for (const [body, type] of [
-    [manifest, manifestType],
-    [index, 'application/vnd.oci.image.index.v1+json'],
-  ] as const) {
-    const target = `${url}/v2/${repository}/manifests/${digestOf(body)}`
-    await put(target, body, type)
+interface Layer {
+  readonly diffId: string
+  readonly zipped: Buffer
+}
+
+/** Packs each layer once and sends each blob once: most images of a test are busybox and a little more. */
+function createImagePusher(url: string) {
+  const layers = new Map<string, Promise<Layer>>()
+  const sent = new Set<string>()
+
+  const layerOf = (files: TrialImage['layers'][number]): Promise<Layer> => {
+    const key = keyOf(files)
+    const layer = layers.get(key) ?? packLayer(files)
+    layers.set(key, layer)
+    return layer
   }
-  return { repository, digest: digestOf(index) }
+  const send = async (repository: string, blob: Buffer): Promise<void> => {
+    const name = `${repository}@${digestOf(blob)}`
+    if (sent.has(name)) return
+    await pushBlob(url, repository, blob)
+    sent.add(name)
+  }
+
+  return {
+    async push(repository: string, image: TrialImage): Promise<ImageToPull> {
+      const packed = await Promise.all(image.layers.map(layerOf))
+      const architecture = image.architecture ?? 'amd64'
+      const config = Buffer.from(
+        JSON.stringify({
+          architecture,
+          os: 'linux',
+          config: image.config ?? {},
+          rootfs: { type: 'layers', diff_ids: packed.map(({ diffId }) => diffId) },
+        }),
+      )
+      const zipped = packed.map((layer) => layer.zipped)
+      for (const blob of [config, ...zipped]) await send(repository, blob)
+      const manifestType = 'application/vnd.oci.image.manifest.v1+json'
+      const manifest = Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: manifestType,
+          config: descriptor('application/vnd.oci.image.config.v1+json', config),
+          layers: zipped.map((layer) =>
+            descriptor('application/vnd.oci.image.layer.v1.tar+gzip', layer),
+          ),
+        }),
+      )
+      const index = Buffer.from(
+        JSON.stringify({
+          schemaVersion: 2,
+          mediaType: 'application/vnd.oci.image.index.v1+json',
+          manifests: [
+            { ...descriptor(manifestType, manifest), platform: { os: 'linux', architecture } },
+          ],
+        }),
+      )
+      for (const [body, type] of [
+        [manifest, manifestType],
+        [index, 'application/vnd.oci.image.index.v1+json'],
+      ] as const) {
+        const target = `${url}/v2/${repository}/manifests/${digestOf(body)}`
+        if (!sent.has(target)) await put(target, body, type)
+        sent.add(target)
+      }
+      return { repository, digest: digestOf(index) }
+    },
+  }
+}
+
+async function packLayer(files: TrialImage['layers'][number]): Promise<Layer> {
+  const tar = await tarOf(files)
+  return { diffId: digestOf(tar), zipped: gzipSync(tar, { level: 1 }) }
+}
+
+/** The same for the same files. */
+function keyOf(files: TrialImage['layers'][number]): string {
+  const hash = createHash('sha256')
+  for (const [path, file] of Object.entries(files))
+    if ('link' in file) hash.update(`${JSON.stringify([path, file.link])}\n`)
+    else {
+      const { content, mode, uid } = file
+      hash.update(`${JSON.stringify([path, mode, uid, content.length])}\n`).update(content)
+    }
+  return hash.digest('hex')
 }
 
 async function pushBlob(url: string, repository: string, blob: Buffer): Promise<void> {
