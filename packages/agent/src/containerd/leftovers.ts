@@ -6,11 +6,11 @@ import type { ContainerdClient } from './client.ts'
 import { containers, content, leases, snapshots, tasks } from './generated/index.js'
 import type { TrialHost } from './trial-host.ts'
 
-/** What is there of a machine, wherever on a trial host its name can be, or of pulls. For tests: nobody should miss anything. */
+/** What is there of machines, wherever on a trial host their names can be, or of pulls. For tests: nobody should miss anything. */
 export async function leftoversOf(
   host: Pick<TrialHost, 'runDir' | 'rawLogs' | 'cgroupParent'>,
   client: ContainerdClient,
-  id: MachineId,
+  ...ids: readonly MachineId[]
 ): Promise<readonly string[]> {
   const [found, running, held, { statuses }, kept, rules] = await Promise.all([
     client.call(containers.ContainersService.list, { filters: [] }),
@@ -20,8 +20,9 @@ export async function leftoversOf(
     client.collect(snapshots.SnapshotsService.list, { snapshotter: 'overlayfs', filters: [] }),
     runCommand(['nft', 'list', 'ruleset']),
   ])
+  const isOfOne = (name: string) => ids.some((id) => name.includes(id))
   const has = (what: string, there: readonly string[]) =>
-    there.filter((name) => name.includes(id)).map((name) => `${what} ${name}`)
+    there.filter(isOfOne).map((name) => `${what} ${name}`)
   const names = (folder: string) => {
     try {
       return readdirSync(folder)
@@ -42,7 +43,7 @@ export async function leftoversOf(
     ...statuses.map(({ ref }) => `download ${ref}`),
     ...kept
       .flatMap(({ info }) => info.map(({ name }) => name))
-      .filter((name) => name.includes(id) || name.startsWith('roost-extract-'))
+      .filter((name) => isOfOne(name) || name.startsWith('roost-extract-'))
       .map((name) => `snapshot ${name}`),
     ...has('namespace', names('/run/netns')),
     ...has('link', readFileSync('/proc/net/dev', 'utf8').split('\n')),
@@ -56,7 +57,7 @@ export async function leftoversOf(
       has('cgroup', names(join('/sys/fs/cgroup', hierarchy, host.cgroupParent))),
     ),
     ...processes().flatMap(({ pid, words, mounts }) => [
-      ...(words.includes(id) ? [`process ${pid} ${words.join(' ')}`] : []),
+      ...(ids.some((id) => words.includes(id)) ? [`process ${pid} ${words.join(' ')}`] : []),
       ...has(`mount seen by ${pid}`, mounts),
     ]),
   ]
