@@ -32,26 +32,33 @@ import {
   raiseOpenRegistry,
   SHOP_OWNER,
 } from './image-store.ts'
+import { mountDisk, mountInMemory } from './memory-disk.ts'
 
 /** From a folder to an image in the registry, with the real buildah, registry and token service. */
 const ID = `rbt${process.pid}`
 const ADDRESS = '10.254.77.1'
 const CGROUPS = `/${ID}/build`
+/** For images, layers and caches. */
+const DISK_MB = 8000
 let dir: string
+let disk: string
 let store: ImageStore
 let builder: Builder
 let neighbour: Server
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'roost-build-'))
+  mountInMemory(dir)
+  disk = join(dir, 'disk')
+  mountDisk(disk, DISK_MB)
   execFileSync('ip', ['addr', 'replace', `${ADDRESS}/32`, 'dev', 'lo'])
   store = await raiseImageStore(join(dir, 'store'), ADDRESS)
   await seedMirror({ ...mirror(), upstream: null })
   builder = createBuilder({
-    dataDir: join(dir, 'builder'),
+    dataDir: join(disk, 'builder'),
     netns: ID,
     cgroupParent: CGROUPS,
-    memoryMb: 700,
+    memoryMb: 400,
     uplink: null,
     nameservers: [],
     ca: store.ca,
@@ -76,6 +83,7 @@ afterAll(async () => {
   for (const name of readdirSync('/sys/fs/cgroup'))
     if (existsSync(`/sys/fs/cgroup/${name}/${ID}`))
       execFileSync('find', [`/sys/fs/cgroup/${name}/${ID}`, '-depth', '-type', 'd', '-delete'])
+  execFileSync('umount', ['--lazy', disk, dir])
   rmSync(dir, { recursive: true, force: true })
 })
 
@@ -373,17 +381,19 @@ test('images of another app that the builder has are not there for this one', as
   const own = folderOf({ Dockerfile: `FROM ${image}\nRUN cat /file\n` })
   expect((await build(own, { app: 'secret' })).text).toContain('hidden')
 
-  const images = join(dir, 'builder/storage/overlay-images/images.json')
+  const images = join(disk, 'builder/storage/overlay-images/images.json')
   const ids = (JSON.parse(readFileSync(images, 'utf8')) as { id: string }[]).map(({ id }) => id)
-  for (const from of [image, ...ids.slice(-2), ...ids.slice(-2).map((id) => id.slice(0, 4))])
-    for (const lines of [
-      `FROM ${from}\nRUN cat /file`,
-      `FROM debian:bookworm-slim\nCOPY --from=${from} /file /\nRUN cat /file`,
+  const names = [image, ...ids.slice(-2), ...ids.slice(-2).map((id) => id.slice(0, 4))]
+  for (const linesFrom of [
+    (from: string) => `FROM ${from}\nRUN cat /file`,
+    (from: string) => `FROM debian:bookworm-slim\nCOPY --from=${from} /file /\nRUN cat /file`,
+    (from: string) =>
       `FROM debian:bookworm-slim\nRUN --mount=type=bind,from=${from},target=/of cat /of/file`,
-    ])
-      expect(failureOf(await build(folderOf({ Dockerfile: `${lines}\n` })))).toContain(
-        'build_failed',
-      )
+  ]) {
+    const refused = names.map((from) => build(folderOf({ Dockerfile: `${linesFrom(from)}\n` })))
+    for (const result of await Promise.all(refused))
+      expect(failureOf(result)).toContain('build_failed')
+  }
 })
 
 test('a build that takes more memory than builds may is ended alone, and told so', async () => {
@@ -398,7 +408,7 @@ test('a build that takes more memory than builds may is ended alone, and told so
     build(modest, { no_cache: true }),
   ])
   expect(failureOf(greedy)).toContain(
-    'build_failed: it ran out of memory: builds on this host may use 700 MB together',
+    'build_failed: it ran out of memory: builds on this host may use 400 MB together',
   )
   expect(failureOf(greedy)).toContain('Dockerfile line 2')
   expect(other.end?.kind).toBe('done')
@@ -411,7 +421,7 @@ test('steps reach neither the host, nor the metadata of a cloud, nor files outsi
     Dockerfile: `FROM debian:bookworm-slim
 SHELL ["/bin/bash", "-c"]
 RUN for place in ${ADDRESS}/${port} 169.254.169.254/80 127.0.0.1/${port}; do \\
-  timeout 2 bash -c "exec 3<>/dev/tcp/$place" 2>/dev/null && echo "reached $place"; done; echo checked
+  { timeout 2 bash -c "exec 3<>/dev/tcp/$place" 2>/dev/null && echo "reached $place"; } & done; wait; echo checked
 RUN --mount=type=bind,target=/ctx touch /ctx/x 2>&1 || true
 RUN cat /proc/mounts | grep -c ${dir} || true
 `,
@@ -450,10 +460,10 @@ test('hanging up ends every process and mount of a build', async () => {
       (line) => /sleep 777[78]/.test(line) || line.includes(`--net=/run/netns/${ID}`),
     ),
   ).toEqual([])
-  expect(readFileSync('/proc/mounts', 'utf8')).not.toContain(join(dir, 'builder'))
-  expect(readdirSync(join(dir, 'builder/work'))).toEqual([])
+  expect(readFileSync('/proc/mounts', 'utf8')).not.toContain(join(disk, 'builder'))
+  expect(readdirSync(join(disk, 'builder/work'))).toEqual([])
   const containers = readFileSync(
-    join(dir, 'builder/storage/overlay-containers/containers.json'),
+    join(disk, 'builder/storage/overlay-containers/containers.json'),
     'utf8',
   )
   expect(JSON.parse(containers)).toEqual([])

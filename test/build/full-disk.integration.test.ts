@@ -4,7 +4,6 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -25,6 +24,7 @@ import { createDiskWatch, type DiskWatch } from '../../packages/agent/src/disk/d
 import { createRoomGuard } from '../../packages/agent/src/disk/room-guard.ts'
 import { packContext } from '../../packages/cli/src/build/pack-context.ts'
 import { type ImageStore, raiseImageStore } from './image-store.ts'
+import { mountDisk, mountInMemory } from './memory-disk.ts'
 
 /** The real buildah on a file system of 200 MB that is really filled. Low below 20 MB, full below 4 MB. */
 const ID = `rbf${process.pid}`
@@ -42,10 +42,8 @@ let collector: Collector
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'roost-full-'))
   disk = join(dir, 'disk')
-  mkdirSync(disk)
-  execFileSync('truncate', ['-s', `${DISK_MB}M`, `${disk}.ext4`])
-  execFileSync('mke2fs', ['-q', '-F', '-t', 'ext4', '-m', '0', `${disk}.ext4`])
-  execFileSync('mount', ['-o', 'loop', `${disk}.ext4`, disk])
+  mountInMemory(dir)
+  mountDisk(disk, DISK_MB)
   execFileSync('ip', ['addr', 'replace', `${ADDRESS}/32`, 'dev', 'lo'])
   store = await raiseImageStore(join(dir, 'store'), ADDRESS)
   disks = createDiskWatch({
@@ -86,7 +84,7 @@ afterAll(async () => {
   for (const name of readdirSync('/sys/fs/cgroup'))
     if (existsSync(`/sys/fs/cgroup/${name}/${ID}`))
       execFileSync('find', [`/sys/fs/cgroup/${name}/${ID}`, '-depth', '-type', 'd', '-delete'])
-  execFileSync('umount', ['--lazy', disk])
+  execFileSync('umount', ['--lazy', disk, dir])
   rmSync(dir, { recursive: true, force: true })
 })
 
@@ -141,6 +139,9 @@ const free = () => {
   return bavail * bsize
 }
 function fill(leave = 0): void {
+  // Most of it without a write, which would take from those who build; the rest with a look before each, since they write too.
+  const bulk = free() - leave - 30 * MB
+  if (bulk > 0) execFileSync('fallocate', ['--length', String(bulk), join(disk, 'fill')])
   const fd = openSync(join(disk, 'fill'), 'a')
   try {
     for (const size of [1 << 20, 1 << 12])
@@ -207,7 +208,7 @@ test('what no build used for longest goes first, results before what they are ma
 test('builds that run while the collector does find all that they need', async () => {
   const racing = { on: true }
   const laps = (async () => {
-    for (; racing.on; await new Promise((resolve) => setImmediate(resolve))) {
+    for (; racing.on; await systemClock.sleep(10)) {
       fill(15 * MB)
       await collector.collect()
       rmSync(join(disk, 'fill'), { force: true })

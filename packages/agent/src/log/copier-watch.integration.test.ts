@@ -15,6 +15,8 @@ import type { MachineSpec } from '../runtime.ts'
 import { type MachineRun, startCopierWatch } from './copier-watch.ts'
 
 const NEVER = new AbortController().signal
+/** Long for a mark that arrives, and half of what a verdict takes. */
+const ARRIVAL_MS = 1200
 const DIED = 'its log copier died'
 const trial: { host: TrialHost | null; agent: TrialAgent | null; ends: (() => Promise<void>)[] } = {
   host: null,
@@ -74,7 +76,7 @@ function watch(): { dead: MachineRun[]; laps: () => number } {
     clock: systemClock,
     log: silentLogger,
     periodMs: 100,
-    arrivalMs: 2000,
+    arrivalMs: ARRIVAL_MS,
     triedMs: 100,
   })
   trial.ends.push(() => loop.stop())
@@ -138,7 +140,7 @@ test('a machine whose copier died on a full file system is ended with a cause; o
 
 test('one that writes as much as it can, and one that writes half lines, are left alone', async () => {
   // Mostly more than is copied at once, so that it waits in the pipe; and less than fills this file system between two looks.
-  const floods = await run('while :; do cat /bin/busybox; sleep 0.1; done')
+  const floods = await run('while :; do /bin/busybox head -c 500000 /bin/busybox; sleep 0.1; done')
   const halves = await run('while :; do echo -n half; sleep 0.01; done')
   const { dead, laps } = watch()
   await eventually(async () => expect(laps()).toBeGreaterThan(15), 60_000)
@@ -152,7 +154,7 @@ test('nobody is judged while the file system is full', async () => {
   await eventually(async () => expect((await lines(talks)).length).toBeGreaterThan(3))
   const { dead } = watch()
   const empty = fill()
-  const untilMs = Date.now() + 5000
+  const untilMs = Date.now() + 2.5 * ARRIVAL_MS
   await eventually(async () => expect(Date.now()).toBeGreaterThan(untilMs))
   expect(dead).toEqual([])
   empty()
