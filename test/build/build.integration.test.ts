@@ -220,7 +220,8 @@ CMD ["cat", "/one"]
   })
 })
 
-test('layers and cache mounts are kept: a build of changed source is quick', async () => {
+// From here to what is refused nobody needs the builder for themselves: two of them build at a time.
+test.concurrent('layers and cache mounts are kept: a build of changed source is quick', async () => {
   const files = {
     Dockerfile: `FROM debian:bookworm-slim
 COPY deps.txt .
@@ -252,7 +253,7 @@ RUN echo "runs: $(wc -l < /runs)"
   )
 })
 
-test('a step that reads files by a bind mount is done again when these change, or the stage that they come from', async () => {
+test.concurrent('a step that reads files by a bind mount is done again when these change, or the stage that they come from', async () => {
   const folderWith = (bound: string, staged: string) =>
     folderOf({
       Dockerfile: `FROM debian:bookworm-slim AS made
@@ -273,7 +274,7 @@ RUN --mount=type=bind,from=made,source=/out,target=/b echo "stage $(cat /b)"
   expect((await build(folderWith('four', 'three'))).text).toMatch(/reads four(.|\n)*stage three/)
 })
 
-test('another app has cache mounts of its own', async () => {
+test.concurrent('another app has cache mounts of its own', async () => {
   const folder = folderOf({
     Dockerfile: `FROM debian:bookworm-slim
 RUN --mount=type=cache,target=/var/cache/words echo "there: $(ls /var/cache/words | wc -l)" && touch /var/cache/words/x
@@ -283,7 +284,7 @@ RUN --mount=type=cache,target=/var/cache/words echo "there: $(ls /var/cache/word
   expect((await build(folder, { app: 'other', no_cache: true })).text).toContain('there: 0')
 })
 
-test('another app does not take results of steps that this one could make what it likes', async () => {
+test.concurrent('another app does not take results of steps that this one could make what it likes', async () => {
   const folderWith = (word: string) =>
     folderOf({
       Dockerfile: `FROM debian:bookworm-slim
@@ -301,7 +302,7 @@ RUN --mount=type=cache,target=/var/cache/words cat /var/cache/words/y; echo ${wo
   expect(other.events.filter(({ kind }) => kind === 'step').join()).not.toContain('LABEL')
 })
 
-test('target and build arguments', async () => {
+test.concurrent('target and build arguments', async () => {
   const folder = folderOf({
     'docker/web': `FROM debian:bookworm-slim AS one
 ARG WORD=default
@@ -322,7 +323,7 @@ RUN exit 1
   )
 })
 
-test('.dockerignore hides from COPY, the Dockerfile too, and here-documents are not hidden', async () => {
+test.concurrent('.dockerignore hides from COPY, the Dockerfile too, and here-documents are not hidden', async () => {
   const folder = folderOf({
     Dockerfile: `FROM debian:bookworm-slim
 COPY . /all
@@ -337,7 +338,7 @@ RUN ls -A /all | tr '\\n' ' '; echo
   expect((await build(folder)).text.trim().split('\n').at(-1)?.trim()).toBe('src text')
 })
 
-test('a build that fails says where, why and what was said last', async () => {
+test.concurrent('a build that fails says where, why and what was said last', async () => {
   // All on one stream: between two the order is nobody's promise.
   const folder = folderOf({
     Dockerfile:
@@ -348,7 +349,7 @@ test('a build that fails says where, why and what was said last', async () => {
   )
 })
 
-test.each<[string, Record<string, string>, string]>([
+test.concurrent.each<[string, Record<string, string>, string]>([
   ['no Dockerfile', { x: '' }, 'invalid: there is no Dockerfile in the context'],
   [
     'no such image',

@@ -338,7 +338,7 @@ describe('machines on containerd', () => {
       await specOf([
         'sh',
         '-c',
-        'i=0; while [ $i -lt 200000 ]; do echo "line $i of a hundred and some more characters to make it a longer one than this"; i=$((i+1)); done; echo done',
+        '/bin/busybox yes "a line of a hundred and some more characters to make it a longer one than this, and still longer" | /bin/busybox head -n 200000; echo done',
       ]),
     )
     await said(spec.id, 'done')

@@ -18,7 +18,7 @@ const trial: { host: TrialHost | null; slot: number } = { host: null, slot: 0 }
 const host = () => trial.host as TrialHost
 const NEVER = new AbortController().signal
 /** `EVERY=1` is for a soak: each step instead of some. */
-const EVERY = Number(process.env['EVERY'] ?? 13)
+const EVERY = Number(process.env['EVERY'] ?? 23)
 const STEPS_MAX = 400
 /** Nobody waits for what they never hear. */
 const dead: MachineKeeper[] = []
