@@ -16,6 +16,7 @@ import { type Cluster, inNamespace, raiseCluster, traces } from './cluster.ts'
 
 const NAME = 'cluster'
 const NETWORK = '100.125'
+const OTHER_NETWORK = '100.126'
 const REGIONS = ['ams', 'iad']
 
 async function pidOf(region: string, program: string): Promise<number | null> {
@@ -98,13 +99,33 @@ describe('two simulated hosts', () => {
     await expect(faultRestoreRegion('iad', NAME)).rejects.toThrow('iad is not dead')
   })
 
-  test('a partition is noticed by the server and passes', async () => {
+  // Most of it is the time after which the server believes in it: the next one goes on meanwhile.
+  test.concurrent('a partition is noticed by the server and passes', async ({ expect }) => {
     await faultCut('ams', 'iad', NAME)
     await expect
       .poll(() => hostStates(cluster), { timeout: 20_000 })
       .toEqual(['ams ok', 'iad unreachable'])
     await faultHeal('ams', 'iad', NAME)
     await expect.poll(() => hostStates(cluster), { timeout: 20_000 }).toEqual(['ams ok', 'iad ok'])
+  })
+
+  test.concurrent('an `up` that was killed half-way leaves nothing after `down`, and the next one works', async ({
+    expect,
+  }) => {
+    const script = `
+      const { playgroundUp } = await import(${JSON.stringify(join(import.meta.dirname, '../../packages/cli/src/playground/up.ts'))})
+      await playgroundUp({ name: 'half', network: '${OTHER_NETWORK}', regions: ['ams', 'iad'], seed: false, saveContext: false,
+        onProgress: (who, what) => { if (what === 'starting the server') process.kill(process.pid, 'SIGKILL') } })`
+    const killed = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: 'ignore',
+    })
+    await new Promise((resolve) => killed.on('close', resolve))
+    expect(killed.signalCode).toBe('SIGKILL')
+    expect((await traces('half')).length).toBeGreaterThan(3)
+    await expect(playgroundStatus('half')).rejects.toThrow('only half up')
+    await playgroundDown('half')
+    expect(await traces('half')).toEqual([])
+    expect(existsSync('/var/lib/roost/playground/half')).toBe(false)
   })
 
   test('a region that lost its power has no process, and all of them when it is back', async () => {
@@ -134,19 +155,4 @@ describe('two simulated hosts', () => {
     const read = (name: string) => Number(readFileSync(join(folder, `${name}.keeper`), 'utf8'))
     return { keepers: ['agent', 'edge'].map(read) }
   }
-})
-
-test('an `up` that was killed half-way leaves nothing after `down`, and the next one works', async () => {
-  const script = `
-    const { playgroundUp } = await import(${JSON.stringify(join(import.meta.dirname, '../../packages/cli/src/playground/up.ts'))})
-    await playgroundUp({ name: 'half', network: '${NETWORK}', regions: ['ams', 'iad'], seed: false, saveContext: false,
-      onProgress: (who, what) => { if (what === 'starting the server') process.kill(process.pid, 'SIGKILL') } })`
-  const killed = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' })
-  await new Promise((resolve) => killed.on('close', resolve))
-  expect(killed.signalCode).toBe('SIGKILL')
-  expect((await traces('half')).length).toBeGreaterThan(3)
-  await expect(playgroundStatus('half')).rejects.toThrow('only half up')
-  await playgroundDown('half')
-  expect(await traces('half')).toEqual([])
-  expect(existsSync('/var/lib/roost/playground/half')).toBe(false)
 })
