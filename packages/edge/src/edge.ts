@@ -59,9 +59,22 @@ export interface EdgeParts {
   readonly edges: EdgePeers
   /** How long the word of an edge lasts that another alone orders a certificate; default 60 s. */
   readonly leaseMs?: number
+  readonly pace?: EdgePace
   readonly countryOf: CountryOf
   readonly clock: Clock
   readonly log: Logger
+}
+
+/** Waits that a trial may have shorter; what is missing is as everywhere. */
+export interface EdgePace {
+  /** Between two questions to another edge. */
+  readonly askEdgesMs?: number
+  /** Without a word of the server, until this edge goes by what answers. */
+  readonly unheardMs?: number
+  /** Of a request that is held, for a machine that is not replaced on purpose. */
+  readonly holdMs?: number
+  /** Of a request in line, where all machines have as much as they may. */
+  readonly queueMs?: number
 }
 
 export interface Edge {
@@ -150,7 +163,7 @@ function servicePorts({ servicePorts: first }: EdgeConfig): ServicePorts {
 
 /** Everything of one edge, put together. Serves from what it knows before it has spoken to anybody. */
 export async function startEdge(parts: EdgeParts): Promise<Edge> {
-  const { config, link, clock, log } = parts
+  const { config, link, clock, log, pace = {} } = parts
   const self = { host: config.hostId as HostId, region: config.region as RegionCode }
   await mkdir(config.runDir, { recursive: true, mode: 0o700 })
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
@@ -191,7 +204,11 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     if (known === null || (unheardSince !== null && now - known.at > ROUTES_MS)) {
       const heard = known?.heard ?? routesOf(records, self, prober)
       const unheardMs = unheardSince === null ? 0 : now - unheardSince
-      known = { at: now, heard, routes: withoutServer(heard, unheardMs, clock.now()) }
+      known = {
+        at: now,
+        heard,
+        routes: withoutServer(heard, unheardMs, clock.now(), pace.unheardMs),
+      }
     }
     return known.routes
   }
@@ -262,6 +279,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       controller.wake()
     },
     onReply: (reply) => replaying.heard(reply.replayed ?? []),
+    periodMs: pace.askEdgesMs,
     clock,
     log,
   })
@@ -275,6 +293,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     slots: config.haproxy.slots,
     maxConnections: config.haproxy.maxConnections,
     threads: config.haproxy.threads,
+    queueMs: pace.queueMs,
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
     services: {
@@ -393,6 +412,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
       const [address = '', port] = endpoint.split(':')
       return tcpKnock(address, Number(port), AbortSignal.timeout(KNOCK_MS_MAX))
     },
+    holdMs: pace.holdMs,
     log,
   })
   const numbers = createNumbers({

@@ -26,12 +26,15 @@ import type {
   RegionCode,
 } from '@roost/core'
 import { WebSocketServer } from 'ws'
-import { type Edge, portTable, proxyFiles, startEdge } from './edge.ts'
+import { type Edge, type EdgePace, portTable, proxyFiles, startEdge } from './edge.ts'
 import { createHaproxyProcess } from './haproxy/haproxy-process.ts'
 import type { ServerLink } from './link/server-link.ts'
 
 /** For tests: an edge with a real HAProxy on loopback addresses, small backends that tell who they are, and a server that says what the test wants. */
 export const DOMAIN = 'roost.test'
+
+/** So that a trial waits for what edges tell each other for as long as it must. */
+export const TRIAL_PACE: EdgePace = { askEdgesMs: 200 }
 
 export interface Backend {
   readonly machine: MachineId
@@ -520,6 +523,7 @@ export async function openTrial(number = 0) {
       dir?: string
       /** Names of people's own have certificates whose keys are sealed for this one. */
       sealing?: SealingKey
+      pace?: EdgePace
     } = {},
   ) {
     const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'roost-edge-')))
@@ -591,6 +595,7 @@ export async function openTrial(number = 0) {
           tell: async () => {},
         },
         countryOf: () => null,
+        pace: { ...TRIAL_PACE, ...options.pace },
         clock: systemClock,
         log: process.env['ROOST_TEST_LOG'] ? createLogger({ program: 'edge' }) : silentLogger,
       })

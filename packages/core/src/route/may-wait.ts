@@ -36,9 +36,11 @@ export function mayWait(request: {
   readonly waitedMs: number
   /** Without this one. */
   readonly held: { readonly app: number; readonly edge: number }
+  /** For any machine that is not replaced on purpose. */
+  readonly holdMs?: number
 }): MayWait {
-  const { hopes, waitedMs, held } = request
-  const limits = hopes.filter(isHope).map(({ kind }) => boundOf(kind))
+  const { hopes, waitedMs, held, holdMs = HOLD_MS } = request
+  const limits = hopes.filter(isHope).map(({ kind }) => boundOf(kind, holdMs))
   if (limits.length === 0)
     return refuse('nothing-comes', 1, 'No machine of this app can answer now.')
   if (held.app >= HELD_MAX_APP || held.edge >= HELD_MAX)
@@ -56,13 +58,13 @@ export function mayWait(request: {
   )
 }
 
-function boundOf(kind: Hope['kind']): number {
+function boundOf(kind: Hope['kind'], holdMs: number): number {
   switch (kind) {
     case 'replaced':
       return HOLD_REPLACED_MS
     case 'starting':
     case 'down':
-      return HOLD_MS
+      return holdMs
     default:
       return assertNever(kind)
   }

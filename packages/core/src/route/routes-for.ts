@@ -81,8 +81,9 @@ export function withoutServer(
   routes: readonly Route[],
   unheardMs: number,
   now: Instant,
+  limitMs = UNHEARD_MS,
 ): readonly Route[] {
-  if (unheardMs < UNHEARD_MS) return routes
+  if (unheardMs < limitMs) return routes
   return routes.map((route) => {
     const answering = route.coming.filter(({ coming: { stopsAt } }) => {
       // Farther ahead than any drain: a clock was set.

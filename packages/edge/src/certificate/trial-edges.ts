@@ -23,7 +23,7 @@ import { createHaproxyProcess } from '../haproxy/haproxy-process.ts'
 import type { ServerLink } from '../link/server-link.ts'
 import { createEdgeAsker } from '../probe/edge-asker.ts'
 import { createEdgeClients } from '../probe/edge-clients.ts'
-import { app, host, settingsWith, until, webService } from '../trial-edge.ts'
+import { app, host, settingsWith, TRIAL_PACE, until, webService } from '../trial-edge.ts'
 import { createEdgePeers, type EdgePeers } from './edge-peers.ts'
 import { makeSealingKey } from './trial-certificate.ts'
 
@@ -163,6 +163,7 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
       asker: createEdgeAsker(clients, HTTP),
       edges: heard,
       leaseMs: LEASE_MS,
+      pace: TRIAL_PACE,
       countryOf: () => null,
       clock: systemClock,
       log: {

@@ -90,7 +90,7 @@ export function createHaproxyProcess(options: {
     const pid = Number((await readFile(files.pid, 'utf8').catch(() => '')).trim())
     if (pid > 1 && (await isOurs(pid, files.config))) return pid
     // On a full disk it could not write its number down.
-    const ours = (await processes()).filter(({ args }) => isHaproxy(args, files.config))
+    const ours = (await processes(files.config)).filter(({ args }) => isHaproxy(args, files.config))
     const numbers = new Set(ours.map((found) => found.pid))
     for (const found of ours) if (!numbers.has(await parentOf(found.pid))) return found.pid
     return null
@@ -98,20 +98,19 @@ export function createHaproxyProcess(options: {
 
   /** Of a keeper with the sockets that are wanted. */
   async function keeperPid(): Promise<number | null> {
-    const keepers = (await processes()).filter(({ args }) => isKeeper(args, files.config))
-    return keepers.find(({ args }) => args.at(-1) === binds)?.pid ?? null
+    const found = (await processes(files.config)).find(
+      ({ args }) => isKeeper(args, files.config) && args.at(-1) === binds,
+    )
+    return found?.pid ?? null
   }
 
+  /** Its socket is asked first: while there is none, looking for its master would be a look at all processes, many times a second. */
   async function worker(): Promise<Omit<RunningHaproxy, 'kept'> | null> {
-    if ((await masterPid()) === null) return null
-    try {
-      const info = await askOnce(files.socket, 'show info')
-      const mark = /^description: (.*)$/m.exec(info)?.[1]
-      const workerPid = Number(/^Pid: (\d+)$/m.exec(info)?.[1])
-      return mark === undefined || !(workerPid > 0) ? null : { mark, workerPid }
-    } catch {
-      return null
-    }
+    const info = await askOnce(files.socket, 'show info').catch(() => '')
+    const mark = /^description: (.*)$/m.exec(info)?.[1]
+    const workerPid = Number(/^Pid: (\d+)$/m.exec(info)?.[1])
+    if (mark === undefined || !(workerPid > 0)) return null
+    return (await masterPid()) === null ? null : { mark, workerPid }
   }
 
   async function running(): Promise<RunningHaproxy | null> {
@@ -159,16 +158,21 @@ export function createHaproxyProcess(options: {
   /** The keeper passes a SIGTERM on; what does not end by it is killed, the keeper first: it would start another. */
   async function endAll(gently: boolean): Promise<void> {
     const ours = async () =>
-      (await processes()).filter(
-        ({ args }) => isHaproxy(args, files.config) || isKeeper(args, files.config),
-      )
-    const keepersFirst = (a: { args: Args }, b: { args: Args }) =>
-      Number(isKeeper(b.args, files.config)) - Number(isKeeper(a.args, files.config))
+      (await processes(files.config))
+        .filter(({ args }) => isHaproxy(args, files.config) || isKeeper(args, files.config))
+        .toSorted(
+          (a, b) => Number(isKeeper(b.args, files.config)) - Number(isKeeper(a.args, files.config)),
+        )
+    const lives = async ({ pid }: { pid: number }) => (await argsOf(pid, files.config)).length > 0
     const patientUntil = performance.now() + (gently ? 2000 : 0)
     const deadline = patientUntil + 2000
-    if (gently) for (const { pid } of await ours()) kill(pid, 'SIGTERM')
+    let left = await ours()
+    if (gently) for (const { pid } of left) kill(pid, 'SIGTERM')
     for (;;) {
-      const left = (await ours()).toSorted(keepersFirst)
+      const alive = await Promise.all(left.map(lives))
+      left = left.filter((_, n) => alive[n])
+      // All processes are looked at again only once those are gone.
+      if (left.length === 0) left = await ours()
       if (left.length === 0) return
       if (performance.now() >= patientUntil) for (const { pid } of left) kill(pid, 'SIGKILL')
       if (performance.now() > deadline)
@@ -289,12 +293,16 @@ function isKeeper(args: Args, config: string): boolean {
   return args.includes(KEEPER_NAME) && args.includes(config)
 }
 
-/** Empty for a process of a machine, which may call itself anything: it lives among processes of its own. */
-async function argsOf(pid: number): Promise<Args> {
-  const home = (of: number | 'self') => readlink(`/proc/${of}/ns/pid`).catch(() => '')
-  if ((await home(pid)) !== (await home('self'))) return []
+/**
+ * Empty for a process without this among its arguments, which are nearly all; and for one of a machine, which may call itself anything:
+ * it lives among processes of its own.
+ */
+async function argsOf(pid: number, config: string): Promise<Args> {
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-  return text.split('\0').slice(0, -1)
+  const args = text.split('\0').slice(0, -1)
+  if (!args.includes(config)) return []
+  const home = (of: number | 'self') => readlink(`/proc/${of}/ns/pid`).catch(() => '')
+  return (await home(pid)) === (await home('self')) ? args : []
 }
 
 async function parentOf(pid: number): Promise<number> {
@@ -305,15 +313,18 @@ async function parentOf(pid: number): Promise<number> {
 
 /** A process id may have been given to somebody else: only one that was started with our file is ours. */
 async function isOurs(pid: number, config: string): Promise<boolean> {
-  return isHaproxy(await argsOf(pid), config)
+  return isHaproxy(await argsOf(pid, config), config)
 }
 
-async function processes(): Promise<readonly { readonly pid: number; readonly args: Args }[]> {
+/** Of this host, with this among their arguments. */
+async function processes(
+  config: string,
+): Promise<readonly { readonly pid: number; readonly args: Args }[]> {
   const names = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const found = await Promise.all(
-    names.map(async (name) => ({ pid: Number(name), args: await argsOf(Number(name)) })),
+    names.map(async (name) => ({ pid: Number(name), args: await argsOf(Number(name), config) })),
   )
-  return found.filter(({ pid }) => pid !== process.pid)
+  return found.filter(({ pid, args }) => pid !== process.pid && args.length > 0)
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {

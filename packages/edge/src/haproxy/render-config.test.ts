@@ -1,7 +1,14 @@
 import { HELD_MAX, type MachineId } from '@roost/core'
 import { describe, expect, test } from 'vitest'
 import { type Entry, entryName, parseEntryName } from './entry.ts'
-import { countsOfMark, type ProxyShape, renderConfig, slotsOfMark } from './render-config.ts'
+import {
+  countsOfMark,
+  type ProxyShape,
+  renderConfig,
+  scriptOf,
+  slotsOfMark,
+} from './render-config.ts'
+import { servicesScript } from './services-script.ts'
 import { FILES_MAX, REPLAYED_MAX } from './steer-config.ts'
 
 const shape: ProxyShape = {
@@ -122,6 +129,14 @@ describe('the configuration', () => {
       expect(
         Number(new RegExp(`^  timeout ${name} (\\d+)s$`, 'm').exec(text)?.[1]),
       ).toBeGreaterThan(announced ?? Number.NaN)
+  })
+
+  test('a request waits in line for five seconds, and nothing asks by HAProxy’s own client', () => {
+    const { text } = renderConfig(shape, new Map())
+    expect(text).toMatch(/^ {2}timeout queue 5000$/m)
+    // It would believe any certificate.
+    expect(scriptOf(shape.files)).not.toContain('httpclient')
+    expect(servicesScript(shape.files.askSocket)).not.toContain('httpclient')
   })
 
   test('every public port counts what one address has, on the sockets of HAProxy itself nobody does', () => {

@@ -39,6 +39,8 @@ export interface ProxyShape {
   readonly maxConnections: number
   /** Missing: as many as processors. */
   readonly threads?: number | undefined
+  /** Missing: `QUEUE_MS`. */
+  readonly queueMs?: number | undefined
   readonly files: ProxyFiles
   /** User and group to run as once the ports are bound; null: stay who we are. */
   readonly user: string | null
@@ -108,6 +110,8 @@ export const HTTPS_DESCRIPTOR = 4
 const SERVER_TIMEOUT = `${HOLD_REPLACED_MS / 1000 + 65}s`
 /** Requests must not wait for longer than a lost first packet takes to be sent again: 1 s, and a round trip around the world. */
 const CONNECT_TIMEOUT = '1300ms'
+/** How long a request waits in line where all machines have as much as they may. */
+export const QUEUE_MS = 5000
 /**
  * A client's connection may rest for so long; longer than clients keep one (Go's 90 s, most others less), since a request that meets its closing is
  * lost. What clients are told is shorter, for those that keep one for as long as they may.
@@ -135,6 +139,8 @@ export function renderConfig(
     '  mworker-max-reloads 50',
     // A worker that was replaced closes no kept connection by itself, where it might meet a request: its answers say that they are the last.
     '  close-spread-time infinite',
+    // Nothing here asks by HAProxy's own HTTP client, whose authorities it would read anew at each start: half of the work of one.
+    '  httpclient.ssl.verify none',
     `  lua-load ${shape.files.holdScript}`,
     ...(shape.services === undefined ? [] : [`  lua-load ${shape.services.files.script}`]),
     // Fewer files than wished for is no reason not to serve.
@@ -154,7 +160,7 @@ export function renderConfig(
     // Of a connection that rests, the shorter of the two holds.
     `  timeout client ${KEPT_SECONDS}s`,
     `  timeout server ${SERVER_TIMEOUT}`,
-    '  timeout queue 5s',
+    `  timeout queue ${shape.queueMs ?? QUEUE_MS}`,
     '  timeout http-request 10s',
     `  timeout http-keep-alive ${KEPT_SECONDS}s`,
     '  timeout tunnel 1h',

@@ -133,19 +133,19 @@ describe('requests that no machine can take', () => {
     expect(reply.ms).toBeLessThan(5000)
   })
 
-  test('wait for 15 seconds and no longer', async () => {
+  test('wait for as long as they may and no longer', async () => {
     const one = await backend(1)
-    const { server, applied } = await raise()
+    const { server, applied } = await raise({ pace: { holdMs: 2000 } })
     await applied(server.put('machine', one.machine, away(one)))
-    const reply = await timed(get({ timeoutMs: 20_000 }))
+    const reply = await timed(get())
     expect([reply.status, reply.headers['retry-after'], reply.text]).toEqual([
       503,
       '5',
-      'A machine of this app is on its way, but was not ready within 15 seconds.\n',
+      'A machine of this app is on its way, but was not ready within 2 seconds.\n',
     ])
     expect(reply.headers['fly-request-id']).toMatch(/-ams$/)
-    expect(reply.ms).toBeGreaterThan(14_900)
-    expect(reply.ms).toBeLessThan(19_000)
+    expect(reply.ms).toBeGreaterThan(1900)
+    expect(reply.ms).toBeLessThan(6000)
   })
 
   test('wait in a bounded number; those beyond it are told at once', async () => {
@@ -218,15 +218,13 @@ describe('requests that no machine can take', () => {
 
   test('are sent to a machine that was on its way when the server fell silent, once it answers', async () => {
     const one = await backend(1)
-    const { server, applied } = await raise()
+    const { server, applied } = await raise({ pace: { unheardMs: 1500 } })
     await applied(server.put('machine', one.machine, away(one)))
     server.setReachable(false)
     server.drop()
-    await until(
-      'the edge goes by what answers',
-      async () => (await get({ timeoutMs: 20_000 })).status === 200,
-      25_000,
-    )
+    const from = performance.now()
+    await until('the edge goes by what answers', async () => (await get()).status === 200)
+    expect(performance.now() - from).toBeGreaterThan(1400)
     expect((await get()).machine).toBe(one.machine)
   })
 })

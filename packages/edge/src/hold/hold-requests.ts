@@ -3,6 +3,7 @@ import type { Logger } from '@roost/base'
 import {
   HELD_MAX,
   HELD_MAX_APP,
+  HOLD_MS,
   type Hope,
   type MachineId,
   mayWait,
@@ -73,9 +74,11 @@ export function createHoldRequests(options: {
   readonly api: Pick<RuntimeApi, 'send'>
   /** Resolves when somebody accepts there. */
   readonly knock: (endpoint: string) => Promise<void>
+  /** How long a request waits for a machine that is not replaced on purpose. */
+  readonly holdMs?: number | undefined
   readonly log: Logger
 }): HoldRequests {
-  const { api, log } = options
+  const { api, log, holdMs = HOLD_MS } = options
   const apps = new Map<string, App>()
   /** Since when a machine is known to be on its way as it is. */
   const comingSince = new Map<MachineId, { readonly kind: string; readonly at: number }>()
@@ -97,6 +100,7 @@ export function createHoldRequests(options: {
         hopes: hopesOf(routeOf(hostname), null),
         waitedMs,
         held: { app: app.waiters.size, edge: held },
+        holdMs,
       })
       answer(socket, full.kind === 'wait' ? 'no 5 Too many requests wait.' : refusal(full))
       return
@@ -213,7 +217,10 @@ export function createHoldRequests(options: {
       for (const waiter of [...app.waiters]) {
         const waitedMs = performance.now() - waiter.since
         if (hopes === null && waitedMs < ASK_MS_MAX) continue
-        const may = mayWait({ hopes: hopes ?? [], waitedMs, held: { app: 0, edge: 0 } })
+        const may = mayWait({
+          ...{ hopes: hopes ?? [], waitedMs, holdMs },
+          held: { app: 0, edge: 0 },
+        })
         if (may.kind === 'wait') continue
         app.refused = may.why
         release(hostname, app, waiter, refusal(may))

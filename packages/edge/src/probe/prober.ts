@@ -27,7 +27,7 @@ export interface EdgeAsker {
   forget(host: HostId): void
 }
 
-const PERIOD_MS = 1000
+const ASK_EDGES_MS = 1000
 /** Time for a new connection with TLS, four times around the world; silence is noticed by itself. */
 const TIMEOUT_MS = 2500
 const FAILURES_MAX = 3
@@ -46,9 +46,12 @@ export function startProber(options: {
   readonly clock: Clock
   /** By a clock that nobody sets: a jump must not make everybody look silent. */
   readonly elapsedMs?: () => number
+  /** How often others are asked. */
+  readonly periodMs?: number | undefined
   readonly log: Logger
 }): Prober {
   const { self, asker, clock, log, elapsedMs = () => performance.now() } = options
+  const { periodMs = ASK_EDGES_MS } = options
   const known = new Map<HostId, Neighbour>()
   const stopping = new AbortController()
 
@@ -122,7 +125,7 @@ export function startProber(options: {
         known.delete(id)
         asker.forget(id)
       }
-      await clock.sleep(PERIOD_MS, stopping.signal)
+      await clock.sleep(periodMs, stopping.signal)
     }
   })()
 
