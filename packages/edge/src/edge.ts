@@ -75,6 +75,10 @@ export interface EdgePace {
   readonly holdMs?: number
   /** Of a request in line, where all machines have as much as they may. */
   readonly queueMs?: number
+  /** Of a request, until its headers have arrived. */
+  readonly requestMs?: number
+  /** After the files of HAProxy could not be written. */
+  readonly saveAgainMs?: number
 }
 
 export interface Edge {
@@ -294,6 +298,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     maxConnections: config.haproxy.maxConnections,
     threads: config.haproxy.threads,
     queueMs: pace.queueMs,
+    requestMs: pace.requestMs,
     files,
     user: process.getuid?.() === 0 && hasUser('haproxy') ? 'haproxy' : null,
     services: {
@@ -446,6 +451,7 @@ export async function startEdge(parts: EdgeParts): Promise<Edge> {
     desired: () => ({ revision: cache.revision(), routes: routes(), domain: domain ?? '' }),
     replaying: appsThatReplay,
     shares: () => spreading.shares(),
+    saveAgainMs: pace.saveAgainMs,
     onStatus: () => {
       rezone()
       heartbeat.wake()

@@ -113,6 +113,17 @@ async function allWays(options: { readonly maxConnections: number; readonly held
   }
 }
 
+type Ways = Awaited<ReturnType<typeof allWays>>
+type Way = 'shop' | 'kept' | 'sent'
+/** With those who see the requests that take this way. */
+async function eachWay(
+  { shop, kept, sent, target }: Ways,
+  what: (name: Way, recorders: readonly Recorder[]) => Promise<void>,
+): Promise<void> {
+  const ways = [what('shop', [shop]), what('kept', [kept]), what('sent', [sent, target])]
+  await Promise.all(ways)
+}
+
 /** Asks one after the other on kept connections, each with a path of its own, which the answer must repeat. */
 function neighbour(host: string) {
   const agent = new Agent({ keepAlive: true, maxSockets: 4 })
@@ -196,11 +207,8 @@ describe('requests whose end is not where it seems', () => {
     const edge = await allWays({ maxConnections: 4000, held: true })
     const counts: string[] = []
     const heldAttacks = smugglingCorpus(named('held'), '/held')
-    for (const [name, recorders] of [
-      ['shop', [edge.shop]],
-      ['kept', [edge.kept]],
-      ['sent', [edge.sent, edge.target]],
-    ] as const) {
+    // Side by side: to find out who is never answered takes a while.
+    await eachWay(edge, async (name, recorders) => {
       const host = named(name)
       const beside = neighbour(host)
       await beside.some(8)
@@ -220,7 +228,7 @@ describe('requests whose end is not where it seems', () => {
           .map(({ connection }) => connection),
       )
       expect(hostile.size, name).toBeGreaterThan(3)
-    }
+    })
     // Who says its name last, or in the target, asked for it: then it alone is meant.
     check(edge.bank, 'bank')
     for (const seen of edge.bank.seen) expect(seen.of('host')).toEqual([named('bank')])
@@ -243,11 +251,7 @@ describe('requests whose end is not where it seems', () => {
 
   test('by HTTP/2 as well', async () => {
     const edge = await allWays({ maxConnections: 4000 })
-    for (const [name, recorders] of [
-      ['shop', [edge.shop]],
-      ['kept', [edge.kept]],
-      ['sent', [edge.sent, edge.target]],
-    ] as const) {
+    await eachWay(edge, async (name, recorders) => {
       const beside = neighbour(named(name))
       const attacks = h2Corpus(named(name), `/${name}`)
       const clients = await Promise.all(
@@ -277,7 +281,7 @@ describe('requests whose end is not where it seems', () => {
           process.stdout.write(`${status} ${attacks[n]?.name}\n`)
       process.stdout.write(`HTTP/2, ${name}: ${tally(outcomes)}\n`)
       expect(outcomes.filter((one) => one === 200).length).toBeGreaterThan(3)
-    }
+    })
     expect(edge.bank.seen).toEqual([])
   })
 })
@@ -448,7 +452,7 @@ describe('a storm of replays', () => {
     await until('it is known to replay', async () => (await send()).startsWith('200'))
 
     const traffic = load(40)
-    const outcomes = await Promise.all(Array.from({ length: 250 }, send))
+    const outcomes = await Promise.all(Array.from({ length: 120 }, send))
     await traffic.stop()
     const memory = await peakMemoryMb(config.runDir)
     process.stdout.write(
@@ -458,7 +462,7 @@ describe('a storm of replays', () => {
     const refused = outcomes.filter(
       (one) => one === '503 1 The edge keeps too many requests to send this one on now.\n',
     ).length
-    expect(good + refused).toBe(250)
+    expect(good + refused).toBe(120)
     expect(good).toBeGreaterThan(5)
     expect(refused).toBeGreaterThan(0)
     expect(memory).toBeLessThan(350)
@@ -539,7 +543,9 @@ describe('clients that take their time, or none', () => {
   test('have a bounded share, and everybody else is served at all times', async () => {
     const limit = 300
     const shop = await backend(1)
-    const { server, applied, masterPid } = await raise({ maxConnections: 4 * limit })
+    const { server, applied, masterPid } = await raise({
+      ...{ maxConnections: 4 * limit, pace: { requestMs: 5000 } },
+    })
     await applied(server.put('machine', shop.machine, view(shop)))
     const worker = async () => {
       const master = await masterPid()
@@ -553,7 +559,7 @@ describe('clients that take their time, or none', () => {
       Array.from({ length: count }, () => say(text, from(n), port))
     const open = (raws: readonly Raw[]) => raws.filter((raw) => !raw.closed()).length
 
-    const idle = many(2000, 1, '')
+    const idle = many(800, 1, '')
     const heads = many(limit, 2, `GET / HTTP/1.1\r\nHost: ${named('shop')}\r\nX: `)
     const bodies = many(
       400,
@@ -652,7 +658,7 @@ describe('clients that take their time, or none', () => {
         [continued, empty].every((one) => one?.ended.goaway || one?.ended.closed),
       15_000,
     )
-    expect(performance.now() - began).toBeLessThan(20_000)
+    expect(performance.now() - began).toBeLessThan(15_000)
     expect(heads.map((raw) => raw.status()).every((status) => status === 408)).toBe(true)
     expect(open(bodies)).toBeLessThanOrEqual(limit)
     await traffic.stop()

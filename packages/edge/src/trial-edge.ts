@@ -131,10 +131,12 @@ export async function until<T>(
 ): Promise<NonNullable<T>> {
   const deadline = Date.now() + limitMs
   for (;;) {
+    const from = performance.now()
     const found = await look()
     if (found !== null && found !== undefined && found !== false) return found as NonNullable<T>
     if (Date.now() > deadline) throw new Error(`waited ${limitMs} ms: ${what}`)
-    await systemClock.sleep(20)
+    // A look that is dear is not taken all the time: who waits would keep busy what it waits for.
+    await systemClock.sleep(Math.max(20, Math.min(100, performance.now() - from)))
   }
 }
 

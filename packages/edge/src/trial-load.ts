@@ -15,8 +15,9 @@ export interface LoadOptions {
   readonly perSecond: number
   /** Open for all of the time, with an echo each half second. */
   readonly webSockets?: number
-  /** Bodies that arrive over three seconds, a second. */
+  /** Bodies that arrive over `uploadMs`, a second. */
   readonly slowUploads?: number
+  readonly uploadMs?: number
   /** Answers that take `longMs`, a second. */
   readonly long?: number
   readonly longMs?: number
@@ -58,7 +59,6 @@ export interface Load {
 }
 
 const TIMEOUT_MS = 10_000
-const UPLOAD_MS = 3000
 const ECHO_MS_MAX = 5000
 const GOODBYE = 1001
 
@@ -74,7 +74,7 @@ interface Ask {
 }
 
 export function startLoad(options: LoadOptions): Load {
-  const { address, port, perSecond, longMs = 5000 } = options
+  const { address, port, perSecond, longMs = 5000, uploadMs = 3000 } = options
   const agent = new Agent({ keepAlive: true, maxSockets: 32 })
   const secureAgent = new SecureAgent({ keepAlive: true, maxSockets: 4 })
   const failures: LoadFailure[] = []
@@ -148,7 +148,7 @@ export function startLoad(options: LoadOptions): Load {
         if (++chunks < 6) return
         clearInterval(more)
         made.end()
-      }, UPLOAD_MS / 6)
+      }, uploadMs / 6)
       made.once('close', () => clearInterval(more))
     }).finally(() => pending.delete(one))
     pending.add(one)
@@ -171,7 +171,7 @@ export function startLoad(options: LoadOptions): Load {
   every(options.slowUploads ?? 0, () =>
     send({
       ...{ kind: 'slow upload', method: 'POST', path: '/?ms=0', kept: false, slow: true },
-      timeoutMs: UPLOAD_MS + TIMEOUT_MS,
+      timeoutMs: uploadMs + TIMEOUT_MS,
     }),
   )
   every(options.long ?? 0, () =>

@@ -35,7 +35,10 @@ describe('HAProxy', () => {
     await applied(server.put('machine', one.machine, view(one)))
     const idle = new Agent({ keepAlive: true })
     await get({ agent: idle })
-    const load = startLoad({ ...place, perSecond: 300, webSockets: 20, slowUploads: 3, long: 3 })
+    const load = startLoad({
+      ...{ ...place, perSecond: 200, webSockets: 20 },
+      ...{ slowUploads: 3, uploadMs: 1500, long: 3, longMs: 2000 },
+    })
     const workers = new Set<string>()
     let apps = 0
     for (const count of [4, 10, 20]) {
@@ -47,7 +50,7 @@ describe('HAProxy', () => {
       await applied(server.revision())
       workers.add(/^Pid: (\d+)$/m.exec(await askOnce(files.socket, 'show info'))?.[1] ?? '')
       const sent = load.sent()
-      await until('more was asked', () => load.sent() > sent + 300)
+      await until('more was asked', () => load.sent() > sent + 200)
     }
     expect(workers.size).toBe(3)
     // One that said nothing all the while is answered by the worker that it was connected to, and told that this was the last.
@@ -130,7 +133,7 @@ describe('HAProxy', () => {
     await applied(server.put('machine', one.machine, view(one)))
     await writtenDown(files, one)
     const load = startLoad({ ...place, perSecond: 200 })
-    await until('it runs', () => load.sent() > 200)
+    await until('it runs', () => load.sent() > 100)
     const gaps: number[] = []
     const slowest: number[] = []
     for (const who of ['worker', 'master', 'worker'] as const) {
@@ -147,7 +150,7 @@ describe('HAProxy', () => {
       })
       gaps.push(Math.round(performance.now() - from))
       const sent = load.sent()
-      await until('more was asked', () => load.sent() > sent + 300)
+      await until('more was asked', () => load.sent() > sent + 100)
       slowest.push(load.slowestMs())
     }
     await load.stop()

@@ -7,8 +7,9 @@ import { DOMAIN, openTrial, until } from '../trial-edge.ts'
 import { manyApps, startManyMachines } from '../trial-many.ts'
 import { askOnce } from './runtime-api.ts'
 
-const APPS = 2000
-const OWN_NAMES = 100
+/** More than are looked at one by one, many times the slots of a start, and more than a batch of commands holds; a benchmark has thousands. */
+const APPS = 300
+const OWN_NAMES = 30
 const CHANGES = 20
 const PORT = 18_700
 
@@ -17,7 +18,7 @@ const { fakeLink, get, pki, raise } = trial
 afterEach(() => trial.cleanUp())
 afterAll(() => trial.close())
 
-test('two thousand apps on one edge: each is served, a change takes effect, and a reload goes through', async () => {
+test('hundreds of apps on one edge: each is served, a change takes effect, and a reload goes through', async () => {
   const machines = await startManyMachines(PORT)
   trial.closers.push(() => machines.close())
   const many = manyApps({ count: APPS, block: 20 + (process.pid % 30), port: PORT })
@@ -63,7 +64,7 @@ test('two thousand apps on one edge: each is served, a change takes effect, and 
   expect(await answersOf([0, 1])).toEqual([])
   took('all asked')
   const ca = await readFile(join(pki, 'ca.pem'), 'utf8')
-  for (const n of [0, 50, OWN_NAMES - 1]) {
+  for (const n of [0, OWN_NAMES / 2, OWN_NAMES - 1]) {
     const { status, text } = await until(`a certificate for ${own(n)}`, () =>
       get({ host: own(n), tls: { ca, name: own(n) } }).catch(() => null),
     )
@@ -75,7 +76,7 @@ test('two thousand apps on one edge: each is served, a change takes effect, and 
 
   const effects: number[] = []
   for (let change = 0; change < CHANGES; change++) {
-    const n = 7 + change * 97
+    const n = 7 + change * 13
     const next = many.machine(n, 2)
     const since = performance.now()
     server.put('machine', next.id, next)

@@ -86,10 +86,12 @@ export function startProxyController(options: {
   readonly onStatus: () => void
   /** HAProxy was looked at, and told what was to be changed. */
   readonly onLook: (observed: ObservedProxy) => void
+  /** How long it rests after its files could not be written. */
+  readonly saveAgainMs?: number | undefined
   readonly clock: Clock
   readonly log: Logger
 }): ProxyController {
-  const { api, clock, log, shape } = options
+  const { api, clock, log, shape, saveAgainMs = SAVE_AGAIN_MS } = options
   let status: ProxyStatus = { applied: 0, draining: [], serving: false, services: new Map() }
   let dirty = true
   /** As it was seen last; null: nothing of that need be true any more. */
@@ -257,7 +259,7 @@ export function startProxyController(options: {
       saved = { text, notBefore: now + (now - from) * SAVE_SHARE, failed: false }
     } catch (error) {
       if (!saved.failed) log.error('the files of HAProxy can not be written', { error })
-      saved = { text: '', notBefore: performance.now() + SAVE_AGAIN_MS, failed: true }
+      saved = { text: '', notBefore: performance.now() + saveAgainMs, failed: true }
       savedFrom = null
     }
   }

@@ -131,9 +131,10 @@ describe('the configuration', () => {
       ).toBeGreaterThan(announced ?? Number.NaN)
   })
 
-  test('a request waits in line for five seconds, and nothing asks by HAProxy’s own client', () => {
+  test('headers may take ten seconds to arrive, a request waits in line for five, and nothing asks by HAProxy’s own client', () => {
     const { text } = renderConfig(shape, new Map())
     expect(text).toMatch(/^ {2}timeout queue 5000$/m)
+    expect(text).toMatch(/^ {2}timeout http-request 10000$/m)
     // It would believe any certificate.
     expect(scriptOf(shape.files)).not.toContain('httpclient')
     expect(servicesScript(shape.files.askSocket)).not.toContain('httpclient')

@@ -41,6 +41,8 @@ export interface ProxyShape {
   readonly threads?: number | undefined
   /** Missing: `QUEUE_MS`. */
   readonly queueMs?: number | undefined
+  /** Missing: `REQUEST_MS`. */
+  readonly requestMs?: number | undefined
   readonly files: ProxyFiles
   /** User and group to run as once the ports are bound; null: stay who we are. */
   readonly user: string | null
@@ -111,7 +113,9 @@ const SERVER_TIMEOUT = `${HOLD_REPLACED_MS / 1000 + 65}s`
 /** Requests must not wait for longer than a lost first packet takes to be sent again: 1 s, and a round trip around the world. */
 const CONNECT_TIMEOUT = '1300ms'
 /** How long a request waits in line where all machines have as much as they may. */
-export const QUEUE_MS = 5000
+const QUEUE_MS = 5000
+/** How long the headers of a request may take to arrive. */
+const REQUEST_MS = 10_000
 /**
  * A client's connection may rest for so long; longer than clients keep one (Go's 90 s, most others less), since a request that meets its closing is
  * lost. What clients are told is shorter, for those that keep one for as long as they may.
@@ -161,7 +165,7 @@ export function renderConfig(
     `  timeout client ${KEPT_SECONDS}s`,
     `  timeout server ${SERVER_TIMEOUT}`,
     `  timeout queue ${shape.queueMs ?? QUEUE_MS}`,
-    '  timeout http-request 10s',
+    `  timeout http-request ${shape.requestMs ?? REQUEST_MS}`,
     `  timeout http-keep-alive ${KEPT_SECONDS}s`,
     '  timeout tunnel 1h',
     '  option redispatch 1',
