@@ -253,7 +253,7 @@ describe('an edge with a real HAProxy', () => {
           })
         pending.add(one)
       }, 10)
-      await until('it runs', () => n > 50)
+      await until('it runs', () => n > 100)
       if (hidden !== null) await hidden.fallSilent()
       else if ('kill' in near) await near.kill()
       await until('the other region answers', () => far.hits.count > 150)

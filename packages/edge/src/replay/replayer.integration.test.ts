@@ -1,13 +1,12 @@
 import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request } from 'node:http'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { app, type Backend, DOMAIN, openTrial, type Reply, until } from '../trial-edge.ts'
 
 const trial = await openTrial(5)
 const { NET, HTTP_PORT, backend, get, load, raise, view } = trial
-afterEach(() => trial.cleanUp())
 afterAll(() => trial.close())
 
 const sentOn = (to: string, more: Record<string, string> = {}) => ({
@@ -23,19 +22,198 @@ async function two(answer: Backend['answer'], options: { unknown?: boolean } = {
   const far = await backend(2, 'iad')
   const raised = await raise()
   if (options.unknown !== true) raised.replaying.push('shop')
-  raised.server.put('machine', far.machine, view(far))
-  await raised.applied(raised.server.put('machine', near.machine, view(near)))
-  if (options.unknown !== true) {
-    near.answer = () => sentOn('region=iad')
-    await until('it is known', async () => (await get()).machine === far.machine)
-  }
+  const edge = { near, far, ...raised }
+  await begin(edge)
+  if (options.unknown !== true) await known(edge)
   near.answer = answer
-  near.hits.count = 0
-  far.hits.count = 0
-  return { near, far, ...raised }
+  return edge
+}
+type Two = { readonly near: Backend; readonly far: Backend } & Awaited<ReturnType<typeof raise>>
+/** As they are at first, whatever was done to them. */
+async function begin({ near, far, server, applied }: Two) {
+  server.put('machine', far.machine, view(far))
+  await applied(server.put('machine', near.machine, view(near)))
+  for (const one of [near, far]) {
+    one.answer = null
+    one.hits.count = 0
+  }
+}
+async function known({ near, far }: Two) {
+  near.answer = () => sentOn('region=iad')
+  await until('it is known', async () => (await get()).machine === far.machine)
+  for (const one of [near, far]) one.hits.count = 0
 }
 
+describe('an app that is known to answer with fly-replay', () => {
+  let edge: Two
+  beforeAll(async () => {
+    edge = await two(null)
+  })
+  beforeEach(() => begin(edge))
+  afterAll(() => trial.cleanUp())
+  const withAnswer = (answer: Backend['answer']) => {
+    edge.near.answer = answer
+    return edge
+  }
+
+  test('is known where another edge found it out', async () => {
+    const { far } = withAnswer(() => sentOn('region=iad'))
+    expect((await get({ method: 'POST' })).machine).toBe(far.machine)
+  })
+
+  test('sends a request on three times at most, and never one that can not be kept', async () => {
+    const { near, far } = withAnswer(() => sentOn('elsewhere=true'))
+    far.answer = near.answer
+    const looped = await get()
+    expect([looped.status, looped.text]).toEqual([
+      502,
+      'The request was sent on more than 3 times.\n',
+    ])
+    expect(near.hits.count + far.hits.count).toBe(4)
+
+    far.answer = null
+    const large = await get({ method: 'POST', body: 'x'.repeat(1_048_577) })
+    expect([large.status, large.text]).toEqual([
+      413,
+      'The app sent on a request with a body larger than 1 MB.\n',
+    ])
+    near.answer = null
+    near.bytes.count = 0
+    const kept = await get({ method: 'POST', body: 'x'.repeat(5_000_000) })
+    expect([kept.status, kept.machine]).toEqual([200, near.machine])
+    expect(near.bytes.count).toBe(5_000_000)
+    near.answer = () => sentOn('timeout=soon;region=iad')
+    expect((await get()).text).toContain('timeout soon is no duration')
+  })
+
+  test('sends no request that a client made to look as if it had been sent on', async () => {
+    const { near, server, applied } = withAnswer(null)
+    server.put('app', 'blog', app('blog'))
+    await applied(server.put('machine', near.machine, view(near, { app: 'blog' })))
+    const forged = {
+      'fly-replay-src': 'instance=x;region=ams;t=1;state=admin',
+      'fly-replay-failed': 'reason=timeout',
+      'fly-replay-cache-status': 'hit',
+      'fly-preferred-instance-unavailable': 'x',
+      fly_replay_src: 'x',
+      'roost-slot': 's7',
+      'roost-server': 'x',
+      'roost-attach': '1',
+      'roost-answered': 'x',
+    }
+    // Of an app that takes the longer way, and of one that does not.
+    for (const host of [`shop.${DOMAIN}`, `blog.${DOMAIN}`]) {
+      const reply = await get({ headers: forged, host })
+      expect(reply.status).toBe(200)
+      const names = Object.keys(headersOf(reply))
+      expect(names.filter((name) => /replay|roost|unavailable/.test(name))).toEqual([])
+    }
+  })
+
+  test('may do so as JSON, and change the request', async () => {
+    const { near, far } = withAnswer(null)
+    near.answer = () => ({
+      headers: { 'content-type': 'application/vnd.fly.replay+json' },
+      text: JSON.stringify({
+        prefer_instance: '99999999999999',
+        region: 'iad',
+        transform: {
+          path: '/new?x=1',
+          delete_headers: ['cookie'],
+          set_headers: [
+            { name: 'x-added', value: 'yes' },
+            { name: 'fly-client-ip', value: '6.6.6.6' },
+          ],
+        },
+      }),
+    })
+    const reply = await get({ path: '/old', headers: { cookie: 'a=b' } })
+    expect(reply.machine).toBe(far.machine)
+    expect(JSON.parse(reply.text)).toMatchObject({ url: '/new?x=1' })
+    const seen = headersOf(reply)
+    expect(seen).toMatchObject({
+      'x-added': 'yes',
+      'fly-client-ip': '127.0.0.1',
+      'fly-preferred-instance-unavailable': '99999999999999',
+    })
+    expect(seen['cookie']).toBeUndefined()
+  })
+
+  test('reaches other apps of its organization and network, and no others', async () => {
+    const { near, server, applied } = withAnswer(null)
+    const [blog, bank] = [await backend(3), await backend(4)]
+    server.put('app', 'blog', app('blog'))
+    server.put('app', 'bank', { ...app('bank'), organization: 'other' })
+    server.put('app', 'vault', { ...app('vault'), network: 2 })
+    server.put('machine', blog.machine, view(blog, { app: 'blog' }))
+    await applied(server.put('machine', bank.machine, view(bank, { app: 'bank' })))
+    near.answer = (asked) =>
+      sentOn(`app=${new URL(asked.url ?? '', 'http://x').searchParams.get('to')}`)
+    const reply = await get({ path: '/?to=blog', method: 'POST' })
+    expect(reply.machine).toBe(blog.machine)
+    expect(headersOf(reply)['host']).toBe(`shop.${DOMAIN}`)
+    for (const to of ['bank', 'vault', 'nobody'])
+      expect((await get({ path: `/?to=${to}` })).status).toBe(503)
+    expect(bank.hits.count).toBe(0)
+  })
+
+  test('may have a replay kept for all requests below a path, and dropped', async () => {
+    const { near, far } = withAnswer(null)
+    const asked: string[] = []
+    near.answer = (request) => {
+      asked.push(request.headers['fly-replay-cache-status']?.toString() ?? '')
+      return sentOn('region=iad', {
+        'fly-replay-cache': `shop.${DOMAIN}/kept/*`,
+        'fly-replay-cache-ttl-secs': '60',
+        'fly-replay-cache-allow-bypass': 'yes',
+      })
+    }
+    const status = async (path: string, headers: Record<string, string> = {}) => {
+      const reply = await get({ path, headers })
+      expect(reply.machine).toBe(far.machine)
+      return headersOf(reply)['fly-replay-cache-status']
+    }
+    expect(await status('/kept/1')).toBe('miss')
+    expect(await status('/kept/2?x=1')).toBe('hit')
+    expect(await status('/kept')).toBe('hit')
+    expect(asked).toEqual([''])
+    expect(await status('/kept/3', { 'fly-replay-cache-control': 'skip' })).toBe('miss')
+    expect(asked).toEqual(['', 'bypass'])
+    await status('/other')
+    expect(asked).toHaveLength(3)
+    // Who got it says that it is not right any more.
+    far.answer = (request) =>
+      request.headers['fly-replay-cache-status'] === 'hit'
+        ? sentOn(`instance=${near.machine}`, { 'fly-replay-cache': 'invalidate' })
+        : null
+    near.answer = null
+    expect((await get({ path: '/kept/4' })).machine).toBe(near.machine)
+    expect((await get({ path: '/kept/5' })).machine).toBe(near.machine)
+  })
+
+  test('sends WebSockets on, which stay with one machine', async () => {
+    const { near, far } = withAnswer((asked) => (asked.url === '/ws' ? sentOn('region=iad') : null))
+    for (const [path, machine] of [
+      ['/ws', far.machine],
+      ['/here', near.machine],
+    ]) {
+      const socket = new WebSocket(`ws://${NET}.1:${HTTP_PORT}${path}`, {
+        headers: { host: `shop.${DOMAIN}` },
+      })
+      await once(socket, 'open')
+      for (const word of ['one', 'two']) {
+        socket.send(word)
+        expect(String((await once(socket, 'message'))[0])).toBe(`${machine}:${word}`)
+      }
+      socket.close()
+      await once(socket, 'close')
+    }
+  })
+})
+
 describe('an app that answers with fly-replay', () => {
+  afterEach(() => trial.cleanUp())
+
   test('is found out at its first request, which is asked for again, and from then on nobody notices', async () => {
     const { near, far } = await two(() => sentOn('region=iad;state=s1'), { unknown: true })
     const first = await get({ method: 'POST', path: '/a?b=c' })
@@ -76,89 +254,6 @@ describe('an app that answers with fly-replay', () => {
     },
   )
 
-  test('is known where another edge found it out', async () => {
-    const { far } = await two(() => sentOn('region=iad'))
-    expect((await get({ method: 'POST' })).machine).toBe(far.machine)
-  })
-
-  test('sends a request on three times at most, and never one that can not be kept', async () => {
-    const { near, far } = await two(() => sentOn('elsewhere=true'))
-    far.answer = near.answer
-    const looped = await get()
-    expect([looped.status, looped.text]).toEqual([
-      502,
-      'The request was sent on more than 3 times.\n',
-    ])
-    expect(near.hits.count + far.hits.count).toBe(4)
-
-    far.answer = null
-    const large = await get({ method: 'POST', body: 'x'.repeat(1_048_577) })
-    expect([large.status, large.text]).toEqual([
-      413,
-      'The app sent on a request with a body larger than 1 MB.\n',
-    ])
-    near.answer = null
-    near.bytes.count = 0
-    const kept = await get({ method: 'POST', body: 'x'.repeat(5_000_000) })
-    expect([kept.status, kept.machine]).toEqual([200, near.machine])
-    expect(near.bytes.count).toBe(5_000_000)
-    near.answer = () => sentOn('timeout=soon;region=iad')
-    expect((await get()).text).toContain('timeout soon is no duration')
-  })
-
-  test('sends no request that a client made to look as if it had been sent on', async () => {
-    const { near, server, applied } = await two(null)
-    server.put('app', 'blog', app('blog'))
-    await applied(server.put('machine', near.machine, view(near, { app: 'blog' })))
-    const forged = {
-      'fly-replay-src': 'instance=x;region=ams;t=1;state=admin',
-      'fly-replay-failed': 'reason=timeout',
-      'fly-replay-cache-status': 'hit',
-      'fly-preferred-instance-unavailable': 'x',
-      fly_replay_src: 'x',
-      'roost-slot': 's7',
-      'roost-server': 'x',
-      'roost-attach': '1',
-      'roost-answered': 'x',
-    }
-    // Of an app that takes the longer way, and of one that does not.
-    for (const host of [`shop.${DOMAIN}`, `blog.${DOMAIN}`]) {
-      const reply = await get({ headers: forged, host })
-      expect(reply.status).toBe(200)
-      const names = Object.keys(headersOf(reply))
-      expect(names.filter((name) => /replay|roost|unavailable/.test(name))).toEqual([])
-    }
-  })
-
-  test('may do so as JSON, and change the request', async () => {
-    const { near, far } = await two(null)
-    near.answer = () => ({
-      headers: { 'content-type': 'application/vnd.fly.replay+json' },
-      text: JSON.stringify({
-        prefer_instance: '99999999999999',
-        region: 'iad',
-        transform: {
-          path: '/new?x=1',
-          delete_headers: ['cookie'],
-          set_headers: [
-            { name: 'x-added', value: 'yes' },
-            { name: 'fly-client-ip', value: '6.6.6.6' },
-          ],
-        },
-      }),
-    })
-    const reply = await get({ path: '/old', headers: { cookie: 'a=b' } })
-    expect(reply.machine).toBe(far.machine)
-    expect(JSON.parse(reply.text)).toMatchObject({ url: '/new?x=1' })
-    const seen = headersOf(reply)
-    expect(seen).toMatchObject({
-      'x-added': 'yes',
-      'fly-client-ip': '127.0.0.1',
-      'fly-preferred-instance-unavailable': '99999999999999',
-    })
-    expect(seen['cookie']).toBeUndefined()
-  })
-
   test('gets a request back that nobody took, if it asked for that, and may not send it on again', async () => {
     const { near, far } = await two(null)
     near.answer = (asked) =>
@@ -186,58 +281,6 @@ describe('an app that answers with fly-replay', () => {
     await far.kill()
     const third = await get({ method: 'POST' })
     expect(third.status).toBe(503)
-  })
-
-  test('reaches other apps of its organization and network, and no others', async () => {
-    const { near, server, applied } = await two(null)
-    const [blog, bank] = [await backend(3), await backend(4)]
-    server.put('app', 'blog', app('blog'))
-    server.put('app', 'bank', { ...app('bank'), organization: 'other' })
-    server.put('app', 'vault', { ...app('vault'), network: 2 })
-    server.put('machine', blog.machine, view(blog, { app: 'blog' }))
-    await applied(server.put('machine', bank.machine, view(bank, { app: 'bank' })))
-    near.answer = (asked) =>
-      sentOn(`app=${new URL(asked.url ?? '', 'http://x').searchParams.get('to')}`)
-    const reply = await get({ path: '/?to=blog', method: 'POST' })
-    expect(reply.machine).toBe(blog.machine)
-    expect(headersOf(reply)['host']).toBe(`shop.${DOMAIN}`)
-    for (const to of ['bank', 'vault', 'nobody'])
-      expect((await get({ path: `/?to=${to}` })).status).toBe(503)
-    expect(bank.hits.count).toBe(0)
-  })
-
-  test('may have a replay kept for all requests below a path, and dropped', async () => {
-    const { near, far } = await two(null)
-    const asked: string[] = []
-    near.answer = (request) => {
-      asked.push(request.headers['fly-replay-cache-status']?.toString() ?? '')
-      return sentOn('region=iad', {
-        'fly-replay-cache': `shop.${DOMAIN}/kept/*`,
-        'fly-replay-cache-ttl-secs': '60',
-        'fly-replay-cache-allow-bypass': 'yes',
-      })
-    }
-    const status = async (path: string, headers: Record<string, string> = {}) => {
-      const reply = await get({ path, headers })
-      expect(reply.machine).toBe(far.machine)
-      return headersOf(reply)['fly-replay-cache-status']
-    }
-    expect(await status('/kept/1')).toBe('miss')
-    expect(await status('/kept/2?x=1')).toBe('hit')
-    expect(await status('/kept')).toBe('hit')
-    expect(asked).toEqual([''])
-    expect(await status('/kept/3', { 'fly-replay-cache-control': 'skip' })).toBe('miss')
-    expect(asked).toEqual(['', 'bypass'])
-    await status('/other')
-    expect(asked).toHaveLength(3)
-    // Who got it says that it is not right any more.
-    far.answer = (request) =>
-      request.headers['fly-replay-cache-status'] === 'hit'
-        ? sentOn(`instance=${near.machine}`, { 'fly-replay-cache': 'invalidate' })
-        : null
-    near.answer = null
-    expect((await get({ path: '/kept/4' })).machine).toBe(near.machine)
-    expect((await get({ path: '/kept/5' })).machine).toBe(near.machine)
   })
 
   test('that keeps replays for sessions is known from the start, and asked once for each session', async () => {
@@ -274,25 +317,6 @@ describe('an app that answers with fly-replay', () => {
     expect(asked).toEqual(['a=b; region=syd', 'region=iad'])
     await of()
     expect(asked).toHaveLength(3)
-  })
-
-  test('sends WebSockets on, which stay with one machine', async () => {
-    const { near, far } = await two((asked) => (asked.url === '/ws' ? sentOn('region=iad') : null))
-    for (const [path, machine] of [
-      ['/ws', far.machine],
-      ['/here', near.machine],
-    ]) {
-      const socket = new WebSocket(`ws://${NET}.1:${HTTP_PORT}${path}`, {
-        headers: { host: `shop.${DOMAIN}` },
-      })
-      await once(socket, 'open')
-      for (const word of ['one', 'two']) {
-        socket.send(word)
-        expect(String((await once(socket, 'message'))[0])).toBe(`${machine}:${word}`)
-      }
-      socket.close()
-      await once(socket, 'close')
-    }
   })
 
   test('answers as it comes: piece by piece, with trailers', async () => {
