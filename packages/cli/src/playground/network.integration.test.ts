@@ -37,7 +37,7 @@ async function clean(): Promise<void> {
 
 /** Share of answers, and the least round trip: the machine is shared with other tests, the network is not. */
 async function ping(netns: string, address: string, count = 10) {
-  const argv = ['ping', '-q', '-n', '-c', String(count), '-i', '0.01', '-W', '1', address]
+  const argv = ['ping', '-q', '-n', '-c', String(count), '-i', '0.003', '-W', '1', address]
   const text = await inNetns(netns, ['sh', '-c', `${argv.join(' ')} || true`])
   const received = Number(/(\d+) received/.exec(text)?.[1] ?? 0)
   return { share: received / count, minMs: Number(/min\/avg\/max\/\w+ = ([\d.]+)/.exec(text)?.[1]) }
