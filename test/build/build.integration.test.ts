@@ -140,28 +140,34 @@ function failureOf({ end }: Result): string {
     : `no failure: ${JSON.stringify(end)}`
 }
 
-/** What a machine would be started from. */
-async function configOf(image: string): Promise<Record<string, unknown>> {
-  const digest = image.split('@')[1]
-  const token = await registryTokenFor({
-    ...mirror(),
-    apiToken: SHOP_OWNER,
-    repository: 'shop',
-    actions: ['pull'],
-  })
+const MANIFESTS = ['docker.distribution.manifest.v2', 'oci.image.manifest.v1']
+  .map((type) => `application/vnd.${type}+json`)
+  .join(', ')
+
+interface Stored {
+  readonly config: Record<string, unknown>
+  /** Digests, from the lowest layer up. */
+  readonly layers: readonly string[]
+}
+
+/** What a machine would be started from: `registry.internal/shop@sha256:…`, as the registry has it. */
+async function imageOf(image: string): Promise<Stored> {
+  const [, repository = '', digest = ''] = /^[^/]+\/(.+)@(.+)$/.exec(image) ?? []
+  const token = await registryTokenFor({ ...mirror(), repository, actions: ['pull'] })
   const client = createRegistryClient({ url: store.url, ca: store.ca, token })
   const get = async (path: string) =>
     JSON.parse(
       await readBody(
         await client.request({
           method: 'GET',
-          path: `/v2/shop/${path}`,
-          headers: { accept: 'application/vnd.docker.distribution.manifest.v2+json' },
+          path: `/v2/${repository}/${path}`,
+          headers: { accept: MANIFESTS },
         }),
       ),
     )
   const manifest = await get(`manifests/${digest}`)
-  return (await get(`blobs/${manifest.config.digest}`)).config
+  const layers = manifest.layers.map((layer: { digest: string }) => layer.digest)
+  return { config: (await get(`blobs/${manifest.config.digest}`)).config, layers }
 }
 
 test('a Dockerfile written for BuildKit becomes an image in the registry', async () => {
@@ -213,7 +219,7 @@ CMD ["cat", "/one"]
   if (result.end?.kind !== 'done') return
   expect(result.end.image).toMatch(/^registry\.internal\/shop@sha256:[0-9a-f]{64}$/)
   expect(result.end.size_bytes).toBeGreaterThan(50_000_000)
-  expect(await configOf(result.end.image)).toMatchObject({
+  expect((await imageOf(result.end.image)).config).toMatchObject({
     User: 'somebody',
     Cmd: ['cat', '/one'],
     ExposedPorts: { '8080/tcp': {} },
@@ -300,6 +306,28 @@ RUN --mount=type=cache,target=/var/cache/words cat /var/cache/words/y; echo ${wo
   expect(other.end?.kind, failureOf(other)).toBe('done')
   expect(other.text).not.toContain('Using cache')
   expect(other.events.filter(({ kind }) => kind === 'step').join()).not.toContain('LABEL')
+})
+
+test.concurrent('what a registry sent is not sent back to it, by however many apps, and what an app sent is not sent again', async () => {
+  const folderWith = (word: string) =>
+    folderOf({
+      Dockerfile: `FROM debian:bookworm-slim\nRUN head -c 300000 /dev/urandom > /own\nCOPY word /\n`,
+      word,
+    })
+  const layersOf = async (app: string, word: string) => {
+    const { end, ...rest } = await build(folderWith(word), { app })
+    if (end?.kind !== 'done') throw new Error(failureOf({ end, ...rest }))
+    return (await imageOf(end.image)).layers
+  }
+  const debian = (await listMirror(mirror())).find(({ name }) => name.includes('/debian:'))
+  const [base] = (await imageOf(`mirror/docker.io/library/debian@${debian?.digest}`)).layers
+  const first = await layersOf('many-0', 'one')
+  // buildah tries no more than the five places that it heard of last.
+  for (let n = 1; n <= 6; n++) expect((await layersOf(`many-${n}`, 'one'))[0]).toBe(base)
+  const second = await layersOf('many-0', 'two')
+  expect(second).toHaveLength(3)
+  expect(second.slice(0, 2)).toEqual(first.slice(0, 2))
+  expect(first[0]).toBe(base)
 })
 
 test.concurrent('target and build arguments', async () => {

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, type Logger, runCommand } from '@roost/base'
 import type { CacheFact, Instant } from '@roost/core'
+import { layersBelow, type StoredImage, storedImages, storedLayers } from './image-storage.ts'
 
 /** What makes builds faster and takes room: results of steps, base images, folders of `--mount=type=cache`. */
 export interface BuildCache {
@@ -15,18 +16,6 @@ export interface BuildCache {
   remove(names: readonly string[]): Promise<readonly string[]>
 }
 
-interface StoredImage {
-  readonly id: string
-  /** The uppermost. */
-  readonly layer?: string
-  readonly created?: string
-}
-interface StoredLayer {
-  readonly id: string
-  readonly parent?: string
-  readonly created?: string
-  readonly 'diff-size'?: number
-}
 interface Used {
   images: Record<string, Instant>
   apps: Record<string, Instant>
@@ -82,13 +71,8 @@ export function openBuildCache(options: {
 
   /** Results that share their uppermost layer are one entry: they go together or not at all. */
   function layerEntries(used: Used): CacheFact[] {
-    const images = readList<StoredImage>(join(storageDir, 'overlay-images', 'images.json'))
-    const layers = new Map(
-      readList<StoredLayer>(join(storageDir, 'overlay-layers', 'layers.json')).map((layer) => [
-        layer.id,
-        layer,
-      ]),
-    )
+    const images = storedImages(storageDir)
+    const layers = storedLayers(storageDir)
     const tops = new Map<string, StoredImage[]>()
     for (const image of images) {
       if (image.layer === undefined) continue
@@ -105,13 +89,12 @@ export function openBuildCache(options: {
     return [...tops].map(([top, group]) => {
       let bytes = 0
       let parent: string | null = null
-      for (let at: string | undefined = top, n = 0; at !== undefined && n < 1000; n++) {
-        if (at !== top && tops.has(at)) {
-          parent = at
+      for (const layer of layersBelow(top, layers)) {
+        if (layer.id !== top && tops.has(layer.id)) {
+          parent = layer.id
           break
         }
-        bytes += layers.get(at)?.['diff-size'] ?? 0
-        at = layers.get(at)?.parent
+        bytes += layer['diff-size'] ?? 0
       }
       return {
         name: `${LAYER}${top}`,
@@ -138,7 +121,7 @@ export function openBuildCache(options: {
   }
 
   function imagesOf(top: string): string[] {
-    return readList<StoredImage>(join(storageDir, 'overlay-images', 'images.json'))
+    return storedImages(storageDir)
       .filter(({ layer }) => layer === top)
       .map(({ id }) => id)
   }
@@ -187,21 +170,11 @@ export function openBuildCache(options: {
 
   function forget(names: readonly string[]): void {
     const used = readUsed()
-    const ids = readList<StoredImage>(join(storageDir, 'overlay-images', 'images.json')).map(
-      ({ id }) => id,
-    )
+    const ids = storedImages(storageDir).map(({ id }) => id)
     for (const prefix of Object.keys(used.images))
       if (!ids.some((id) => id.startsWith(prefix))) delete used.images[prefix]
     for (const name of names)
       if (name.startsWith(FOLDER)) delete used.apps[name.slice(FOLDER.length)]
     writeUsed(used)
-  }
-}
-
-function readList<T>(file: string): readonly T[] {
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as T[]
-  } catch {
-    return []
   }
 }

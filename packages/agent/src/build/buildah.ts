@@ -41,6 +41,8 @@ export interface BuildahRun {
   /** Where `--mount=type=cache` and temporary files of this run are kept. */
   readonly tmpDir: string
   readonly authFile?: string
+  /** Where it keeps what it knows of blobs and their places: `pulledBlobsDir` unless said. */
+  readonly blobsDir?: string
   /** Read-only for steps, whatever they mount. */
   readonly readOnly?: readonly string[]
   readonly timeoutMs: number
@@ -68,6 +70,7 @@ export interface Buildah {
   readonly machineArguments: readonly string[]
   readonly configDir: string
   readonly storageDir: string
+  readonly pulledBlobsDir: string
   /** Grows whenever builds ran out of the memory that they may use. */
   shortages(): number
   /** Removes cgroups of steps that are no more. */
@@ -92,13 +95,13 @@ mount --bind "$ROOST_CONFIG/resolv.conf" /etc/resolv.conf
 mount --bind "$ROOST_CONFIG/hosts" /etc/hosts
 mkdir -p /run/runc /var/lib/containers/cache
 mount --bind "$ROOST_STATE/runc" /run/runc
-mount --bind "$ROOST_STATE/blobs" /var/lib/containers/cache
+mount --bind "$ROOST_BLOBS" /var/lib/containers/cache
 while [ "$1" != -- ]; do
   mount -t overlay -o "ro,lowerdir=$1:$ROOST_STATE/empty" overlay "$1"
   shift
 done
 shift
-unset ROOST_CONFIG ROOST_STATE
+unset ROOST_CONFIG ROOST_STATE ROOST_BLOBS
 exec "$@"
 `
 
@@ -138,12 +141,13 @@ export function openBuildah(options: BuildahOptions): Buildah {
   const configDir = join(options.dataDir, 'config')
   const stateDir = join(options.dataDir, 'state')
   const storageDir = join(options.dataDir, 'storage')
+  const pulledBlobsDir = join(stateDir, 'blobs')
   const cgroups = openCgroups()
   for (const dir of [
     join(configDir, 'certs'),
     join(configDir, 'home'),
     join(stateDir, 'runc'),
-    join(stateDir, 'blobs'),
+    pulledBlobsDir,
     join(stateDir, 'empty'),
     join(stateDir, 'run'),
     storageDir,
@@ -164,7 +168,9 @@ export function openBuildah(options: BuildahOptions): Buildah {
   write('runtime', TRUSTING_RUNTIME, 0o700)
   for (const name of ['resolv.conf', 'hosts']) appendFileSync(join(configDir, name), '')
 
-  function environment(run: Pick<BuildahRun, 'tmpDir' | 'authFile'>): NodeJS.ProcessEnv {
+  function environment(
+    run: Pick<BuildahRun, 'tmpDir' | 'authFile' | 'blobsDir'>,
+  ): NodeJS.ProcessEnv {
     return {
       PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
       LANG: 'C.UTF-8',
@@ -172,6 +178,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
       TMPDIR: run.tmpDir,
       ROOST_CONFIG: configDir,
       ROOST_STATE: stateDir,
+      ROOST_BLOBS: run.blobsDir ?? pulledBlobsDir,
       CONTAINERS_CONF: join(configDir, 'containers.conf'),
       CONTAINERS_STORAGE_CONF: join(configDir, 'storage.conf'),
       CONTAINERS_REGISTRIES_CONF: join(configDir, 'registries.conf'),
@@ -277,6 +284,7 @@ export function openBuildah(options: BuildahOptions): Buildah {
   return {
     configDir,
     storageDir,
+    pulledBlobsDir,
     machineArguments: [
       ...ulimits(),
       `--runtime=${addsAuthorities() ? join(configDir, 'runtime') : 'runc'}`,

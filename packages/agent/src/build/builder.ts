@@ -25,6 +25,7 @@ import {
   rewriteDockerfile,
 } from './dockerfile/rewrite-dockerfile.ts'
 import type { BaseImage } from './dockerfile/stage-scope.ts'
+import { knownBlobs } from './known-blobs.ts'
 import { unpackContext } from './unpack-context.ts'
 
 export interface BuilderOptions {
@@ -84,6 +85,7 @@ const QUERY_MS_MAX = 5 * 60_000
 const TOKEN_REFRESH_MS = 5 * 60_000
 /** Where buildah keeps `--mount=type=cache`, inside of its temporary directory. */
 const CACHE_MOUNTS = 'buildah-cache'
+const KNOWN_BLOBS = 'blobs'
 const DOCKERFILE_BYTES_MAX = 1_000_000
 
 export function createBuilder(options: BuilderOptions): Builder {
@@ -207,6 +209,14 @@ export function createBuilder(options: BuilderOptions): Builder {
       await say({ kind: 'step', name: `push ${place.name}/${tag}` })
       await login(build, place)
       const digestFile = join(folder, 'digest')
+      const { storageDir, pulledBlobsDir: pulledDir } = buildah
+      const appDir = join(tmpDir, KNOWN_BLOBS)
+      const blobsDir = await knownBlobs({ storageDir, pulledDir, appDir, image }).catch(
+        (error: unknown) => {
+          log.warn('what an app may know of blobs: it sends more than it has to', { app, error })
+          return pulledDir
+        },
+      )
       const pushLog = createBuildLog()
       const code = await buildah.run({
         args: [
@@ -222,6 +232,7 @@ export function createBuilder(options: BuilderOptions): Builder {
         ],
         signal,
         tmpDir,
+        blobsDir,
         authFile: authFileOf(folder),
         timeoutMs: PUSH_MS_MAX,
         onLine: (line) => void pushLog.add(line),
@@ -412,7 +423,7 @@ export function createBuilder(options: BuilderOptions): Builder {
       if (!folders.has(id)) await rm(join(workDir, id), { recursive: true, force: true })
     for (const app of await readdir(cachesDir).catch(() => []))
       for (const name of await readdir(join(cachesDir, app)))
-        if (name !== CACHE_MOUNTS)
+        if (name !== CACHE_MOUNTS && name !== KNOWN_BLOBS)
           await rm(join(cachesDir, app, name), { recursive: true, force: true })
     if (!buildah.hasLeftContainers()) return
     await buildah.query(['rm', '--all'], {
