@@ -34,7 +34,7 @@ import { exposedPort } from './exposed-port.ts'
 import { isLaunchable, withNames } from './kept-config.ts'
 import { newFlyToml } from './new-fly-toml.ts'
 import { nameFromFolder, withSuffix } from './suggested-name.ts'
-import { createMade, type Made } from './undo.ts'
+import { createMade, FAILED_MS_MAX, INTERRUPTED_MS_MAX, type Made } from './undo.ts'
 
 interface Options extends BuildOptions {
   readonly name?: string
@@ -225,7 +225,7 @@ async function undone(
       code,
       cause: error,
     })
-  const left = await made.undo()
+  const left = await made.undo(exitCode === 130 ? INTERRUPTED_MS_MAX : FAILED_MS_MAX)
   const file = launch.answers.size === null ? 'and fly.toml is as it was' : 'no fly.toml'
   const nothing = left.length === 0 ? `Nothing is left of it: no app, no machine, ${file}.` : null
   const again = exitCode === 130 || code === 'name_taken' ? [] : [commandOf(launch, why ?? '')]

@@ -8,12 +8,13 @@ export interface Made {
   write(path: string, content: string): void
   /** `reserving`: the request that reserves the app; it may still be on its way when all is undone. */
   app(reserving: Promise<string>): Promise<string>
-  /** Returns what could not be undone, each as the command that does it. */
-  undo(): Promise<readonly string[]>
+  /** Returns what could not be undone within that time, each as the command that does it. */
+  undo(msMax: number): Promise<readonly string[]>
 }
 
-/** Ctrl-C ends a command within a second. */
-const UNDO_MS_MAX = 800
+/** For `undo`: Ctrl-C ends a command within a second, and what has failed has time to clean up. */
+export const INTERRUPTED_MS_MAX = 800
+export const FAILED_MS_MAX = 10_000
 
 export function createMade(client: ApiClient, clock: Clock = systemClock): Made {
   const files: (() => void)[] = []
@@ -40,13 +41,13 @@ export function createMade(client: ApiClient, clock: Clock = systemClock): Made 
       reserving = promise
       return promise
     },
-    async undo() {
+    async undo(msMax) {
       for (const restore of files.splice(0)) restore()
       if (reserving === null) return []
       const state: { name: string | null; refused: boolean } = { name: null, refused: false }
       const over = new AbortController()
       const removing = remove(client, reserving, state).catch(() => false)
-      const late = clock.sleep(UNDO_MS_MAX, over.signal).then(() => false)
+      const late = clock.sleep(msMax, over.signal).then(() => false)
       const done = await Promise.race([removing, late])
       over.abort()
       if (done || state.refused) return []
