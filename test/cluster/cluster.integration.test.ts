@@ -47,13 +47,16 @@ describe('two simulated hosts', () => {
   })
 
   test('everything that is asked for runs, each program in the namespace of its host', async () => {
+    const names = async () =>
+      (await playgroundStatus(NAME)).regions.map(({ programs }) => [
+        ...new Set(programs.map((p) => p.name)),
+      ])
+    // An edge starts its HAProxy once it has heard what there is.
+    await expect.poll(names, { timeout: 10_000 }).toEqual([
+      ['agent', 'containerd', 'edge', 'registry', 'server', 'haproxy', 'wireguard-go'],
+      ['agent', 'containerd', 'edge', 'haproxy', 'wireguard-go'],
+    ])
     const status = await playgroundStatus(NAME)
-    expect(status.regions.map(({ programs }) => [...new Set(programs.map((p) => p.name))])).toEqual(
-      [
-        ['agent', 'containerd', 'edge', 'registry', 'server', 'haproxy', 'wireguard-go'],
-        ['agent', 'containerd', 'edge', 'haproxy', 'wireguard-go'],
-      ],
-    )
     for (const region of status.regions)
       for (const { pid, since } of region.programs) {
         const space = statSync(`/run/netns/${region.host_ns}`).ino

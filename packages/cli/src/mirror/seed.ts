@@ -60,16 +60,9 @@ const DEBIAN = BASE_IMAGES[0]
  */
 export async function seedMirror(options: SeedOptions): Promise<readonly MirroredImage[]> {
   const say = options.onProgress ?? (() => {})
-  const folder = join(options.cacheDir ?? MIRROR_CACHE, 'images')
-  await mkdir(folder, { recursive: true })
-  const upstream = options.upstream === undefined ? DOCKER_HUB : options.upstream
-  const online = upstream !== null && (await isReachable(upstream))
   const seeded: MirroredImage[] = []
-  const made = new Set<string>()
-  for (const image of options.images ?? BASE_IMAGES.filter(({ always }) => always)) {
-    const startedAt = performance.now()
+  for await (const { image, layout, source, startedAt } of obtainImages(options)) {
     const name = `docker.io/${image.repository}:${image.tag}`
-    const { layout, source } = await obtain(image, online ? upstream : null)
     const client = await clientFor(options, `docker.io/${image.repository}`, ['pull', 'push'])
     const { sentBytes } = await pushImage(client, layout, {
       repository: `docker.io/${image.repository}`,
@@ -80,11 +73,35 @@ export async function seedMirror(options: SeedOptions): Promise<readonly Mirrore
     seeded.push({ name, digest: layout.manifest.digest, source, sentBytes, ms })
   }
   return seeded
+}
+
+interface ObtainedImage {
+  readonly image: BaseImage
+  readonly layout: ImageLayout
+  readonly source: MirroredImage['source']
+  /** By `performance.now()`. */
+  readonly startedAt: number
+}
+
+/** Each of the images from the cache, where it is made or fetched if it is not there yet. */
+export async function* obtainImages(
+  options: Omit<SeedOptions, keyof MirrorOptions> & Pick<SeedOptions, 'signal'>,
+): AsyncGenerator<ObtainedImage> {
+  const say = options.onProgress ?? (() => {})
+  const folder = join(options.cacheDir ?? MIRROR_CACHE, 'images')
+  await mkdir(folder, { recursive: true })
+  const upstream = options.upstream === undefined ? DOCKER_HUB : options.upstream
+  const online = upstream !== null && (await isReachable(upstream))
+  const made = new Set<string>()
+  for (const image of options.images ?? BASE_IMAGES.filter(({ always }) => always)) {
+    const startedAt = performance.now()
+    yield { image, ...(await obtain(image, online ? upstream : null)), startedAt }
+  }
 
   async function obtain(
     image: BaseImage,
     from: Upstream | null,
-  ): Promise<{ layout: ImageLayout; source: MirroredImage['source'] }> {
+  ): Promise<Pick<ObtainedImage, 'layout' | 'source'>> {
     const plain = shortName(image).replace(':', '-')
     if (from !== null) {
       try {

@@ -324,7 +324,8 @@ test('pushes, pulls and collections at once: no push fails, and nothing that is 
     }
   }
   const collector = async () => {
-    const eager = newKeeper(20)
+    // Longer than the registry takes from its look at a blob to the link, also on a machine that is busy.
+    const eager = newKeeper(100)
     while (goesOn()) {
       const { collection, putBack } = await eager.collect(true)
       count.collections++
