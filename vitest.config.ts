@@ -1,9 +1,20 @@
 import { join } from 'node:path'
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-/** unit: beside the code, no engine. integration: one real engine. e2e: the whole product on several hosts. soak: the same for long. */
+/** What takes the playground down of all end-to-end tests comes last. */
+class DownLast extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isDown = ({ moduleId }: TestSpecification) => moduleId.endsWith('/down.e2e.test.ts')
+    const sorted = await super.sort(files)
+    return [...sorted.filter((file) => !isDown(file)), ...sorted.filter(isDown)]
+  }
+}
+
+/** unit: beside the code, no engine. sim: the whole product in one process, by a clock of its own. integration: one real engine. e2e: the whole product on several hosts. soak: the same for long. */
 export default defineConfig({
   test: {
+    sequence: { sequencer: DownLast },
     projects: [
       {
         test: {
@@ -12,14 +23,21 @@ export default defineConfig({
             'packages/*/src/**/*.test.ts',
             'test/tidy.test.ts',
             'test/conformance/**/*.test.ts',
-            'test/sim/**/*.test.ts',
             'test/cluster/**/*.test.ts',
           ],
           exclude: ['**/*.integration.test.ts', '**/*.soak.test.ts', '**/node_modules/**'],
           testTimeout: 30_000,
           // Files share what they import, which is most of the time otherwise: nothing here has state of its own.
           isolate: false,
-          maxWorkers: '100%',
+          // More than cores: some files wait for programs most of the time.
+          maxWorkers: 4,
+        },
+      },
+      {
+        test: {
+          name: 'sim',
+          include: ['test/sim/**/*.test.ts'],
+          testTimeout: 30_000,
         },
       },
       {
@@ -35,7 +53,8 @@ export default defineConfig({
           hookTimeout: 300_000,
           // Programs that tests start from their sources are compiled once, not at each start.
           env: { NODE_COMPILE_CACHE: join(import.meta.dirname, 'node_modules/.cache/roost') },
-          fileParallelism: false,
+          // Each raises what it needs under names of its own. With more at once some are late for want of a core.
+          maxWorkers: 2,
         },
       },
       {
@@ -51,6 +70,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.e2e.test.ts'],
+          globalSetup: ['test/e2e/playground.ts'],
           testTimeout: 600_000,
           hookTimeout: 600_000,
           fileParallelism: false,

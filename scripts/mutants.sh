@@ -42,7 +42,7 @@ mutant() {
   [[ "$name" == *"${ONLY:-}"* ]] || return
   cp "$root/$file" "$copy/$file"
   plant "$file" "$from" "$to" || { survived=1; names+=("$name"); times+=(0); results+=("could not be planted"); return; }
-  if (cd "$copy" && SEEDS=$seeds timeout 900 node_modules/.bin/vitest run --project unit test/sim -t 'it settles') > "$copy/log" 2>&1; then
+  if (cd "$copy" && SEEDS=$seeds timeout 900 node_modules/.bin/vitest run --project sim -t 'it settles') > "$copy/log" 2>&1; then
     result="SURVIVED $seeds seeds"
     survived=1
   elif seed=$(grep -o 'seed [0-9]* did not settle' "$copy/log" | head -1) && [ -n "$seed" ]; then

@@ -2,10 +2,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { CertificateReply } from '../../../packages/api/src/certificates.ts'
+import { REGIONS } from '../playground.ts'
 import { eventually } from '../terminal.ts'
 import { ask, curl, handshake } from './clients.ts'
 import { differs, holds, holdsElsewhere, type Row } from './row.ts'
-import { REGIONS, selfSigned, type World } from './world.ts'
+import { selfSigned, type World } from './world.ts'
 
 const KEEPER = 'packages/edge/src/certificate/keep-certificates.integration.test.ts'
 /** In the first minute after it was started an edge orders nothing. */

