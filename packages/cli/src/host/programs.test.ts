@@ -38,8 +38,8 @@ test('a program is started again after kill -9, and only once at a time', async 
   startProgram(program('sleep', '1000'))
   killProgram(folder, 'it')
   await running().toSatisfy((pid) => pid !== null && pid !== first)
-  const sleeping = processesOf(marks()).filter(({ command }) => command === 'sleep 1000')
-  expect(sleeping).toHaveLength(1)
+  const sleeping = () => processesOf(marks()).filter(({ command }) => command === 'sleep 1000')
+  await expect.poll(sleeping).toHaveLength(1)
   expect(programsIn(folder)).toEqual([
     {
       name: 'it',
