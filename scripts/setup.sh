@@ -7,7 +7,10 @@ packages=(containerd runc haproxy buildah docker-registry wireguard-go wireguard
   tini busybox-static mmdebstrap usr-is-merged util-linux e2fsprogs openssl postgresql-client ca-certificates curl jq dnsutils procps
   golang-github-containerd-containerd-dev golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev
   golang-github-containers-common runsc pebble)
-scripts/install.sh "${packages[@]}"
+# At the same time as npm's: each waits for its own servers.
+scripts/install.sh "${packages[@]}" &
+debian=$!
+trap 'wait $debian || true' EXIT
 
 stamp=node_modules/.roost-setup
 if [ ! -e $stamp ] || [ package-lock.json -nt $stamp ]; then
@@ -16,6 +19,8 @@ if [ ! -e $stamp ] || [ package-lock.json -nt $stamp ]; then
   npm install --no-save --no-audit --no-fund --loglevel=error
   touch $stamp
 fi
+trap - EXIT
+wait $debian
 
 for step in scripts/setup.d/*.sh; do [ -e "$step" ] && "$step"; done
 exit 0
