@@ -32,6 +32,10 @@ const ROOTS = [
   return existsSync(groups) && unified === (name !== 'version 1')
 })
 
+/** A Node that does nothing but begin has begun after so long. */
+const EXEC_MS = 30
+const EXEC_FREEZES = 2 * EXEC_MS
+
 describe.each(ROOTS)('freezer of $name', ({ root, groups }) => {
   function group(name: string): string {
     const path = `/roost-freezer-test-${process.pid}-${name}`
@@ -40,8 +44,12 @@ describe.each(ROOTS)('freezer of $name', ({ root, groups }) => {
     return path
   }
   /** Something that wants to run all the time, in the group. */
-  async function program(path: string): Promise<() => string> {
-    const child = spawn('sh', ['-c', 'while :; do sleep 0.01; done'], { stdio: 'ignore' })
+  async function program(
+    path: string,
+    argv: readonly [string, ...string[]] = ['sh', '-c', 'while :; do sleep 0.01; done'],
+  ): Promise<() => string> {
+    const [command, ...args] = argv
+    const child = spawn(command, args, { stdio: 'ignore' })
     writeFileSync(join(groups, path, 'cgroup.procs'), String(child.pid))
     endings.push(async () => {
       const list = join(groups, path, 'cgroup.procs')
@@ -83,6 +91,19 @@ describe.each(ROOTS)('freezer of $name', ({ root, groups }) => {
     freezer.thaw(path)
     expect(freezer.isFrozen(path)).toBe(false)
     expect(await goesOn(ranFor)).toBe(true)
+  })
+
+  test('a program of several threads that becomes another stands still, too', async () => {
+    const freezer = openFreezer(systemClock, root)
+    const path = group('exec')
+    const again = 'process.execve(process.execPath, [process.execPath, ...process.execArgv])'
+    await program(path, [process.execPath, '--no-warnings', '-e', again])
+    for (let times = 0; times < EXEC_FREEZES; times++) {
+      await freezer.freeze(path)
+      freezer.thaw(path)
+      // At any moment of its beginning.
+      await systemClock.sleep(times % EXEC_MS)
+    }
   })
 
   test('a group that is not there is not frozen, can be thawed, and is refused', async () => {

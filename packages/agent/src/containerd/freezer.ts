@@ -6,6 +6,12 @@ const CGROUP2_MAGIC = 0x63677270
 const ROOT = '/sys/fs/cgroup'
 /** What waits for a disk stands still only when that has answered. */
 const FREEZE_MS_MAX = 5_000
+/**
+ * With version 1, a program of several threads that becomes another (exec) waits for those that stand still already, and does not
+ * stand still itself: when all has been told so often, all go on for a moment.
+ */
+const TOLD_MAX = 8
+const LET_GO_MS = 10
 
 /**
  * The kernel's freezer, version 1 or 2: all processes of a control group and of those below it stand still, keep their memory
@@ -38,7 +44,7 @@ export function openFreezer(clock: Clock, root = ROOT): Freezer {
     isFrozen: files.isTold,
     async freeze(path) {
       const deadline = clock.now() + FREEZE_MS_MAX
-      for (let pauseMs = 1; ; pauseMs = Math.min(50, 2 * pauseMs)) {
+      for (let told = 1, pauseMs = 1; ; told++, pauseMs = Math.min(50, 2 * pauseMs)) {
         // Each time anew: what was forked meanwhile has to be told as well in version 1.
         if (!tell(path, true))
           throw new PlatformError('internal', `freeze ${path}`, {
@@ -52,6 +58,9 @@ export function openFreezer(clock: Clock, root = ROOT): Freezer {
         if (files.standsStill(path)) return
         if (clock.now() >= deadline) break
         await clock.sleep(pauseMs)
+        if (told % TOLD_MAX !== 0 || files.standsStill(path)) continue
+        tell(path, false)
+        await clock.sleep(LET_GO_MS)
       }
       tell(path, false)
       throw new PlatformError('internal', `freeze ${path}`, {
