@@ -91,7 +91,7 @@ export function hostHandlers(
         agent_certificate: joined.agent,
         edge_certificate: joined.edge,
         server_url: deps.installation.internalUrl,
-        hosts: joined.hosts,
+        hosts: [...joined.hosts],
       }
     },
 

@@ -5,7 +5,6 @@ import {
   releaseReply,
   routes,
 } from '@roost/api'
-import type { Host } from '@roost/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import { type ControlPlane, createControlPlane, memoryDeps } from '../control-plane.ts'
@@ -34,7 +33,7 @@ beforeEach(async () => {
     await server.addHost(
       trialHost(`${region}-1`, { public_address: `198.51.100.${n + 1}`, memory_mb: 2048 }),
     )
-  const hosts: Host[] = await deps.store.read(listHosts)
+  const hosts = await deps.store.read(listHosts)
   world = simulateHosts({
     store: deps.store,
     clock,

@@ -68,24 +68,26 @@ export function startDrainLap(deps: {
   }
 }
 
-async function listDraining(reader: Reader): Promise<{ id: MachineId; revision: Revision }[]> {
-  const rows = await reader.db
-    .selectFrom('machines')
-    .select('assignment')
-    .where('destroyed_at', 'is', null)
-    // Few drain at a time: the others are not worth reading.
-    .where('assignment', 'like', '%"drain":{%')
-    .execute()
-  const ids = rows.flatMap(({ assignment }) => {
-    const { id, drain } = JSON.parse(assignment) as Assignment
-    return drain === null || drain.done ? [] : [id]
+function listDraining(reader: Reader): Promise<readonly { id: MachineId; revision: Revision }[]> {
+  return reader.kept('draining', async () => {
+    const rows = await reader.db
+      .selectFrom('machines')
+      .select('assignment')
+      .where('destroyed_at', 'is', null)
+      // Few drain at a time: the others are not worth reading.
+      .where('assignment', 'like', '%"drain":{%')
+      .execute()
+    const ids = rows.flatMap(({ assignment }) => {
+      const { id, drain } = JSON.parse(assignment) as Assignment
+      return drain === null || drain.done ? [] : [id]
+    })
+    if (ids.length === 0) return []
+    const views = await reader.db
+      .selectFrom('records')
+      .select(['id', 'revision'])
+      .where('kind', '=', 'machine')
+      .where('id', 'in', ids)
+      .execute()
+    return views.map(({ id, revision }) => ({ id: id as MachineId, revision }))
   })
-  if (ids.length === 0) return []
-  const views = await reader.db
-    .selectFrom('records')
-    .select(['id', 'revision'])
-    .where('kind', '=', 'machine')
-    .where('id', 'in', ids)
-    .execute()
-  return views.map(({ id, revision }) => ({ id: id as MachineId, revision }))
 }

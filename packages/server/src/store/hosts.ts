@@ -9,17 +9,21 @@ interface Row {
 /** Asked at each lap and each beat: as text, since building a query costs more than running it. */
 const ALL = CompiledQuery.raw('select value from hosts order by number') as CompiledQuery<Row>
 
-export async function listHosts(reader: Reader): Promise<Host[]> {
-  const { rows } = await reader.db.executeQuery(ALL)
-  return rows.map((row) => JSON.parse(row.value) as Host)
+export function listHosts(reader: Reader): Promise<readonly Host[]> {
+  return reader.kept('hosts', async () => {
+    const { rows } = await reader.db.executeQuery(ALL)
+    return rows.map((row) => JSON.parse(row.value) as Host)
+  })
 }
 
-export async function getHost(reader: Reader, id: HostId | string): Promise<Host | null> {
-  const { rows } = await reader.db.executeQuery(
-    CompiledQuery.raw('select value from hosts where id = ?', [id]) as CompiledQuery<Row>,
-  )
-  const [row] = rows
-  return row === undefined ? null : (JSON.parse(row.value) as Host)
+export function getHost(reader: Reader, id: HostId | string): Promise<Host | null> {
+  return reader.kept(`host ${id}`, async () => {
+    const { rows } = await reader.db.executeQuery(
+      CompiledQuery.raw('select value from hosts where id = ?', [id]) as CompiledQuery<Row>,
+    )
+    const [row] = rows
+    return row === undefined ? null : (JSON.parse(row.value) as Host)
+  })
 }
 
 /** Writes a host, new or changed, and tells everyone. */

@@ -37,9 +37,11 @@ export interface StoredMachine {
   readonly lease: Lease | null
 }
 
-export async function getMachine(reader: Reader, id: MachineId): Promise<StoredMachine | null> {
-  const row = await select(reader).where('machines.id', '=', id).executeTakeFirst()
-  return row === undefined ? null : machineOf(row)
+export function getMachine(reader: Reader, id: MachineId): Promise<StoredMachine | null> {
+  return reader.kept(`machine ${id}`, async () => {
+    const row = await select(reader).where('machines.id', '=', id).executeTakeFirst()
+    return row === undefined ? null : machineOf(row)
+  })
 }
 
 export interface MachineFilter {
@@ -50,17 +52,19 @@ export interface MachineFilter {
 }
 
 /** Oldest first. With `app`, without those of an earlier app of the same name. */
-export async function listMachines(
+export function listMachines(
   reader: Reader,
   filter: MachineFilter,
-): Promise<StoredMachine[]> {
+): Promise<readonly StoredMachine[]> {
   const { app, host, destroyed = false } = filter
-  let query = select(reader).orderBy('machines.created_at').orderBy('machines.id')
-  if (app !== undefined)
-    query = query.where('machines.app', '=', app).where('machines.app_destroyed', '=', 0)
-  if (host !== undefined) query = query.where('machines.host', '=', host)
-  if (!destroyed) query = query.where('machines.destroyed_at', 'is', null)
-  return (await query.execute()).map(machineOf)
+  return reader.kept(`machines ${JSON.stringify([app, host, destroyed])}`, async () => {
+    let query = select(reader).orderBy('machines.created_at').orderBy('machines.id')
+    if (app !== undefined)
+      query = query.where('machines.app', '=', app).where('machines.app_destroyed', '=', 0)
+    if (host !== undefined) query = query.where('machines.host', '=', host)
+    if (!destroyed) query = query.where('machines.destroyed_at', 'is', null)
+    return (await query.execute()).map(machineOf)
+  })
 }
 
 /** A new machine. Publishes it. */

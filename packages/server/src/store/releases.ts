@@ -2,18 +2,16 @@ import type { ReleaseEvent } from '@roost/api'
 import type { AppName, Release } from '@roost/core'
 import type { Reader, Tx } from './store.ts'
 
-export async function getRelease(
-  reader: Reader,
-  app: AppName,
-  version: number,
-): Promise<Release | null> {
-  const row = await reader.db
-    .selectFrom('releases')
-    .select('value')
-    .where('app', '=', app)
-    .where('version', '=', version)
-    .executeTakeFirst()
-  return row === undefined ? null : releaseOf(row.value)
+export function getRelease(reader: Reader, app: AppName, version: number): Promise<Release | null> {
+  return reader.kept(`release ${app} ${version}`, async () => {
+    const row = await reader.db
+      .selectFrom('releases')
+      .select('value')
+      .where('app', '=', app)
+      .where('version', '=', version)
+      .executeTakeFirst()
+    return row === undefined ? null : releaseOf(row.value)
+  })
 }
 
 /** What was written before a release had all that it has now means what was done then. */
@@ -53,15 +51,17 @@ export async function listReleases(
 }
 
 /** Those that have not ended, of one app or of all, oldest first. */
-export async function listOpenReleases(reader: Reader, app?: AppName): Promise<Release[]> {
-  let query = reader.db
-    .selectFrom('releases')
-    .select('value')
-    .where('status', 'in', ['pending', 'starting', 'draining', 'reverting'])
-    .orderBy('app')
-    .orderBy('version')
-  if (app !== undefined) query = query.where('app', '=', app)
-  return (await query.execute()).map((row) => releaseOf(row.value))
+export function listOpenReleases(reader: Reader, app?: AppName): Promise<readonly Release[]> {
+  return reader.kept(`open releases ${app}`, async () => {
+    let query = reader.db
+      .selectFrom('releases')
+      .select('value')
+      .where('status', 'in', ['pending', 'starting', 'draining', 'reverting'])
+      .orderBy('app')
+      .orderBy('version')
+    if (app !== undefined) query = query.where('app', '=', app)
+    return (await query.execute()).map((row) => releaseOf(row.value))
+  })
 }
 
 export async function nextReleaseVersion(reader: Reader, app: AppName): Promise<number> {

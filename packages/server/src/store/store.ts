@@ -43,6 +43,11 @@ export interface StoreSize {
 
 export interface Reader {
   readonly db: Kysely<Schema>
+  /**
+   * The answer to `question` as it was worked out before, if nothing has been written since; else from `work`, which asks only
+   * `db`. For what is asked at each lap. Nobody may change an answer: others get the same.
+   */
+  kept<T>(question: string, work: () => Promise<T>): Promise<T>
 }
 
 export interface Tx extends Reader {

@@ -72,10 +72,12 @@ export async function headOf(reader: Reader): Promise<Revision> {
   return (await counters(reader)).head
 }
 
-async function counters(reader: Reader): Promise<{ head: Revision; forgotten: Revision }> {
-  const { rows } = await reader.db.executeQuery(COUNTERS)
-  const value = (name: string) => rows.find((row) => row.name === name)?.value ?? 0
-  return { head: value('revision'), forgotten: value('forgotten') }
+function counters(reader: Reader): Promise<{ head: Revision; forgotten: Revision }> {
+  return reader.kept('counters', async () => {
+    const { rows } = await reader.db.executeQuery(COUNTERS)
+    const value = (name: string) => rows.find((row) => row.name === name)?.value ?? 0
+    return { head: value('revision'), forgotten: value('forgotten') }
+  })
 }
 
 /** Where the records are, and the first page of what is new since `cursor`, at one moment. */

@@ -5,7 +5,7 @@ import type { AppName } from '@roost/core'
 import { expect, test } from 'vitest'
 import { getApp, networkNumber, putApp } from '../apps.ts'
 import { getSettings, putSettings } from '../settings.ts'
-import type { Change } from '../store.ts'
+import type { Change, Reader, Tx } from '../store.ts'
 import { openSqlite } from './open-sqlite.ts'
 
 const shop = {
@@ -66,6 +66,52 @@ test('transactions that are asked for at once come one after the other', async (
   await Promise.all(Array.from({ length: 20 }, add))
   expect((await store.read((reader) => getApp(reader, 'shop')))?.release).toBe(20)
   await store.close()
+})
+
+test('an answer is kept until something is written, by this process or another, or taken back', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'roost-store-'))
+  const file = join(folder, 'roost.db')
+  const store = openSqlite({ file })
+  await store.transaction((tx) => networkNumber(tx, 'personal', 'default'))
+  await store.transaction((tx) => putApp(tx, shop))
+  let asked = 0
+  const ask = (reader: Reader) =>
+    reader.kept('release', async () => {
+      asked++
+      return (await getApp(reader, 'shop'))?.release
+    })
+  const write = (release: number) => (tx: Tx) => putApp(tx, { ...shop, release })
+  expect([await store.read(ask), await store.read(ask), asked]).toEqual([0, 0, 1])
+
+  await store.transaction(write(1))
+  expect([await store.read(ask), await store.transaction(ask), asked]).toEqual([1, 1, 2])
+
+  const failing = store.transaction(async (tx) => {
+    await write(2)(tx)
+    expect(await ask(tx)).toBe(2)
+    throw new Error('no')
+  })
+  await expect(failing).rejects.toThrow('no')
+  expect(await store.read(ask)).toBe(1)
+
+  const other = openSqlite({ file })
+  await other.transaction(write(3))
+  expect(await store.read(ask)).toBe(3)
+  await other.transaction(write(4))
+  expect(await store.transaction(ask)).toBe(4)
+  await other.close()
+
+  // What is written while it is worked out.
+  await store.transaction(async (tx) => {
+    await tx.kept('late', async () => {
+      const before = (await getApp(tx, 'shop'))?.release
+      await write(5)(tx)
+      return before
+    })
+    expect(await tx.kept('late', async () => 'anew')).toBe('anew')
+  })
+  await store.close()
+  rmSync(folder, { recursive: true })
 })
 
 test('what was acknowledged is in the file, also for who opens it without it having been closed', async () => {

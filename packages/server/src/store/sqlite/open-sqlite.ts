@@ -8,7 +8,8 @@ import type { Assignment, Revision } from '@roost/core'
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely'
 import { damaged, FileTrouble, storeError } from '../file-trouble.ts'
 import type { Schema } from '../schema.ts'
-import type { Change, Store, StoreTrouble, Tx } from '../store.ts'
+import type { Change, Reader, Store, StoreTrouble, Tx } from '../store.ts'
+import { createKeptAnswers } from './kept-answers.ts'
 
 const MIGRATIONS = join(import.meta.dirname, '..', 'migrations')
 const STATEMENTS_MAX = 300
@@ -38,12 +39,14 @@ const LEAP_MIN = 2 ** 24
 export function openSqlite(options: SqliteOptions): Store {
   const { file, clock = systemClock, walBytesMax = WAL_BYTES_MAX } = options
   const opened = openWhole(options)
-  const { statements, dialect } = adapt(() => opened.database)
+  const { kept, changed } = createKeptAnswers()
+  const { statements, dialect } = adapt(() => opened.database, changed)
   const db = new Kysely<Schema>({ dialect: new SqliteDialect({ database: dialect }) })
   const alone = oneAtATime()
   const listeners = new Set<(change: Change) => void>()
   let trouble: StoreTrouble | null = null
   let commits = 0
+  let othersCommits = 0
   const lineage: Lineage = {
     leap: options.leap ?? (() => LEAP_MIN + randomInt(LEAP_MIN)),
     begun: false,
@@ -73,9 +76,20 @@ export function openSqlite(options: SqliteOptions): Store {
     throw error
   }
 
+  /** Another process may have written. */
+  function lookForOthers(): void {
+    const [found] = dialect.prepare('PRAGMA data_version').all([]) as { data_version: number }[]
+    const now = found?.data_version ?? 0
+    if (now !== othersCommits) changed()
+    othersCommits = now
+  }
+
   return {
     read: (work) =>
-      alone(() => work({ db })).catch((error: unknown) => {
+      alone(() => {
+        lookForOthers()
+        return work({ db, kept })
+      }).catch((error: unknown) => {
         throw storeError(error, file, 'read')
       }),
     transaction: async (work) => {
@@ -84,16 +98,18 @@ export function openSqlite(options: SqliteOptions): Store {
         const { database } = opened
         try {
           boundLog()
-          const before = changesOf(database)
+          const before = trouble === null ? 0 : changesOf(database)
           // IMMEDIATE: another process (a backup) may hold the file; a reader that turns writer would not wait for it.
           database.exec('BEGIN IMMEDIATE')
+          lookForOthers()
           lineage.beginning = false
-          const done = await work(createTx(db, keys, lineage))
+          const done = await work(createTx({ db, kept }, keys, lineage))
           database.exec('COMMIT')
           lineage.begun ||= lineage.beginning
           if (trouble !== null && changesOf(database) > before) trouble = { ...trouble, over: true }
           return done
         } catch (cause) {
+          changed()
           if (database.isTransaction) database.exec('ROLLBACK')
           // What the work itself throws is its own, whatever it is called.
           const error = cause instanceof PlatformError ? cause : storeError(cause, file, 'write')
@@ -119,6 +135,7 @@ export function openSqlite(options: SqliteOptions): Store {
           // It was opened alone for want of room: others may come in again.
           opened.database.close()
           statements.clear()
+          changed()
           Object.assign(opened, openWhole(options))
         } catch (cause) {
           const error = storeError(cause, file, 'write')
@@ -222,9 +239,10 @@ interface Lineage {
   beginning: boolean
 }
 
-function createTx(db: Kysely<Schema>, keys: Set<string>, lineage: Lineage): Tx {
+function createTx(reader: Reader, keys: Set<string>, lineage: Lineage): Tx {
+  const { db } = reader
   return {
-    db,
+    ...reader,
     touch: (key) => keys.add(key),
     async publish(kind, id, value) {
       const before = await db
@@ -319,7 +337,10 @@ function migrate(database: DatabaseSync, file: string): void {
 }
 
 /** Kysely knows the interface of better-sqlite3; Node's own differs in small ways. Statements are kept prepared. */
-function adapt(database: () => DatabaseSync): {
+function adapt(
+  database: () => DatabaseSync,
+  changed: () => void,
+): {
   readonly dialect: SqliteDatabase
   /** Those of a database that was closed are of no use. */
   readonly statements: Map<string, SqliteStatement>
@@ -333,7 +354,10 @@ function adapt(database: () => DatabaseSync): {
       const known = statements.get(sql)
       if (known !== undefined) return known
       if (statements.size >= STATEMENTS_MAX) statements.clear()
-      const statement = adaptStatement(database().prepare(sql))
+      const statement = adaptStatement(
+        database().prepare(sql),
+        QUERY.test(sql) ? () => {} : changed,
+      )
       statements.set(sql, statement)
       return statement
     },
@@ -341,8 +365,14 @@ function adapt(database: () => DatabaseSync): {
   return { dialect, statements }
 }
 
-function adaptStatement(statement: StatementSync): SqliteStatement {
-  const values = (parameters: readonly unknown[]) => parameters as SQLInputValue[]
+/** Changes nothing. Of what is not known to be so, it is not believed. */
+const QUERY = /^(select|pragma data_version$)/i
+
+function adaptStatement(statement: StatementSync, before: () => void): SqliteStatement {
+  const values = (parameters: readonly unknown[]) => {
+    before()
+    return parameters as SQLInputValue[]
+  }
   return {
     reader: statement.columns().length > 0,
     all: (parameters) => statement.all(...values(parameters)),
