@@ -55,10 +55,11 @@ async function readOnce(options: FollowOptions, onSynced: () => void): Promise<v
   const ended = new AbortController()
   const signal = AbortSignal.any([options.signal, ended.signal])
   const events = options.connect(cache.revision(), signal)[Symbol.asyncIterator]()
+  const unlessSilent = watchSilence(clock, idleMs, signal)
   let dirty = false
   try {
     while (!options.signal.aborted) {
-      const event = await withinIdle(events.next(), clock, idleMs, options.signal)
+      const event = await unlessSilent(events.next())
       if (event.done) return
       const before = cache.revision()
       cache.apply([event.value])
@@ -77,24 +78,31 @@ async function readOnce(options: FollowOptions, onSynced: () => void): Promise<v
   }
 }
 
-/** One reason for all: an error of its own for each event would cost its stack. */
-const ANSWERED = new Error('answered')
+/** What is silent for so many parts of the time is dead. A timer for each event would cost more than the event. */
+const PARTS = 5
 
-async function withinIdle<T>(
-  next: Promise<T>,
+/** Waits for the next event, unless nothing comes for `idleMs` (and up to a fifth more), or `signal` aborts. */
+function watchSilence(
   clock: Clock,
   idleMs: number,
   signal: AbortSignal,
-): Promise<T> {
-  const answered = new AbortController()
-  const silence = clock.sleep(idleMs, AbortSignal.any([signal, answered.signal])).then(() => {
-    throw new Error(signal.aborted ? 'aborted' : `nothing heard for ${idleMs} ms`)
-  })
-  silence.catch(() => {})
-  next.catch(() => {})
-  try {
-    return await Promise.race([next, silence])
-  } finally {
-    answered.abort(ANSWERED)
+): <T>(next: Promise<T>) => Promise<T> {
+  let quietParts = 0
+  let giveUp = (_: Error) => {}
+  const watch = async () => {
+    while (!signal.aborted && quietParts < PARTS) {
+      quietParts++
+      await clock.sleep(idleMs / PARTS, signal)
+    }
+    giveUp(new Error(signal.aborted ? 'aborted' : `nothing heard for ${idleMs} ms`))
   }
+  void watch()
+  return (next) =>
+    new Promise((resolve, reject) => {
+      giveUp = reject
+      next.then((event) => {
+        quietParts = 0
+        resolve(event)
+      }, reject)
+    })
 }

@@ -46,11 +46,7 @@ export function startLoop(options: {
 
   const run = async () => {
     while (!stopping.signal.aborted) {
-      if (!pending)
-        await options.clock.sleep(
-          options.periodMs,
-          AbortSignal.any([woken.signal, stopping.signal]),
-        )
+      if (!pending) await options.clock.sleep(options.periodMs, woken.signal)
       if (stopping.signal.aborted) return
       woken = new AbortController()
       pending = false
@@ -71,6 +67,7 @@ export function startLoop(options: {
     },
     stop: async () => {
       stopping.abort()
+      woken.abort(WOKEN)
       await ended
     },
   }

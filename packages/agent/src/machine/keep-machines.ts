@@ -100,6 +100,8 @@ const LOOK_PAUSE_MS = 500
 /** What is due much later is looked at again before: clocks are set, and timers do not reach that far. */
 const WAKE_MS_MAX = 3_600_000
 const FINISH_MS_MAX = 3000
+/** One reason for all: an error of its own for each pause would cost its stack. */
+const OVER = new Error('over')
 
 interface Entry {
   readonly id: MachineId
@@ -213,7 +215,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   }
 
   async function lap(entry: Entry, signal: AbortSignal): Promise<void> {
-    entry.pause?.abort()
+    entry.pause?.abort(OVER)
     for (let n = 0; n < STEPS_PER_LAP_MAX && !signal.aborted; n++) {
       const shown = await lookAt(entry)
       if (shown === undefined) return
@@ -259,12 +261,12 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
 
   async function perform(entry: Entry, step: Doable, assignment: Assignment | null): Promise<void> {
     const leave = new AbortController()
-    const signal = AbortSignal.any([leave.signal, stopping.signal])
+    const left = () => leave.signal.aborted || stopping.signal.aborted
     const deed = step.kind
     entry.current = { step, leave }
     try {
       await slots[SLOT_OF[deed]].use(async () => {
-        if (signal.aborted || ending.signal.aborted) return
+        if (left() || ending.signal.aborted) return
         const startGeneration = step.kind === 'start' ? step.startGeneration : null
         const slot = step.kind === 'start' && step.slot !== undefined ? { slot: step.slot } : {}
         note(entry, { kind: 'began', deed, startGeneration, ...slot, ...containerPart(step) })
@@ -278,7 +280,7 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
         note(entry, { kind: 'done', deed, ...digest })
       })
     } catch (error) {
-      if (signal.aborted) note(entry, { kind: 'left', deed })
+      if (left()) note(entry, { kind: 'left', deed })
       else {
         const reason = describeError(error)
         const final = error instanceof PlatformError && error.retry === 'never'
@@ -293,12 +295,12 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
   }
 
   function wakeAt(entry: Entry, until: number): void {
+    if (stopping.signal.aborted) return
     const pause = new AbortController()
     entry.pause = pause
-    const signal = AbortSignal.any([pause.signal, stopping.signal])
     const ms = Math.min(WAKE_MS_MAX, Math.max(1, until - clock.now()))
-    void clock.sleep(ms, signal).then(() => {
-      if (!signal.aborted) entry.loop.wake()
+    void clock.sleep(ms, pause.signal).then(() => {
+      if (!pause.signal.aborted) entry.loop.wake()
     })
   }
 
@@ -375,7 +377,10 @@ export function createMachineKeeper(options: MachineKeeperOptions): MachineKeepe
       stopping.abort()
       unhear()
       const all = [...entries.values()]
-      for (const entry of all) entry.checks.end()
+      for (const entry of all) {
+        entry.checks.end()
+        entry.pause?.abort(OVER)
+      }
       await Promise.all([sweeping.stop(), ...all.map((entry) => entry.loop.stop())])
     },
   }

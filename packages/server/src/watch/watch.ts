@@ -31,7 +31,8 @@ export async function* watch(
 ): AsyncGenerator<WatchEvent> {
   const { store, clock } = deps
   const audiences = ['all', peer.program === 'agent' ? peer.host : 'edge']
-  const changes = listenForChanges(store, peer.program === 'agent' ? FOR_AGENTS : FOR_EDGES)
+  const concerns = peer.program === 'agent' ? FOR_AGENTS : FOR_EDGES
+  const changes = listenForChanges(store, concerns, signal)
   try {
     let cursor = since
     let synced: Revision | null = null
@@ -60,7 +61,7 @@ export async function* watch(
         saidAt = clock.now()
         yield { type: 'synced', revision: cursor }
       }
-      await clock.sleep(POLL_MS, AbortSignal.any([signal, woken]))
+      await clock.sleep(POLL_MS, woken)
     }
   } finally {
     changes.end()
@@ -120,21 +121,31 @@ async function recordsAfter(
   )
 }
 
-/** `next()` aborts at the first change after it was called. */
-function listenForChanges(store: Store, concerns: RegExp): { next(): AbortSignal; end(): void } {
+/** `next()` aborts at the first change after it was called, and with `signal`. */
+function listenForChanges(
+  store: Store,
+  concerns: RegExp,
+  signal: AbortSignal,
+): { next(): AbortSignal; end(): void } {
   let waiting = new AbortController()
-  const end = store.onChange(({ keys }) => {
+  const wake = () => waiting.abort(CHANGED)
+  signal.addEventListener('abort', wake)
+  const unhear = store.onChange(({ keys }) => {
     for (const key of keys)
       if (concerns.test(key)) {
-        waiting.abort(CHANGED)
+        wake()
         return
       }
   })
   return {
     next: () => {
       waiting = new AbortController()
+      if (signal.aborted) wake()
       return waiting.signal
     },
-    end,
+    end: () => {
+      unhear()
+      signal.removeEventListener('abort', wake)
+    },
   }
 }

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { systemClock } from '@roost/base'
 import type { AppName } from '@roost/core'
 import { expect, test } from 'vitest'
 import { getApp, networkNumber, putApp } from '../apps.ts'
@@ -71,7 +72,9 @@ test('transactions that are asked for at once come one after the other', async (
 test('an answer is kept until something is written, by this process or another, or taken back', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'roost-store-'))
   const file = join(folder, 'roost.db')
-  const store = openSqlite({ file })
+  let now = 0
+  const clock = { ...systemClock, now: () => now }
+  const store = openSqlite({ file, clock })
   await store.transaction((tx) => networkNumber(tx, 'personal', 'default'))
   await store.transaction((tx) => putApp(tx, shop))
   let asked = 0
@@ -96,6 +99,7 @@ test('an answer is kept until something is written, by this process or another, 
 
   const other = openSqlite({ file })
   await other.transaction(write(3))
+  now += 100
   expect(await store.read(ask)).toBe(3)
   await other.transaction(write(4))
   expect(await store.transaction(ask)).toBe(4)

@@ -19,6 +19,8 @@ const WAL_BYTES_KEPT = 16_000_000
 /** A process that reads without an end keeps the log from being emptied. Beyond this nothing is written until it ends. */
 const WAL_BYTES_MAX = 256_000_000
 const COMMITS_PER_LOOK = 64
+/** So late a reader may see what another process wrote. Who writes sees it at once. */
+const OTHERS_UNSEEN_MS = 100
 const VACUUM_PAGES = 2_000
 
 export interface SqliteOptions {
@@ -46,7 +48,7 @@ export function openSqlite(options: SqliteOptions): Store {
   const listeners = new Set<(change: Change) => void>()
   let trouble: StoreTrouble | null = null
   let commits = 0
-  let othersCommits = 0
+  let others = { commits: 0, lookedAt: Number.NEGATIVE_INFINITY }
   const lineage: Lineage = {
     leap: options.leap ?? (() => LEAP_MIN + randomInt(LEAP_MIN)),
     begun: false,
@@ -76,18 +78,20 @@ export function openSqlite(options: SqliteOptions): Store {
     throw error
   }
 
-  /** Another process may have written. */
-  function lookForOthers(): void {
+  /** Another process may have written. Looking costs as much as many an answer does. */
+  function lookForOthers(pauseMs: number): void {
+    const now = clock.now()
+    if (Math.abs(now - others.lookedAt) < pauseMs) return
     const [found] = dialect.prepare('PRAGMA data_version').all([]) as { data_version: number }[]
-    const now = found?.data_version ?? 0
-    if (now !== othersCommits) changed()
-    othersCommits = now
+    const commits = found?.data_version ?? 0
+    if (commits !== others.commits) changed()
+    others = { commits, lookedAt: now }
   }
 
   return {
     read: (work) =>
       alone(() => {
-        lookForOthers()
+        lookForOthers(OTHERS_UNSEEN_MS)
         return work({ db, kept })
       }).catch((error: unknown) => {
         throw storeError(error, file, 'read')
@@ -101,7 +105,7 @@ export function openSqlite(options: SqliteOptions): Store {
           const before = trouble === null ? 0 : changesOf(database)
           // IMMEDIATE: another process (a backup) may hold the file; a reader that turns writer would not wait for it.
           database.exec('BEGIN IMMEDIATE')
-          lookForOthers()
+          lookForOthers(0)
           lineage.beginning = false
           const done = await work(createTx({ db, kept }, keys, lineage))
           database.exec('COMMIT')
