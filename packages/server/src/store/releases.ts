@@ -1,5 +1,6 @@
 import type { ReleaseEvent } from '@roost/api'
 import type { AppName, Release } from '@roost/core'
+import { CompiledQuery } from 'kysely'
 import type { Reader, Tx } from './store.ts'
 
 export function getRelease(reader: Reader, app: AppName, version: number): Promise<Release | null> {
@@ -50,17 +51,17 @@ export async function listReleases(
   return rows.map((row) => releaseOf(row.value))
 }
 
+/** Asked at each lap: as text, since building a query costs more than running it. */
+const OPEN = CompiledQuery.raw(
+  `select value from releases where status in ('pending', 'starting', 'draining', 'reverting') order by app, version`,
+) as CompiledQuery<{ value: string }>
+
 /** Those that have not ended, of one app or of all, oldest first. */
 export function listOpenReleases(reader: Reader, app?: AppName): Promise<readonly Release[]> {
   return reader.kept(`open releases ${app}`, async () => {
-    let query = reader.db
-      .selectFrom('releases')
-      .select('value')
-      .where('status', 'in', ['pending', 'starting', 'draining', 'reverting'])
-      .orderBy('app')
-      .orderBy('version')
-    if (app !== undefined) query = query.where('app', '=', app)
-    return (await query.execute()).map((row) => releaseOf(row.value))
+    const { rows } = await reader.db.executeQuery(OPEN)
+    const open = rows.map((row) => releaseOf(row.value))
+    return app === undefined ? open : open.filter((release) => release.app === app)
   })
 }
 

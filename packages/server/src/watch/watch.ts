@@ -2,6 +2,7 @@ import type { Peer, WatchEvent, WatchRecord } from '@roost/api'
 import type { Clock } from '@roost/base'
 import type { Revision } from '@roost/core'
 import { CompiledQuery } from 'kysely'
+import type { Schema } from '../store/schema.ts'
 import type { Reader, Store } from '../store/store.ts'
 
 /** Another server may have written (later); and a lost wake must not last. */
@@ -12,6 +13,7 @@ const FOR_EDGES = /^(machine|host|app|settings|hostname|certificate)\//
 /** One reason for all: an error of its own for each wake would cost its stack. */
 const CHANGED = new Error('changed')
 const BEAT_MS = 5_000
+type Audiences = readonly [string, string]
 const PAGE = 1_000
 /** Asked by each watch at each change: as text, since building a query costs more than running it. */
 const COUNTERS = CompiledQuery.raw('select * from counters') as CompiledQuery<{
@@ -30,7 +32,7 @@ export async function* watch(
   signal: AbortSignal,
 ): AsyncGenerator<WatchEvent> {
   const { store, clock } = deps
-  const audiences = ['all', peer.program === 'agent' ? peer.host : 'edge']
+  const audiences: Audiences = ['all', peer.program === 'agent' ? peer.host : 'edge']
   const concerns = peer.program === 'agent' ? FOR_AGENTS : FOR_EDGES
   const changes = listenForChanges(store, concerns, signal)
   try {
@@ -81,10 +83,13 @@ function counters(reader: Reader): Promise<{ head: Revision; forgotten: Revision
   })
 }
 
+/** By revision, since what is asked for is nearly always the end. */
+const RECORDS = `select kind, id, revision, value from records where revision > ? and (value is not null or revision > ?) and +audience in (?, ?) order by revision limit ${PAGE}`
+
 /** Where the records are, and the first page of what is new since `cursor`, at one moment. */
 async function look(
   reader: Reader,
-  audiences: readonly string[],
+  audiences: Audiences,
   cursor: Revision,
   first: boolean,
 ): Promise<{ head: Revision; reset: boolean; page: readonly WatchRecord[] }> {
@@ -97,18 +102,14 @@ async function look(
 
 async function recordsAfter(
   reader: Reader,
-  audiences: readonly string[],
+  audiences: Audiences,
   from: { readonly after: Revision; readonly goneBefore: Revision },
 ): Promise<WatchRecord[]> {
-  const rows = await reader.db
-    .selectFrom('records')
-    .select(['kind', 'id', 'revision', 'value'])
-    .where('audience', 'in', audiences)
-    .where('revision', '>', from.after)
-    .where((at) => at.or([at('value', 'is not', null), at('revision', '>', from.goneBefore)]))
-    .orderBy('revision')
-    .limit(PAGE)
-    .execute()
+  const { rows } = await reader.db.executeQuery(
+    CompiledQuery.raw(RECORDS, [from.after, from.goneBefore, ...audiences]) as CompiledQuery<
+      Pick<Schema['records'], 'kind' | 'id' | 'revision' | 'value'>
+    >,
+  )
   return rows.map(
     ({ kind, id, revision, value }) =>
       ({

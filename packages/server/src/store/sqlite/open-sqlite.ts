@@ -5,7 +5,13 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import type { RecordKind, RecordValues } from '@roost/api'
 import { type Clock, PlatformError, systemClock } from '@roost/base'
 import type { Assignment, Revision } from '@roost/core'
-import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely'
+import {
+  CompiledQuery,
+  Kysely,
+  type SqliteDatabase,
+  SqliteDialect,
+  type SqliteStatement,
+} from 'kysely'
 import { damaged, FileTrouble, storeError } from '../file-trouble.ts'
 import type { Schema } from '../schema.ts'
 import type { Change, Reader, Store, StoreTrouble, Tx } from '../store.ts'
@@ -243,18 +249,24 @@ interface Lineage {
   beginning: boolean
 }
 
+type Published = Pick<Schema['records'], 'value' | 'revision' | 'audience'>
+// Of each change: as text, since building a query costs more than running it.
+const BEFORE = 'select value, revision, audience from records where kind = ? and id = ?'
+const PUBLISH =
+  'insert into records (kind, id, audience, revision, value) values (?, ?, ?, ?, ?) on conflict (kind, id) do update set audience = excluded.audience, revision = excluded.revision, value = excluded.value'
+const NEXT_REVISION = `update counters set value = value + 1 where name = 'revision' returning value`
+
+function raw<Row>(sql: string, ...parameters: readonly unknown[]): CompiledQuery<Row> {
+  return CompiledQuery.raw(sql, [...parameters]) as CompiledQuery<Row>
+}
+
 function createTx(reader: Reader, keys: Set<string>, lineage: Lineage): Tx {
   const { db } = reader
   return {
     ...reader,
     touch: (key) => keys.add(key),
     async publish(kind, id, value) {
-      const before = await db
-        .selectFrom('records')
-        .select(['value', 'revision', 'audience'])
-        .where('kind', '=', kind)
-        .where('id', '=', id)
-        .executeTakeFirst()
+      const [before] = (await db.executeQuery(raw<Published>(BEFORE, kind, id))).rows
       const text = value === null ? null : JSON.stringify(value)
       keys.add(`${kind}/${id}`)
       if (before === undefined ? text === null : before.value === text) return before?.revision ?? 0
@@ -264,13 +276,7 @@ function createTx(reader: Reader, keys: Set<string>, lineage: Lineage): Tx {
       }
       const revision = await nextRevision(db)
       const audience = audienceOf(kind, value) ?? before?.audience ?? 'all'
-      await db
-        .insertInto('records')
-        .values({ kind, id, audience, revision, value: text })
-        .onConflict((conflict) =>
-          conflict.columns(['kind', 'id']).doUpdateSet({ audience, revision, value: text }),
-        )
-        .execute()
+      await db.executeQuery(raw(PUBLISH, kind, id, audience, revision, text))
       return revision
     },
   }
@@ -299,13 +305,9 @@ async function leap(db: Kysely<Schema>, by: number): Promise<void> {
 }
 
 async function nextRevision(db: Kysely<Schema>): Promise<Revision> {
-  const { value } = await db
-    .updateTable('counters')
-    .set((at) => ({ value: at('value', '+', 1) }))
-    .where('name', '=', 'revision')
-    .returning('value')
-    .executeTakeFirstOrThrow()
-  return value
+  const [next] = (await db.executeQuery(raw<{ value: Revision }>(NEXT_REVISION))).rows
+  if (next === undefined) throw new Error('the database counts no revisions')
+  return next.value
 }
 
 /** Files `NNNN-what.sql` in order of their numbers, each once, each whole or not at all. */
