@@ -8,6 +8,7 @@ import {
   type RegionCode,
   type Release,
 } from '../../packages/core/src/index.ts'
+import { FORWARD_MS_MAX } from '../../packages/server/src/clock-set.ts'
 import type { SimClock } from './sim-clock.ts'
 import type { SimHost } from './sim-host.ts'
 import { isSilence, RELEASED_APP, type SimServer } from './sim-server.ts'
@@ -17,8 +18,8 @@ export interface Invariants {
   look(): void
   /** Something happened to an edge, a connection or the server: what edges and server know of each other may be old. */
   disturbed(): void
-  /** Some clock was set: what is measured by it may be cut short. */
-  clockSet(): void
+  /** Some clock was set: what is measured by it may be cut short. `serverByMs`: by how much the server's was, else 0. */
+  clockSet(serverByMs: number): void
   /** What the server knew since its last backup is gone. */
   restored(): void
   /** With its machines, which nobody makes anew before the next deploy. */
@@ -60,6 +61,8 @@ export function createInvariants(world: {
   const newest = new Map<MachineId, number>()
   let disturbedAt: Instant = clock.now()
   let clockSetAt: Instant = 0
+  /** When the server's clock was set forward by less than it notices, and by how much. */
+  const unnoticed: { readonly at: Instant; readonly byMs: number }[] = []
   let quiet = false
   let settledAt: Instant = Number.POSITIVE_INFINITY
   let looks = 0
@@ -220,7 +223,7 @@ export function createInvariants(world: {
       problems.push(`releases ${atWork.map((r) => r.version).join(' and ')} are at work together`)
   }
 
-  /** Who spoke just now is not taken for gone, whatever the clock on the server's wall is set to. */
+  /** Who spoke just now is not taken for gone, whatever the clock on the server's wall is set to, if the server can notice it. */
   async function watchHosts(): Promise<void> {
     for (const { id, name, status } of await server.hosts()) {
       const before = hostStatus.get(id)
@@ -228,7 +231,8 @@ export function createInvariants(world: {
       if (status !== 'unreachable' || before !== 'ok') continue
       const { at, silentUntil } = server.lastWord(id)
       const now = clock.now()
-      if (isSilence(at, now) || now - silentUntil < SLOW_COMMIT_MS) continue
+      const leaptMs = unnoticed.reduce((sum, leap) => sum + (leap.at >= at ? leap.byMs : 0), 0)
+      if (isSilence(at, now + leaptMs) || now - silentUntil < SLOW_COMMIT_MS) continue
       problems.push(`${name} was taken for unreachable ${now - at} ms after it spoke`)
     }
   }
@@ -259,7 +263,9 @@ export function createInvariants(world: {
     disturbed: () => {
       disturbedAt = clock.now()
     },
-    clockSet: () => {
+    clockSet: (serverByMs) => {
+      if (serverByMs > 0 && serverByMs <= FORWARD_MS_MAX)
+        unnoticed.push({ at: clock.now(), byMs: serverByMs })
       clockSetAt = clock.now()
       disturbedAt = clock.now()
     },

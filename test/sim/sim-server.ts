@@ -204,9 +204,10 @@ export async function createSimServer(options: SimServerOptions): Promise<SimSer
     },
     async heartbeat(program, host, beat) {
       const { process, control } = up()
+      // Not when it is answered: on a slow disk that may be long after it was heard.
+      const at = clock.now()
       await process.linked(control.heartbeat({ program, host }, beat))
       if (program !== 'agent') return
-      const at = clock.now()
       const before = lastWord(host)
       words.set(host, { at, silentUntil: isSilence(before.at, at) ? at : before.silentUntil })
     },

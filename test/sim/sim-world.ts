@@ -229,15 +229,18 @@ export async function createSimWorld(options: {
   }
 
   async function askMachine(
-    wish: Exclude<Wish, { kind: 'create' | 'deploy' | 'scale' | 'secrets' | 'rollback' }>,
+    wished: Exclude<Wish, { kind: 'create' | 'deploy' | 'scale' | 'secrets' | 'rollback' }>,
   ): Promise<void> {
-    const app = wish.kind === 'lease' && wish.released ? RELEASED_APP : APP
+    const app = wished.kind === 'lease' && wished.released ? RELEASED_APP : APP
     const all = await server.machines(app)
-    const suits = ({ assignment: { goal }, status }: (typeof all)[number]) =>
-      wish.kind === 'suspend'
-        ? goal === 'started' && status?.state === 'started'
-        : wish.kind !== 'resume' || goal === 'suspended'
-    const machines = all.filter(suits)
+    const suspended = all.filter(({ assignment }) => assignment.goal === 'suspended')
+    const running = ({ assignment: { goal }, status }: (typeof all)[number]) =>
+      goal === 'started' && status?.state === 'started'
+    // Where there is nothing to resume, something is suspended.
+    const none = wished.kind === 'resume' && suspended.length === 0
+    const wish = none ? ({ kind: 'suspend', nth: wished.nth } as const) : wished
+    const suit = { suspend: all.filter(running), resume: suspended }
+    const machines = wish.kind === 'suspend' || wish.kind === 'resume' ? suit[wish.kind] : all
     const machine = machines[wish.nth % Math.max(1, machines.length)]
     if (machine === undefined) return
     const { id } = machine.assignment
@@ -381,7 +384,7 @@ export async function createSimWorld(options: {
           `clock of ${deed.of === 'server' ? 'the server' : hostAt(deed.of).name} set by ${deed.byMs} ms`,
         )
         wall.set(deed.byMs)
-        invariants.clockSet()
+        invariants.clockSet(deed.of === 'server' ? deed.byMs : 0)
         return
       }
       case 'drift': {
@@ -601,7 +604,7 @@ export async function createSimWorld(options: {
   return world
 }
 
-function hasSuspended({ fake }: SimHost): boolean {
+export function hasSuspended({ fake }: SimHost): boolean {
   return [...fake.machines.values()].some(({ state }) => state === 'suspended')
 }
 

@@ -2,7 +2,7 @@ import type { Deed } from './deed.ts'
 import { CHAOS, type Fault, type FaultPlan } from './faults.ts'
 import { createPerson } from './person.ts'
 import { createRandom, type Random } from './random.ts'
-import { createSimWorld, type SimWorld } from './sim-world.ts'
+import { createSimWorld, hasSuspended, type SimWorld } from './sim-world.ts'
 import { regionsOf, type World, worldOf } from './world.ts'
 
 export interface SimResult {
@@ -108,6 +108,11 @@ async function live(world: SimWorld, shape: World, random: Random): Promise<numb
 function createChaos(world: SimWorld, shape: World, dice: Random): (elapsedMs: number) => void {
   const { hosts } = shape
   const anyHost = () => dice.int(0, hosts.length - 1)
+  /** Little is ever suspended: what must be tried beside it would nearly never happen. */
+  const besideSuspended = () => {
+    const of = world.hosts.flatMap((host, n) => (hasSuspended(host) ? [n] : []))
+    return of.length > 0 && dice.chance(0.5) ? dice.pick(of) : anyHost()
+  }
   const some = (): number[] => {
     const of = hosts.map((_, n) => n).filter(() => dice.chance(0.5))
     return of.length === 0 ? [anyHost()] : of
@@ -126,7 +131,7 @@ function createChaos(world: SimWorld, shape: World, dice: Random): (elapsedMs: n
       plan.agentKilledEveryMs / hosts.length,
       () => ({
         do: 'kill agent',
-        host: anyHost(),
+        host: besideSuspended(),
         forMs: dice.int(10, 6000),
         loseDisk: dice.chance(plan.diskLost),
       }),
@@ -140,7 +145,7 @@ function createChaos(world: SimWorld, shape: World, dice: Random): (elapsedMs: n
       plan.powerOffEveryMs / hosts.length,
       () => ({
         do: 'power off',
-        host: anyHost(),
+        host: besideSuspended(),
         forMs: dice.int(1000, 12_000),
         lostMs: dice.int(1, 1500),
       }),

@@ -4,7 +4,7 @@ import { listOpenReleases, putRelease } from './store/releases.ts'
 import type { Tx } from './store/store.ts'
 
 /** Longer without a look at the clock than this, with one look each second: it was set forward, or this program stood still. */
-const FORWARD_MS_MAX = 5_000
+export const FORWARD_MS_MAX = 5_000
 /** What two looks may differ by when nobody set anything. */
 const BACKWARD_MS_MAX = 100
 
