@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs'
 import { Readable } from 'node:stream'
-import { getCACertificates } from 'node:tls'
 import {
   type ApiClient,
   type ByteStream,
@@ -145,10 +144,8 @@ function fetchFrom(server: Known, heard: (version: string | null) => void): Fetc
     new ServerUnreached(serverUrl, cause, { from, serverTime })
   const state: { agent: Agent | null } = { agent: null }
   return async (url, init) => {
-    const { Agent, request } = await import('./send-request.ts')
-    state.agent ??= new Agent({
-      connect: { timeout: CONNECT_TIMEOUT_MS, ...(ca === null ? {} : { ca: authorities(ca) }) },
-    })
+    const { Agent, connectorFor, request } = await import('./send-request.ts')
+    state.agent ??= new Agent({ connect: connectorFor(ca, CONNECT_TIMEOUT_MS) })
     const signal = init.signal as AbortSignal | undefined
     const sent = init.body === undefined ? null : outgoing(init.body)
     try {
@@ -266,11 +263,6 @@ function replyOf(
       },
     },
   }
-}
-
-/** The authority of the installation beside those that the system knows. */
-function authorities(ca: string): string[] {
-  return [...getCACertificates('default'), ca]
 }
 
 function authority(path: string | undefined, stored: Context | undefined): string | null {

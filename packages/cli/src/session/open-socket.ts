@@ -1,4 +1,3 @@
-import { getCACertificates } from 'node:tls'
 import {
   ApiError,
   ERRORS,
@@ -11,6 +10,7 @@ import {
 import { type MessageSocket, openMessageSocket } from '@roost/base'
 import type { CliContext } from '../cli-context.ts'
 import { chosenServer, ServerUnreached } from './connect.ts'
+import { allAuthorities, isOfUnknownIssuer } from './known-authorities.ts'
 
 type SocketRoute = {
   [Name in RouteName]: (typeof routes)[Name]['reply'] extends 'socket' ? Name : never
@@ -26,14 +26,22 @@ export async function openSocket(
   const path = routes[route].path.replace(/:(\w+)/g, (_, key: string) =>
     encodeURIComponent(params[key] ?? ''),
   )
-  try {
-    return await openMessageSocket(`${server.url}${path}`, {
-      ca: server.ca === null ? undefined : [...getCACertificates('default'), server.ca],
+  const { ca } = server
+  const open = (ca?: string | string[]) =>
+    openMessageSocket(`${server.url}${path}`, {
+      ca,
       headers: {
         authorization: `Bearer ${server.token}`,
         'user-agent': `roost-cli/${VERSION}`,
         [VERSION_HEADER]: VERSION,
       },
+    })
+  try {
+    if (ca === null) return await open()
+    // As for requests: see `connectorFor`.
+    return await open(ca).catch((error: unknown) => {
+      if (!isOfUnknownIssuer(error)) throw error
+      return open(allAuthorities(ca))
     })
   } catch (error) {
     throw asKnown(error, route, server)
