@@ -11,6 +11,9 @@ class DownLast extends BaseSequencer {
   }
 }
 
+/** Programs that tests start from their sources are compiled once, not at each start. */
+const env = { NODE_COMPILE_CACHE: join(import.meta.dirname, 'node_modules/.cache/roost') }
+
 /** unit: beside the code, no engine. sim: the whole product in one process, by a clock of its own. integration: one real engine. e2e: the whole product on several hosts. soak: the same for long. */
 export default defineConfig({
   test: {
@@ -31,6 +34,7 @@ export default defineConfig({
           isolate: false,
           // More than cores: some files wait for programs most of the time.
           maxWorkers: 4,
+          env,
         },
       },
       {
@@ -51,8 +55,7 @@ export default defineConfig({
           ],
           testTimeout: 120_000,
           hookTimeout: 300_000,
-          // Programs that tests start from their sources are compiled once, not at each start.
-          env: { NODE_COMPILE_CACHE: join(import.meta.dirname, 'node_modules/.cache/roost') },
+          env,
           // Each raises what it needs under names of its own. With more at once some are late for want of a core.
           maxWorkers: 2,
         },

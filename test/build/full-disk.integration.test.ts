@@ -1,17 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -22,6 +11,7 @@ import { type Builder, createBuilder } from '../../packages/agent/src/build/buil
 import { type Collector, startCollector } from '../../packages/agent/src/disk/collector.ts'
 import { createDiskWatch, type DiskWatch } from '../../packages/agent/src/disk/disk-watch.ts'
 import { createRoomGuard } from '../../packages/agent/src/disk/room-guard.ts'
+import { bytesFree, fillDisk } from '../../packages/agent/src/disk/trial-fill.ts'
 import { packContext } from '../../packages/cli/src/build/pack-context.ts'
 import { type ImageStore, raiseImageStore } from './image-store.ts'
 import { mountDisk, mountInMemory } from './memory-disk.ts'
@@ -131,34 +121,19 @@ async function build(steps: readonly string[], files: Record<string, Buffer> = {
   return `${end?.kind}, ${cached} cached`
 }
 const run = (...words: string[]) => `RUN ["/bin/busybox", ${words.map((w) => `"${w}"`).join(', ')}]`
-const writes = (mb: number, name = 'big') =>
-  run('dd', 'if=/dev/urandom', `of=/${name}`, 'bs=1M', `count=${mb}`)
+/** `from` zero: small as it is sent, since this is about the disk alone. */
+const writes = (mb: number, name: string, from = 'zero') =>
+  run('dd', `if=/dev/${from}`, `of=/${name}`, 'bs=1M', `count=${mb}`)
 
-const free = () => {
-  const { bavail, bsize } = statfsSync(disk)
-  return bavail * bsize
-}
-function fill(leave = 0): void {
-  // Most of it without a write, which would take from those who build; the rest with a look before each, since they write too.
-  const bulk = free() - leave - 30 * MB
-  if (bulk > 0) execFileSync('fallocate', ['--length', String(bulk), join(disk, 'fill')])
-  const fd = openSync(join(disk, 'fill'), 'a')
-  try {
-    for (const size of [1 << 20, 1 << 12])
-      while (free() - size >= leave && writeSync(fd, Buffer.alloc(size, 1)) === size);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-  } finally {
-    closeSync(fd)
-  }
-}
+const free = () => bytesFree(disk)
+const fill = (leave = 0) => fillDisk(join(disk, 'fill'), leave)
 const FULL =
   /^disk_full: build shop: the disk is full: \S+ has [\d.]+ of [\d.]+ MB left; .*roost doctor$/
 
 test('a step that writes without end is ended while there is room for others, and leaves none taken', async () => {
   expect(await build([])).toMatch(/^done/)
   const before = free()
-  expect(await build([writes(500)])).toMatch(FULL)
+  expect(await build([writes(500, 'big', 'urandom')])).toMatch(FULL)
   expect(free()).toBeGreaterThan(before - 1 * MB)
   expect(readdirSync(join(disk, 'builder/work'))).toEqual([])
   expect(await build([run('true')])).toMatch(/^done/)
@@ -208,7 +183,8 @@ test('what no build used for longest goes first, results before what they are ma
 test('builds that run while the collector does find all that they need', async () => {
   const racing = { on: true }
   const laps = (async () => {
-    for (; racing.on; await new Promise((resolve) => setImmediate(resolve))) {
+    // In between there is room: otherwise builds end for want of it.
+    for (; racing.on; await systemClock.sleep(100)) {
       fill(15 * MB)
       await collector.collect()
       rmSync(join(disk, 'fill'), { force: true })

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { createRecordCache, silentLogger, systemClock } from '@roost/base'
 import { type MachineId, newRecord } from '@roost/core'
@@ -19,6 +19,7 @@ import { conformanceConfig } from '../runtime.conformance.ts'
 import type { ImageToPull, MachineSpec, Runtime } from '../runtime.ts'
 import { type HostDisks, openHostDisks } from './host-disks.ts'
 import { createRoomyRuntime } from './roomy-runtime.ts'
+import { bytesFree, fillDisk } from './trial-fill.ts'
 
 /** A host whose disk is really filled. 160 MB: low below 16 MB, full below 3.2 MB. */
 const DISK_MB = 160
@@ -93,28 +94,10 @@ async function openAgent(): Promise<Open> {
   }
 }
 
-/** Takes all of the disk but so many bytes, as an app or a log would. */
-function fill(leave = 0): void {
-  const fd = openSync(join(disk(), 'fill'), 'a')
-  try {
-    for (const size of [1 << 20, 1 << 12]) {
-      const chunk = Buffer.alloc(size, 1)
-      for (;;) {
-        const { bavail, bsize } = statfsSync(disk())
-        if (bavail * bsize - size < leave || writeSync(fd, chunk) < size) break
-      }
-    }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-  } finally {
-    closeSync(fd)
-  }
-}
+/** As an app or a log would. */
+const fill = (leave = 0) => fillDisk(join(disk(), 'fill'), leave)
 const unfill = () => rmSync(join(disk(), 'fill'), { force: true })
-const free = () => {
-  const { bavail, bsize } = statfsSync(disk())
-  return bavail * bsize
-}
+const free = () => bytesFree(disk())
 
 const nameOf = ({ repository, digest }: ImageToPull) => `${repository}@${digest}`
 
