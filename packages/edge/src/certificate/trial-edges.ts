@@ -205,15 +205,13 @@ export async function raiseEdges(options: { readonly net: string; readonly port:
         },
         (reply) => {
           const socket = reply.socket as import('node:tls').TLSSocket
-          const { fingerprint256 = '' } = socket.getPeerCertificate()
+          const fingerprint = socket.getPeerX509Certificate()?.fingerprint256 ?? ''
           let text = ''
           reply.on('data', (chunk: Buffer) => {
             text += chunk.toString()
           })
           reply.on('error', reject)
-          reply.on('end', () =>
-            resolve({ status: reply.statusCode ?? 0, text, fingerprint: fingerprint256 }),
-          )
+          reply.on('end', () => resolve({ status: reply.statusCode ?? 0, text, fingerprint }))
         },
       )
       asking.on('timeout', () => asking.destroy(new Error('no reply')))
