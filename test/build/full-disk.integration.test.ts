@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -103,7 +104,12 @@ function openBuilder(): Builder {
 }
 
 /** From busybox alone; `steps` come after it. */
-async function build(steps: readonly string[], files: Record<string, Buffer> = {}, app = 'shop') {
+async function build(
+  steps: readonly string[],
+  files: Record<string, Buffer> = {},
+  app = 'shop',
+  onEvent = () => {},
+) {
   const folder = mkdtempSync(join(dir, 'context-'))
   copyFileSync('/bin/busybox', join(folder, 'busybox'))
   for (const [name, body] of Object.entries(files)) writeFileSync(join(folder, name), body)
@@ -113,7 +119,11 @@ async function build(steps: readonly string[], files: Record<string, Buffer> = {
   const request = buildRequest.parse({})
   const context = Readable.from(packContext({ folder, dockerfile: request.dockerfile }))
   const never = new AbortController().signal
-  await builder.run({ app, request }, context, (event) => void events.push(event), never)
+  const heard = (event: BuildEvent) => {
+    events.push(event)
+    onEvent()
+  }
+  await builder.run({ app, request }, context, heard, never)
   rmSync(folder, { recursive: true })
   const end = events.at(-1)
   if (end?.kind === 'failed') return `${end.code}: ${end.message}`
@@ -182,18 +192,22 @@ test('what no build used for longest goes first, results before what they are ma
 
 test('builds that run while the collector does find all that they need', async () => {
   const racing = { on: true }
-  const laps = (async () => {
-    // In between there is room: otherwise builds end for want of it.
-    for (; racing.on; await systemClock.sleep(100)) {
-      fill(15 * MB)
-      await collector.collect()
-      rmSync(join(disk, 'fill'), { force: true })
-    }
-  })()
-  const ends = await Promise.all(
-    ['a', 'b', 'c', 'd'].map((app) => build([run('echo', 'same'), writes(3, app)], {}, app)),
-  )
-  racing.on = false
-  await laps
+  const builds = new EventEmitter()
+  const wentOn = () => void builds.emit('event')
+  const building = Promise.all(
+    ['a', 'b', 'c', 'd'].map((app) =>
+      build([run('echo', 'same'), writes(3, app)], {}, app, wentOn),
+    ),
+  ).finally(() => {
+    racing.on = false
+  })
+  while (racing.on) {
+    fill(15 * MB)
+    await collector.collect()
+    rmSync(join(disk, 'fill'), { force: true })
+    // There is room until a build has gone on: otherwise they end for want of it.
+    await Promise.race([once(builds, 'event'), building])
+  }
+  const ends = await building
   expect(ends.filter((end) => !end.startsWith('done'))).toEqual([])
 })
