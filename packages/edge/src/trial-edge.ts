@@ -136,7 +136,7 @@ export async function until<T>(
     if (found !== null && found !== undefined && found !== false) return found as NonNullable<T>
     if (Date.now() > deadline) throw new Error(`waited ${limitMs} ms: ${what}`)
     // A look that is dear is not taken all the time: who waits would keep busy what it waits for.
-    await systemClock.sleep(Math.max(20, Math.min(200, 3 * (performance.now() - from))))
+    await systemClock.sleep(Math.max(20, Math.min(100, performance.now() - from)))
   }
 }
 
