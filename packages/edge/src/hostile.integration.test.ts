@@ -726,7 +726,8 @@ describe('clients of one app that take their time', () => {
     const isServed = async (path: string, headers: Record<string, string> = {}) => {
       const { status, machine, ms } = await asked('bank', path, headers)
       expect([path, status, machine]).toEqual([path, 200, bank.machine])
-      expect(ms).toBeLessThan(2000)
+      // In a queue with the others it would be for 5 s.
+      expect(ms).toBeLessThan(4500)
     }
     return { slow, bank, coming, asked, crowd, isServed, ...raised }
   }
